@@ -1,0 +1,162 @@
+"""The contracts that components meet. Any class with these members will do; nothing needs to be inherited.
+
+Hyper-parameters are exactly the constructor's keyword-only annotated parameters, and a constructor only stores
+and checks them (a bad value raises ValueError with the parameter, its value and what is allowed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from kdbench.api.data import (
+        DataPlaces,
+        Embedding,
+        ImageData,
+        MetricResult,
+        Neighbours,
+        Normalization,
+    )
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """A dataset."""
+
+    def load(self, places: DataPlaces) -> ImageData:
+        """Find the files, decode them once, return memory-mapped arrays.
+
+        Raises:
+            kdbench.errors.DataError: nothing found (says where it looked and what to do), or a damaged file.
+        """
+        ...
+
+
+@runtime_checkable
+class Architecture(Protocol):
+    """A network family with its parameters."""
+
+    def build(self, n_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+        """A network from (b, c, h, w) floats to (b, n_classes) logits, for images of `input_shape` (h, w, c).
+
+        Initial weights are drawn from torch's generator, which the engine seeds around the call. Pretrained
+        weights are loaded here; a file that is missing or does not fit raises DataError.
+        """
+        ...
+
+    def taps(self, model: nn.Module) -> Mapping[str, str]:
+        """Tap name to module path, in the order of the forward pass; a tap is that module's output."""
+        ...
+
+    def head(self, model: nn.Module) -> str:
+        """Module path of the last linear layer (what the training mode `head` trains)."""
+        ...
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """What the network's input is normalised by; None for the dataset's own statistics."""
+        ...
+
+
+class Batch(Protocol):
+    """One batch as a scheme sees it, on the training device."""
+
+    images: torch.Tensor  #: (b, c, h, w), augmented, normalised for the student
+    labels: torch.Tensor | None  #: int64 (b,); None for unlabelled images
+    index: torch.Tensor  #: int64 (b,), rows of the training split
+    view: torch.Tensor  #: int64 (b,), which of the augmentation's distinct views each image is
+
+
+class SchemeRun(Protocol):
+    """What a scheme may use while it trains a student."""
+
+    student: nn.Module
+    epoch: int  #: 0-based
+    epochs: int
+
+    def labelled(self) -> Iterator[Batch]:
+        """One shuffled pass over the labelled images."""
+        ...
+
+    def unlabelled(self) -> Iterator[Batch]:
+        """One shuffled pass over the unlabelled images."""
+        ...
+
+    def teacher_logits(self, batch: Batch) -> torch.Tensor:
+        """float32 (b, n_classes), the teacher's logits for exactly the views in `batch`; no gradient."""
+        ...
+
+
+@runtime_checkable
+class Scheme(Protocol):
+    """How a student learns."""
+
+    def epoch(self, run: SchemeRun) -> Generator[torch.Tensor | Mapping[str, torch.Tensor], None, None]:
+        """Yield one loss an optimiser step: a scalar tensor, or named terms that are summed and logged."""
+        ...
+
+
+@runtime_checkable
+class Reducer(Protocol):
+    """scikit-learn's habits: keyword-only parameters, `random_state` and `n_jobs` where they mean something.
+
+    Optional members the engine uses where they exist:
+
+    - `neighbours_wanted(n_samples) -> tuple[int, "euclidean" | "angular"] | None`, and then
+      `fit_transform(X, neighbours=Neighbours)` gets them, exact, computed once for all that want them;
+    - `loss_history_`: list of floats, one an epoch; `diagnostics_`: dict of floats;
+    - `transform(X)`: only where it really maps new points.
+    """
+
+    def fit_transform(self, X: np.ndarray) -> np.ndarray:
+        """float32 (n, n_features) to float32 (n, d); X is not changed."""
+        ...
+
+
+class View(Protocol):
+    """What a metric looks through: one network on the test set, one tap of it, or one embedding of a tap."""
+
+    labels: np.ndarray  #: int64 (n,)
+    superclass_of: np.ndarray | None  #: int64 (n_classes,)
+    class_names: tuple[str, ...]
+    superclass_names: tuple[str, ...]
+    tap: str | None
+    history: Mapping[str, list[float]]  #: training curves by epoch: "loss", "test_accuracy", ...
+
+    @property
+    def logits(self) -> np.ndarray:
+        """float32 (n, n_classes) on the whole test set."""
+        ...
+
+    @property
+    def features(self) -> np.ndarray:
+        """float32 (n, d): flattened activations at the tap."""
+        ...
+
+    @property
+    def embedding(self) -> Embedding:
+        """The tap's embedding."""
+        ...
+
+    def neighbours(self, k: int, metric: str = "euclidean") -> Neighbours:
+        """Exact neighbours at the tap."""
+        ...
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A metric. A metric that wants neighbours says how many: `neighbours_wanted(n_samples)`."""
+
+    def __call__(self, view: View) -> MetricResult: ...
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """How the stages of a plan are executed."""
+
+    def run(self, tasks: Iterator[Any]) -> Iterator[Any]: ...

@@ -1,0 +1,134 @@
+"""Descriptions of components: what a plugin's hooks return. Plain data; nothing is imported until it is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Control = Literal["positive", "negative"]
+
+#: What the engine must prepare for a scheme.
+SCHEME_NEEDS = frozenset({"unlabelled", "teacher_logits", "teacher_features", "views", "ema"})
+#: What a metric looks at. It decides how often it is called: `embedding` once a tap and reducer, `features` or
+#: `neighbours` once a tap, otherwise once a network.
+METRIC_NEEDS = frozenset({"logits", "history", "features", "neighbours", "embedding", "loss_history"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a component asks of a machine.
+
+    Attributes:
+        gpu: it runs faster on a GPU.
+        threads: it uses several cores well.
+        memory_gib: what it needs at the default sizes, in GiB.
+        isolated: it must run in a process of its own (TensorFlow, say).
+    """
+
+    gpu: bool = False
+    threads: bool = True
+    memory_gib: float = 1.0
+    isolated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """One component.
+
+    Attributes:
+        name: lower-case words joined by "-". A name that ends in "/*" is a family: `timm/*` answers to
+            `timm/resnet34`, and its target gets the rest as the keyword `model`.
+        target: "module:attribute" of a class (or factory) whose keyword-only annotated parameters are the
+            hyper-parameters.
+        version: raised whenever results may change; part of every key.
+        summary: one line.
+        reference: the source: paper, section, equation.
+        requires: pip requirements beyond kdbench's own, for the error when one is missing.
+        extra: the extra of the distribution that brings them, "" for none.
+        control: a "positive" or "negative" control, or None.
+    """
+
+    kind: ClassVar[str] = ""
+
+    name: str
+    target: str
+    version: int = 1
+    summary: str
+    reference: str = ""
+    requires: tuple[str, ...] = ()
+    extra: str = ""
+    resources: Resources = Resources()
+    control: Control | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec(Spec):
+    """A dataset; its target follows `kdbench.api.Dataset`. `embedded`: needs no file and no download."""
+
+    kind: ClassVar[str] = "datasets"
+    embedded: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureSpec(Spec):
+    """A network; its target follows `kdbench.api.Architecture`."""
+
+    kind: ClassVar[str] = "architectures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemeSpec(Spec):
+    """A way to train a student; its target follows `kdbench.api.Scheme`. `needs`: from SCHEME_NEEDS."""
+
+    kind: ClassVar[str] = "schemes"
+    needs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReducerSpec(Spec):
+    """A dimensionality reducer with scikit-learn's habits (`kdbench.api.Reducer`).
+
+    `loss_history`: after fitting it has `loss_history_`. `parametric`: it has a real `transform`.
+    """
+
+    kind: ClassVar[str] = "reducers"
+    loss_history: bool = False
+    parametric: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec(Spec):
+    """A metric; its target follows `kdbench.api.Metric`.
+
+    Attributes:
+        needs: from METRIC_NEEDS.
+        primary: the value a leaderboard ranks by, one of those the metric returns.
+        higher_is_better: None where neither direction is.
+        bounds: closed interval of the primary value, None for an open end.
+    """
+
+    kind: ClassVar[str] = "metrics"
+    needs: frozenset[str] = frozenset()
+    primary: str = "value"
+    higher_is_better: bool | None = None
+    bounds: tuple[float | None, float | None] = (None, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorSpec(Spec):
+    """How stages are executed (`kdbench.api.Executor`)."""
+
+    kind: ClassVar[str] = "executors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteSpec(Spec):
+    """A suite file that a plugin ships: `target` is "package:path/inside/it.toml"."""
+
+    kind: ClassVar[str] = "suites"
+
+
+SPEC_TYPES: dict[str, type[Spec]] = {
+    t.kind: t
+    for t in (DatasetSpec, ArchitectureSpec, SchemeSpec, ReducerSpec, MetricSpec, ExecutorSpec, SuiteSpec)
+}

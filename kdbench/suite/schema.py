@@ -1,0 +1,144 @@
+"""The schema of a suite file. Unknown keys are refused; a scale is an overlay that is merged in first."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Component(Model):
+    """A component by name with its parameters: `"pca"`, or `{ name = "ivis-torch", k = 15 }`.
+
+    `label` is how rows show it; by default the name, with the parameters in brackets where any are given.
+    """
+
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        if self.label:
+            return self.label
+        inside = ", ".join(f"{k}={v}" for k, v in sorted(self.params.items()))
+        return f"{self.name}[{inside}]" if inside else self.name
+
+
+def _component(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict) and "name" in value and "params" not in value:
+        rest = {k: v for k, v in value.items() if k not in ("name", "label")}
+        return {"name": value["name"], "params": rest, "label": value.get("label", "")}
+    return value
+
+
+ComponentRef = Annotated[Component, BeforeValidator(_component)]
+
+
+class Training(Model):
+    """Recipe of one training: SGD with step decay (LW section 4.2; A1, A2, A13 where the paper is silent)."""
+
+    epochs: PositiveInt = 200
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    decay_every: PositiveInt = 60
+    decay_factor: PositiveFloat = 0.2
+    flip: bool = True
+    shift: NonNegativeInt = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    eval_every: NonNegativeInt = Field(1, description="test accuracy every so many epochs; 0: at the end alone")
+
+
+class Source(Training):
+    """A task that a teacher is pretrained on before it sees the labelled images."""
+
+    dataset: ComponentRef
+
+
+class Teacher(Training):
+    architecture: ComponentRef
+    mode: Literal["all", "head"] = "all"
+    source: Source | None = None
+
+
+class Student(Training):
+    architecture: ComponentRef
+
+
+class Data(Model):
+    dataset: ComponentRef
+    budgets: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    folds: PositiveInt = 5
+    unlabelled: Literal["rest"] | PositiveInt = Field("rest", description="the rest, or so many of it, drawn by fold")
+    validation: NonNegativeInt = Field(0, description="training images held out to choose the best epoch by")
+    test: Literal["all"] | PositiveInt = Field("all", description="test images that accuracy is measured on")
+    embedded: Literal["all"] | PositiveInt = Field(
+        "all", description="test images whose activations are embedded: the first so many of a fixed draw"
+    )
+
+
+class Published(Model):
+    """A number of the paper, shown beside ours and always marked as quoted. Percentages are given as in 0..1."""
+
+    where: str
+    budget: int | None = None
+    scheme: str | None = None
+    tap: str | None = None
+    reducer: str | None = None
+    metric: str
+    value_name: str
+    value: float
+    spread: float | None = None
+    spread_kind: str = ""
+
+
+class Claim(Model):
+    """A sentence of the paper as a comparison over records: mean of `left` minus mean of `right`, paired by fold.
+
+    `left` and `right` select results by any of scheme, budget, tap, reducer (a value or a list of values; a list
+    of budgets or taps makes one comparison each). `expect`: "greater", "less" or "equal" (the interval of the
+    difference within +-`margin`).
+    """
+
+    id: str
+    text: str
+    where: str
+    metric: str
+    value_name: str
+    left: dict[str, Any]
+    right: dict[str, Any]
+    expect: Literal["greater", "less", "equal"]
+    margin: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Suite(Model):
+    """A suite with its scale merged in."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+    title: str
+    summary: str = ""
+    reference: str = ""
+    scale: str = ""
+    data: Data
+    teacher: Teacher | None = None
+    student: Student
+    schemes: tuple[ComponentRef, ...] = ()
+    taps: tuple[str, ...] = Field((), description="taps to embed; () for all of the student's")
+    reducers: tuple[ComponentRef, ...] = ()
+    metrics: tuple[ComponentRef, ...] = ()
+    teacher_metrics: tuple[str, ...] = Field(
+        ("accuracy",), description="which of the metrics are computed for teachers too"
+    )
+    published: tuple[Published, ...] = ()
+    claim: tuple[Claim, ...] = ()
+    assumptions: dict[str, str] = Field(default_factory=dict)
