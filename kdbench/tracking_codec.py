@@ -1,0 +1,170 @@
+"""Cell records as what a tracking store holds: tags, flat parameters, metric names; and back. No MLflow in here.
+
+A run's metrics are for people, who read, chart and compare them in the tracking store's pages. The record itself, all
+but its curves and its error's full text, travels beside them in numbered tags as compact JSON: exact names,
+exact values (NaN and infinities too), and one search returns thousands of records without opening an artifact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from kdbench.api.records import CellRecord, Result
+
+#: MLflow's limits are 8,000 (a tag), 6,000 (a parameter), 250 (a name) characters.
+TAG_CHUNK = 7_500
+PARAM_LENGTH = 6_000
+NAME_LENGTH = 250
+#: Of a traceback, what travels in the tags (its end); all of it stands in the artifact error.txt.
+ERROR_TAIL = 2_000
+
+RECORD_TAG = "kdbench.record"
+_RESULT_COLUMNS = ("metric", "value_name", "value", "tap", "reducer", "setting", "primary")
+
+
+def digest(record: CellRecord) -> str:
+    """32 hex digits of what was measured: the same for a record that ran twice, another when a result was added."""
+    data = record.to_json()
+    kept = {k: data[k] for k in ("key", "status", "results", "params", "error")}
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def to_tags(record: CellRecord) -> dict[str, str]:
+    """The record as numbered tags of at most `TAG_CHUNK` characters each."""
+    data = record.to_json()
+    del data["history"]
+    data["error"] = record.error[-ERROR_TAIL:]
+    columns: dict[str, list] = {c: [getattr(r, c) for r in record.results] for c in _RESULT_COLUMNS}
+    columns["value"] = [float(v) for v in columns["value"]]  # a NumPy scalar is no JSON number
+    data["results"] = [columns[c] for c in _RESULT_COLUMNS]
+    text = json.dumps(data, separators=(",", ":"), default=str)
+    chunks = [text[i : i + TAG_CHUNK] for i in range(0, len(text), TAG_CHUNK)]
+    return {f"{RECORD_TAG}.{i:03d}": chunk for i, chunk in enumerate(chunks)}
+
+
+def from_tags(tags: Mapping[str, str]) -> CellRecord:
+    """The record that `to_tags` wrote, without curves.
+
+    Raises:
+        ValueError: the tags hold no whole record.
+    """
+    parts = sorted(name for name in tags if name.startswith(f"{RECORD_TAG}."))
+    try:
+        data = json.loads("".join(tags[name] for name in parts))
+        columns = data.pop("results")
+        rows = zip(*columns, strict=True) if columns else ()
+        results = [dict(zip(_RESULT_COLUMNS, row, strict=True)) for row in rows]
+        return CellRecord.from_json({**data, "results": results})
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"not a record: {error}") from error
+
+
+def title(record: CellRecord) -> str:
+    """What a run is called: "400 labels · fold 1 · kl" (folds count from 1 for people)."""
+    return f"{record.budget} labels · fold {record.fold + 1} · {record.scheme}"
+
+
+def describing_tags(record: CellRecord) -> dict[str, str]:
+    """Short tags to filter and sort by."""
+    tags = {
+        "kind": "cell",
+        "suite": record.suite,
+        "scale": record.scale,
+        "dataset": record.dataset,
+        "budget": str(record.budget),
+        "fold": str(record.fold),
+        "seed": str(record.seed),
+        "scheme": record.scheme,
+        "student": record.student,
+        "teacher": record.teacher,
+        "cell": record.key,
+        "status": record.status,
+        "digest": digest(record),
+        "hardware": hardware_label(record.hardware),
+        "version": record.versions.get("kdbench", ""),
+        "git_commit": record.git_commit,
+    }
+    return {f"kdbench.{name}": value[:TAG_CHUNK] for name, value in tags.items()}
+
+
+def hardware_label(hardware: Mapping[str, Any]) -> str:
+    """The short name of a machine for tables."""
+    return str(hardware.get("label") or hardware.get("device") or "")
+
+
+def metric_names(results: Sequence[Result]) -> list[str]:
+    """One readable name a result that MLflow accepts: "score/<tap>/<reducer>/<metric>.<value>", without what is None.
+
+    Names are distinct; two results that would be called alike get " 2", " 3"... in the order they stand in.
+    """
+    names: list[str] = []
+    taken: set[str] = set()
+    for result in results:
+        parts = [result.tap, result.reducer, f"{result.metric}.{result.value_name}"]
+        base = plain_name("/".join(["score", *(p.replace("/", " ") for p in parts if p)]))
+        name, count = base, 1
+        while name in taken:
+            count += 1
+            name = f"{base[: NAME_LENGTH - 6]} {count}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def plain_name(text: str) -> str:
+    """`text` with nothing but what MLflow allows in a name: letters, digits, "_-. :/", at most 250 characters."""
+    text = text.replace("=", ":").replace("[", " ").replace("]", "")
+    text = re.sub(r"[^\w\-. :/]", "", text, flags=re.ASCII)
+    text = "/".join(part.strip(" .") or "-" for part in text.split("/"))
+    if len(text) > NAME_LENGTH:
+        text = f"{text[: NAME_LENGTH - 9]} {hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return text
+
+
+def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested parameters as "a.b.c" to text, names and lengths as MLflow wants them; lists stay whole."""
+    flat: dict[str, str] = {}
+    for name, value in params.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flat_params(value, f"{prefix}{name}."))
+            continue
+        text = value if isinstance(value, str) else json.dumps(value, default=str, sort_keys=True)
+        if len(text) > PARAM_LENGTH:
+            text = text[: PARAM_LENGTH - 4] + " ..."
+        flat[plain_name(f"{prefix}{name}")] = text
+    return flat
+
+
+def merged(records: Iterable[CellRecord]) -> list[CellRecord]:
+    """One record a key, in the order of the newest of each; records are given oldest first.
+
+    A failed record stands only where no finished one does. The results of finished records with one key are united,
+    the newest value of each winning, so that measuring something new does not lose what was measured before.
+    """
+    chosen: dict[str, CellRecord] = {}
+    for record in records:
+        before = chosen.get(record.key)
+        if before is not None and before.status == "finished":
+            if record.status != "finished":
+                continue
+            record = _united(before, record)
+        chosen.pop(record.key, None)
+        chosen[record.key] = record
+    return list(chosen.values())
+
+
+def _united(old: CellRecord, new: CellRecord) -> CellRecord:
+    def identity(r: Result) -> tuple:
+        return (r.metric, r.value_name, r.tap, r.reducer, r.setting)
+
+    known = {identity(r) for r in new.results}
+    kept = [r for r in old.results if identity(r) not in known]
+    if not kept:
+        return new
+    return replace(new, results=(*new.results, *kept))
