@@ -1,1 +1,82 @@
-"""placeholder"""
+"""Lee & Wallraven, "Visualizing the embedding space to explain the effect of knowledge distillation"
+(ACPR 2021, LNCS 13189, pp. 462-475; arXiv 2110.04483), called LW throughout.
+
+What the paper does not say is an assumption, LW-A1 to LW-A13, named where it is used.
+"""
+
+from __future__ import annotations
+
+from kdbench.api import MetricSpec, SchemeSpec, SuiteSpec, hookimpl
+
+
+@hookimpl
+def kdbench_schemes() -> list[SchemeSpec]:
+    return [
+        SchemeSpec(
+            name="undistilled",
+            target="kdbench_lee2021.schemes:Undistilled",
+            summary="Cross-entropy on the labelled images alone",
+            reference="LW section 4.2",
+        ),
+        SchemeSpec(
+            name="kl",
+            target="kdbench_lee2021.schemes:KL",
+            summary="Cyclical update: cross-entropy on labelled images, KL to the teacher on unlabelled ones",
+            reference="LW section 3.1, eq. (1)",
+            needs=frozenset({"unlabelled", "teacher_logits"}),
+        ),
+    ]
+
+
+@hookimpl
+def kdbench_metrics() -> list[MetricSpec]:
+    return [
+        MetricSpec(
+            name="superclass-correlation",
+            target="kdbench_lee2021.superclass_correlation:SuperclassCorrelation",
+            summary="Correlation of the outputs of classes that share a superclass",
+            reference="LW section 5.2, Fig. 5",
+            needs=frozenset({"logits"}),
+            primary="r",
+            higher_is_better=True,
+            bounds=(-1.0, 1.0),
+        ),
+        MetricSpec(
+            name="ivis-loss",
+            target="kdbench_lee2021.ivis_loss:IvisLoss",
+            summary="Converged triplet loss of the ivis embedding of a layer",
+            reference="LW section 5.3, Table 2",
+            needs=frozenset({"embedding", "loss_history"}),
+            primary="last",
+            higher_is_better=False,
+            bounds=(0.0, None),
+        ),
+        MetricSpec(
+            name="class-area",
+            target="kdbench_lee2021.class_area:ClassArea",
+            summary="Area that a class takes of the area of all classes in the embedding",
+            reference="LW section 5.4, Figs. 7 and 8",
+            needs=frozenset({"embedding"}),
+            primary="median",
+            higher_is_better=False,
+            bounds=(0.0, None),
+        ),
+    ]
+
+
+@hookimpl
+def kdbench_suites() -> list[SuiteSpec]:
+    return [
+        SuiteSpec(
+            name="paper-reference",
+            target="kdbench_lee2021:suites/paper-reference.toml",
+            summary="Table 1's own rows, Table 2 and Figs. 4, 5, 7 and 8 of LW",
+            reference="LW",
+        ),
+        SuiteSpec(
+            name="paper-embeddings",
+            target="kdbench_lee2021:suites/paper-embeddings.toml",
+            summary="Figs. 1 and 2 of LW: noise, and the test set under ivis and t-SNE",
+            reference="LW section 3.2",
+        ),
+    ]

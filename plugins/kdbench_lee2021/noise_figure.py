@@ -1,0 +1,143 @@
+"""The noise demonstration (LW section 3.2, Fig. 1): less noise in the features, tighter embedded clusters.
+
+How LW made the data of Fig. 1 is not said. Assumption: Gaussian clusters with fixed centres in a space of
+many features, and isotropic noise around them that grows from panel to panel. The draws are shared by all
+panels, so that from one to the next nothing but the noise's size changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Standard deviation of the noise in each feature; the centres' own is 1.
+NOISE = (0.25, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class NoisePanel:
+    """One embedding of the demonstration.
+
+    Attributes:
+        reducer: its name. noise: standard deviation of the noise in each feature.
+        points: float32 (n, 2). labels: int64 (n,), the cluster of each.
+        spread: share of the embedding's variance that is within clusters, 0 (points) to 1 (no clusters).
+        spread_before: the same of the features that were embedded.
+    """
+
+    reducer: str
+    noise: float
+    points: np.ndarray
+    labels: np.ndarray
+    spread: float
+    spread_before: float
+
+
+def blobs(
+    *, seed: int, noise: float, n_clusters: int = 10, points_per_cluster: int = 100, n_features: int = 64
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian clusters: features float32 (n, n_features) and labels int64 (n,), n = clusters x points.
+
+    Centres and the noise's directions depend on `seed` and the sizes alone; `noise` (>= 0) only scales.
+
+    Raises:
+        ValueError: a size below 1, or negative noise.
+    """
+    for name, value in (
+        ("n_clusters", n_clusters),
+        ("points_per_cluster", points_per_cluster),
+        ("n_features", n_features),
+    ):
+        if value < 1:
+            raise ValueError(f"{name}={value!r}: at least 1")
+    if not 0 <= noise < np.inf:
+        raise ValueError(f"noise={noise!r}: a number >= 0")
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((n_clusters, n_features))
+    labels = np.repeat(np.arange(n_clusters), points_per_cluster)
+    offsets = rng.standard_normal((len(labels), n_features))
+    return (centres[labels] + noise * offsets).astype(np.float32), labels
+
+
+def within_share(points: np.ndarray, labels: np.ndarray) -> float:
+    """Share of the total variance of `points` (n, d) that is within the clusters of `labels` (n,): 0..1.
+
+    Raises:
+        ValueError: all points are the same.
+    """
+    data = np.asarray(points, dtype=np.float64)
+    _, index = np.unique(labels, return_inverse=True)
+    count = np.bincount(index)
+    means = np.stack([np.bincount(index, weights=column) / count for column in data.T], axis=1)
+    total = np.square(data - data.mean(axis=0)).sum()
+    if total <= 0:
+        raise ValueError("all points are the same: nothing to share out")
+    return float(np.square(data - means[index]).sum() / total)
+
+
+def noise_demonstration(
+    *,
+    seed: int,
+    reducers: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+    noise: Sequence[float] = NOISE,
+    n_clusters: int = 10,
+    points_per_cluster: int = 100,
+    n_features: int = 64,
+) -> list[NoisePanel]:
+    """Embed the clusters at every noise level with every reducer, reducer by reducer.
+
+    Args:
+        seed: of the clusters; the reducers bring their own.
+        reducers: name to a function from (n, n_features) float32 to (n, 2), such as a reducer's
+        `fit_transform`.
+        noise: levels, in the order of the panels.
+
+    Raises:
+        ValueError: no reducer, or one that returns another shape than (n, 2).
+    """
+    if not reducers:
+        raise ValueError("reducers={}: at least one")
+    panels = []
+    for name, embed in reducers.items():
+        for level in noise:
+            X, labels = blobs(
+                seed=seed,
+                noise=level,
+                n_clusters=n_clusters,
+                points_per_cluster=points_per_cluster,
+                n_features=n_features,
+            )
+            points = np.asarray(embed(X), dtype=np.float32)
+            if points.shape != (len(X), 2):
+                raise ValueError(f"reducer {name!r} returned shape {points.shape} instead of {(len(X), 2)}")
+            panels.append(
+                NoisePanel(name, level, points, labels, within_share(points, labels), within_share(X, labels))
+            )
+    return panels
+
+
+def draw(panels: Sequence[NoisePanel]) -> Figure:
+    """The panels as one figure: a row a reducer, a column a noise level, a colour a cluster."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    rows = list(dict.fromkeys(p.reducer for p in panels))
+    columns = list(dict.fromkeys(p.noise for p in panels))
+    figure = Figure(figsize=(2.3 * len(columns) + 0.4, 2.5 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(columns), squeeze=False)
+    for panel in panels:
+        ax = axes[rows.index(panel.reducer), columns.index(panel.noise)]
+        colours = colormaps["tab10"](panel.labels % 10)
+        ax.scatter(panel.points[:, 0], panel.points[:, 1], c=colours, s=4, linewidths=0, rasterized=True)
+        ax.set(xticks=[], yticks=[])
+        ax.set_xlabel(f"within clusters: {panel.spread:.0%}", fontsize=8)
+        ax.set_title(f"noise {panel.noise:g}", fontsize=9)
+    for row, name in enumerate(rows):
+        axes[row, 0].set_ylabel(name, fontsize=10)
+    return figure

@@ -1,0 +1,150 @@
+"""The paper's two ways to train a student (LW sections 3.1 and 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from kdbench.api import Batch, SchemeRun
+
+Direction = Literal["teacher||student", "student||teacher"]
+Losses = Generator[Mapping[str, torch.Tensor], None, None]
+
+DIRECTIONS = ("teacher||student", "student||teacher")
+ALTERNATIONS = ("epoch", "batch")
+REDUCTIONS = ("batchmean", "sum")
+
+
+class Undistilled:
+    """Cross-entropy over the labelled images, one pass an epoch: LW's UD."""
+
+    def epoch(self, run: SchemeRun) -> Losses:
+        """Yield {"cross_entropy": loss} for every labelled batch."""
+        for batch in run.labelled():
+            yield _supervised(run, batch)
+
+
+class KL:
+    """LW's cyclical update: cross-entropy on labelled images, then KL to the teacher on unlabelled ones.
+
+    Eq. (1) prints KL(student, teacher), summed over the set, without a factor T^2. Assumption LW-A5: the
+    usual direction KL(teacher || student) and the mean over a batch. Assumption LW-A6: whole passes
+    alternate, within an epoch of one optimiser and schedule.
+
+    Args:
+        temperature: T, which divides both networks' logits, > 0; LW: 4.
+        direction: "teacher||student" (LW-A5), or "student||teacher" as eq. (1) is printed.
+        t2_scaling: multiply by T^2, so that gradients keep their size whatever T is; LW print none. A teacher
+            with small logits is nearly uniform at T = 4 and teaches nothing without it.
+        alternation: "epoch" (LW-A6): a labelled pass, then an unlabelled one; "batch": one batch of each in
+            turn, and what is left of the longer pass at the end.
+        reduction: "batchmean" (LW-A5): divided by the batch size; "sum": as eq. (1) is printed.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 4.0,
+        direction: Direction = "teacher||student",
+        t2_scaling: bool = False,
+        alternation: Literal["epoch", "batch"] = "epoch",
+        reduction: Literal["batchmean", "sum"] = "batchmean",
+    ) -> None:
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature={temperature!r}: a positive number")
+        _one_of("direction", direction, DIRECTIONS)
+        _one_of("alternation", alternation, ALTERNATIONS)
+        _one_of("reduction", reduction, REDUCTIONS)
+        self.temperature = temperature
+        self.direction: Direction = direction
+        self.t2_scaling = t2_scaling
+        self.alternation = alternation
+        self.reduction: Literal["batchmean", "sum"] = reduction
+
+    def epoch(self, run: SchemeRun) -> Losses:
+        """Yield {"cross_entropy": loss} for labelled batches and {"kl": loss} for unlabelled ones."""
+        labelled = (_supervised(run, batch) for batch in run.labelled())
+        unlabelled = (self._distilled(run, batch) for batch in run.unlabelled())
+        if self.alternation == "epoch":
+            yield from labelled
+            yield from unlabelled
+        else:
+            yield from _in_turn(labelled, unlabelled)
+
+    def _distilled(self, run: SchemeRun, batch: Batch) -> dict[str, torch.Tensor]:
+        loss = kl_divergence(
+            run.student(batch.images),
+            run.teacher_logits(batch),
+            temperature=self.temperature,
+            direction=self.direction,
+            t2_scaling=self.t2_scaling,
+            reduction=self.reduction,
+        )
+        return {"kl": loss}
+
+
+def kl_divergence(
+    student_logits: torch.Tensor,
+    teacher_logits: torch.Tensor,
+    *,
+    temperature: float = 4.0,
+    direction: Direction = "teacher||student",
+    t2_scaling: bool = False,
+    reduction: Literal["batchmean", "sum"] = "batchmean",
+) -> torch.Tensor:
+    """KL divergence between the two softmax outputs at `temperature`, in nats (LW eq. (1)).
+
+    Args:
+        student_logits: (b, n_classes), any float dtype; computed in float32, or float64 where given.
+        teacher_logits: (b, n_classes); no gradient flows into it.
+
+    Returns:
+        A scalar >= 0, 0 where the softmax outputs are equal.
+
+    Raises:
+        ValueError: shapes differ, or are not (b, n_classes).
+    """
+    if student_logits.shape != teacher_logits.shape or student_logits.ndim != 2:
+        raise ValueError(
+            f"student logits {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)} "
+            "must be of one shape (b, n_classes)"
+        )
+    with torch.autocast(student_logits.device.type, enabled=False):
+        student = F.log_softmax(_wide(student_logits) / temperature, dim=1)
+        teacher = F.log_softmax(_wide(teacher_logits.detach()) / temperature, dim=1)
+        target, given = (teacher, student) if direction == "teacher||student" else (student, teacher)
+        loss = F.kl_div(given, target, reduction=reduction, log_target=True)
+        return loss * temperature**2 if t2_scaling else loss
+
+
+def _supervised(run: SchemeRun, batch: Batch) -> dict[str, torch.Tensor]:
+    if batch.labels is None:
+        raise ValueError("a labelled batch came without labels")
+    logits = run.student(batch.images)
+    with torch.autocast(logits.device.type, enabled=False):
+        return {"cross_entropy": F.cross_entropy(_wide(logits), batch.labels)}
+
+
+def _wide(logits: torch.Tensor) -> torch.Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _in_turn(first: Iterator[dict[str, torch.Tensor]], second: Iterator[dict[str, torch.Tensor]]) -> Losses:
+    """One of each in turn, then the rest of the longer one; nothing is computed before it is asked for."""
+    waiting = [first, second]
+    while waiting:
+        for source in tuple(waiting):
+            item = next(source, None)
+            if item is None:
+                waiting.remove(source)
+            else:
+                yield item
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r}: " + " or ".join(repr(a) for a in allowed))
