@@ -1,0 +1,154 @@
+"""What all reducers here share: scikit-learn's habits, input checks, neighbours, seeds and threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from kdbench.api import Neighbours, exact_neighbours
+from kdbench.api.data import NeighbourMetric
+from kdbench.errors import UsageError
+
+
+class BaseReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """A scikit-learn transformer; subclasses write `_check` and `_fit`.
+
+    Attributes set by fitting:
+        embedding_: float32, (n, d).
+        n_features_in_: d of the input.
+        diagnostics_: numbers that the fit reports of itself, a dict of floats.
+    """
+
+    component: ClassVar[str] = ""
+    random_state: int | None
+
+    def _check(self) -> None:
+        """Check the parameters. Called by the constructor and again by `fit`, since set_params may lie between.
+
+        Raises:
+            ValueError: names the parameter, its value and what is allowed.
+        """
+        raise NotImplementedError
+
+    def _fit(self, X: np.ndarray, neighbours: Neighbours | None) -> np.ndarray:
+        """Embed the checked float32 `X`; sets fitted attributes; `diagnostics_` is {} before."""
+        raise NotImplementedError
+
+    def neighbours_wanted(self, n_samples: int) -> tuple[int, NeighbourMetric] | None:
+        """(k, metric) of the exact neighbours that fitting `n_samples` rows uses, or None."""
+        return None
+
+    def fit(self, X: np.ndarray, y: object = None, *, neighbours: Neighbours | None = None) -> Self:
+        """Fit to `X`, (n, n_features). `y` is not used; `neighbours` as in `fit_transform`."""
+        self.fit_transform(X, neighbours=neighbours)
+        return self
+
+    def fit_transform(
+        self, X: np.ndarray, y: object = None, *, neighbours: Neighbours | None = None
+    ) -> np.ndarray:
+        """Fit to `X` and return its embedding.
+
+        Args:
+            X: (n, n_features), finite; taken as float32, never changed.
+            y: not used.
+            neighbours: exact neighbours of the rows of `X`, at least as many as `neighbours_wanted(n)` says
+                and in that metric; None: they are computed. A reducer that wants none ignores them.
+
+        Returns:
+            float32, (n, n_components).
+
+        Raises:
+            ValueError: a bad parameter, `X` not two-dimensional or not finite, or unfitting neighbours.
+            kdbench.errors.UsageError: too few rows for the parameters.
+        """
+        self._check()
+        data = self._input(X)
+        wanted = self.neighbours_wanted(len(data))
+        if wanted is None:
+            neighbours = None
+        elif neighbours is not None:
+            neighbours = fitting(neighbours, len(data), *wanted)
+        self.n_features_in_ = data.shape[1]
+        self.diagnostics_: dict[str, float] = {}
+        with limited_threads(getattr(self, "n_jobs", None)):
+            if wanted is not None and neighbours is None:
+                neighbours = exact_neighbours(data, *wanted)
+            points = self._fit(data, neighbours)
+        self.embedding_ = np.ascontiguousarray(points, dtype=np.float32)
+        return self.embedding_.copy()
+
+    def _input(self, X: Any) -> np.ndarray:
+        return check_array(X, dtype=np.float32, order="C", ensure_min_samples=2, estimator=self)
+
+    def _new_points(self, X: Any) -> np.ndarray:
+        """Checked input of `transform`."""
+        check_is_fitted(self, "n_features_in_")
+        data = check_array(X, dtype=np.float32, order="C", estimator=self)
+        if data.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {data.shape[1]} features, {type(self).__name__} was fitted to {self.n_features_in_}"
+            )
+        return data
+
+    def _too_few(self, what: str, hint: str) -> UsageError:
+        return UsageError(what, where=f"reducers/{self.component}", hint=hint)
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.embedding_.shape[1])
+
+
+def fitting(neighbours: Neighbours, n: int, k: int, metric: NeighbourMetric) -> Neighbours:
+    """The nearest `k` of `neighbours`.
+
+    Raises:
+        ValueError: they are of other rows, another metric, or too few.
+    """
+    if neighbours.metric != metric:
+        raise ValueError(f"neighbours are {neighbours.metric}, {metric} ones are needed")
+    if len(neighbours.indices) != n:
+        raise ValueError(f"neighbours of {len(neighbours.indices)} rows were given for {n} rows")
+    if neighbours.k < k:
+        raise ValueError(f"{neighbours.k} neighbours a row were given, {k} are needed")
+    return neighbours.first(k)
+
+
+def seed_of(random_state: int | None) -> int:
+    """The seed itself, or a fresh one from the system's entropy: no global generator is read or moved."""
+    if random_state is not None:
+        return int(random_state)
+    return int(np.random.SeedSequence().generate_state(1)[0])
+
+
+def thread_count(n_jobs: int | None) -> int:
+    """None: what PyTorch is set to in this process; -1: every core this process may use."""
+    if n_jobs is None:
+        import torch
+
+        return int(torch.get_num_threads())
+    return len(os.sched_getaffinity(0)) if n_jobs == -1 else int(n_jobs)
+
+
+@contextmanager
+def limited_threads(n_jobs: int | None) -> Iterator[None]:
+    """Hold PyTorch, BLAS and OpenMP to `n_jobs` threads inside the block; None changes nothing."""
+    if n_jobs is None:
+        yield
+        return
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before, count = torch.get_num_threads(), thread_count(n_jobs)
+    with threadpool_limits(limits=count):
+        torch.set_num_threads(count)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)

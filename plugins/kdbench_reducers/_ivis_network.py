@@ -1,0 +1,78 @@
+"""The encoder of ivis in PyTorch: SELU layers with alpha dropout after the first two, then a linear map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+#: Widths of the hidden layers by the names the ivis package gives them.
+WIDTHS = {"szubert": (128, 128, 128), "hinton": (2000, 1000, 500), "maaten": (500, 500, 2000)}
+DROPOUT = 0.1
+
+# Alpha dropout (Klambauer et al. 2017, section 2 "New dropout technique"): a dropped unit is set to SELU's lower
+# limit, then an affine map restores mean 0 and variance 1.
+_LOWER = -1.0507009873554805 * 1.6732632423543772
+_GAIN = ((1 - DROPOUT) * (1 + DROPOUT * _LOWER**2)) ** -0.5
+_SHIFT = -_GAIN * DROPOUT * _LOWER
+# A normal cut at two standard deviations has this standard deviation; Keras divides by it.
+_CUT_STD = 0.87962566103423978
+
+
+class Encoder(nn.Module):
+    """A layer's activations, (b, n_features), to points, (b, embedding_dims).
+
+    Weights are drawn as Keras draws them: lecun_normal (cut at two standard deviations) in the hidden layers,
+    glorot_uniform in the last, zero biases; from `generator` alone.
+
+    Args:
+        n_features, embedding_dims: input and output dimensions.
+        widths: of the hidden layers, as in `WIDTHS`.
+        generator: a CPU generator; None leaves the weights at zero, for loading.
+        half_first: multiply the first layer in bfloat16, where nearly all of the work of a wide input is.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        embedding_dims: int,
+        widths: Sequence[int],
+        *,
+        generator: torch.Generator | None,
+        half_first: bool = False,
+    ) -> None:
+        super().__init__()
+        sizes = [n_features, *widths, embedding_dims]
+        self.half_first = half_first
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+            weight = torch.zeros(fan_out, fan_in)
+            if generator is not None and len(self.weights) < len(widths):
+                std = math.sqrt(1 / fan_in) / _CUT_STD
+                nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+            elif generator is not None:
+                nn.init.xavier_uniform_(weight, generator=generator)
+            self.weights.append(nn.Parameter(weight))
+            self.biases.append(nn.Parameter(torch.zeros(fan_out)))
+
+    def forward(self, x: torch.Tensor, dropout: torch.Generator | None = None) -> torch.Tensor:
+        """Points of `x`; with a generator on the device of `x`, units are dropped at random, each row apart."""
+        last = len(self.weights) - 1
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if i == 0 and self.half_first:
+                x = (x.bfloat16() @ weight.bfloat16().T).float() + bias
+            else:
+                x = F.linear(x, weight, bias)
+            if i == last:
+                break
+            x = F.selu(x)
+            if dropout is not None and i < 2:
+                kept = torch.empty(x.shape, dtype=torch.bool, device=x.device).bernoulli_(
+                    1 - DROPOUT, generator=dropout
+                )
+                x = torch.where(kept, x, _LOWER) * _GAIN + _SHIFT
+        return x

@@ -1,0 +1,206 @@
+"""The ivis package, run on TensorFlow in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from kdbench.api import Neighbours
+from kdbench.api.data import NeighbourMetric
+from kdbench.errors import PluginError
+from kdbench_reducers import _checks
+from kdbench_reducers._base import BaseReducer, seed_of, thread_count
+from kdbench_reducers._ivis_loss import TripletLoss, fit_diagnostics
+from kdbench_reducers._ivis_network import WIDTHS, Encoder
+from kdbench_reducers._ivis_train import embed
+from kdbench_reducers._ivis_triplets import neighbour_lists
+from kdbench_reducers._scaling import SCALINGS, fit_scaling
+from kdbench_reducers.ivis_torch import refuse_small
+
+_MODULES = ("ivis", "tensorflow", "tf_keras")
+_STDERR_LINES = 30
+
+
+class Ivis(BaseReducer):
+    """ivis (Szubert et al. 2019) as the package `ivis` trains it.
+
+    TensorFlow must find TF_USE_LEGACY_KERAS=1 when it is imported, and the package draws from global generators:
+    both are settled in a process that runs nothing else.
+
+    Args:
+        embedding_dims, k, batch_size, epochs, n_epochs_without_progress, model: as in `IvisTorch`. k counts the row
+            itself, as Annoy returns it.
+        distance: "pn" or "euclidean".
+        metric: of the neighbours.
+        neighbours: "exact" gives the package exact neighbours of the rows as given, before `scaling`; "annoy"
+            leaves them to the package, which finds them approximately in the scaled rows.
+        n_trees, search_k: Annoy's.
+        scaling: of the input: "minmax" each feature to 0..1 (assumption LW-A9), "unit-std" by one factor, "none".
+        random_state: seed of Python's, NumPy's and TensorFlow's generators in that process; None: a fresh one.
+        n_jobs: threads; None: as this process is set, -1: all.
+
+    Attributes set by fitting:
+        loss_history_: training loss of each epoch as Keras reports it.
+        diagnostics_: `fit_diagnostics`, of the exact neighbours in either case.
+        encoder_: the trained network with the package's weights, in PyTorch.
+    """
+
+    component = "ivis"
+
+    def __init__(
+        self,
+        *,
+        embedding_dims: int = 2,
+        k: int = 150,
+        distance: Literal["pn", "euclidean"] = "pn",
+        batch_size: int = 128,
+        epochs: int = 1000,
+        n_epochs_without_progress: int = 20,
+        model: Literal["szubert", "hinton", "maaten"] = "szubert",
+        metric: NeighbourMetric = "angular",
+        neighbours: Literal["exact", "annoy"] = "exact",
+        n_trees: int = 50,
+        search_k: int = -1,
+        scaling: Literal["minmax", "unit-std", "none"] = "minmax",
+        random_state: int | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.embedding_dims = embedding_dims
+        self.k = k
+        self.distance = distance
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.n_epochs_without_progress = n_epochs_without_progress
+        self.model = model
+        self.metric = metric
+        self.neighbours = neighbours
+        self.n_trees = n_trees
+        self.search_k = search_k
+        self.scaling = scaling
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self._check()
+
+    def _check(self) -> None:
+        _checks.whole("embedding_dims", self.embedding_dims, 1)
+        _checks.whole("k", self.k, 2)
+        _checks.choice("distance", self.distance, ("pn", "euclidean"))
+        _checks.whole("batch_size", self.batch_size, 1)
+        _checks.whole("epochs", self.epochs, 1)
+        _checks.whole("n_epochs_without_progress", self.n_epochs_without_progress, 1)
+        _checks.choice("model", self.model, tuple(WIDTHS))
+        _checks.choice("metric", self.metric, ("euclidean", "angular"))
+        _checks.choice("neighbours", self.neighbours, ("exact", "annoy"))
+        _checks.whole("n_trees", self.n_trees, 1)
+        _checks.whole("search_k", self.search_k, -1)
+        _checks.choice("scaling", self.scaling, SCALINGS)
+        _checks.seed(self.random_state)
+        _checks.jobs(self.n_jobs)
+
+    def neighbours_wanted(self, n_samples: int) -> tuple[int, NeighbourMetric]:
+        """k - 1 of them, for training and for the triplets that `loss_eval` is measured on.
+
+        Raises:
+            kdbench.errors.UsageError: k or the batch is too large for `n_samples` rows.
+            kdbench.errors.PluginError: the package is not installed.
+        """
+        refuse_small(self.component, n_samples, self.k, self.batch_size)
+        refuse_missing()
+        return self.k - 1, self.metric
+
+    def _fit(self, X: np.ndarray, neighbours: Neighbours | None) -> np.ndarray:
+        import torch
+
+        assert neighbours is not None
+        lists = neighbour_lists(neighbours, with_self=True)
+        self.scaling_ = fit_scaling(X, self.scaling)
+        result = self._run(self.scaling_(X), lists)
+        self.loss_history_ = [float(v) for v in result["loss_history"]]
+        self.encoder_ = Encoder(X.shape[1], self.embedding_dims, WIDTHS[self.model], generator=None)
+        with torch.no_grad():
+            for i, (weight, bias) in enumerate(zip(self.encoder_.weights, self.encoder_.biases, strict=True)):
+                weight.copy_(torch.from_numpy(result[f"w{i}"].T))
+                bias.copy_(torch.from_numpy(result[f"b{i}"]))
+        points = result["points"]
+        loss = TripletLoss("both" if self.distance == "pn" else "an")
+        self.diagnostics_.update(fit_diagnostics(points, lists, self.loss_history_, loss, self.k))
+        return points
+
+    def _run(self, scaled: np.ndarray, lists: np.ndarray) -> Mapping[str, np.ndarray]:
+        """What the worker wrote."""
+        threads = thread_count(self.n_jobs)
+        params = {
+            "embedding_dims": int(self.embedding_dims),
+            "k": int(self.k),
+            "distance": self.distance,
+            "batch_size": int(self.batch_size),
+            "epochs": int(self.epochs),
+            "n_epochs_without_progress": int(self.n_epochs_without_progress),
+            "model": self.model,
+            "knn_distance_metric": self.metric,
+            "n_trees": int(self.n_trees),
+            "search_k": int(self.search_k),
+        }
+        task = {"params": params, "seed": seed_of(self.random_state), "threads": threads}
+        with tempfile.TemporaryDirectory(prefix="kdbench-ivis-") as name:
+            folder = Path(name)
+            (folder / "task.json").write_text(json.dumps(task), "utf-8")
+            np.save(folder / "data.npy", scaled)
+            if self.neighbours == "exact":
+                np.save(folder / "neighbours.npy", lists)
+            worker = Path(__file__).with_name("_ivis_worker.py")
+            done = subprocess.run(
+                [sys.executable, "-P", str(worker), name],
+                env=worker_environment(os.environ, threads, name),
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+            result = folder / "result.npz"
+            if done.returncode != 0 or not result.exists():
+                last = "\n".join(done.stderr.strip().splitlines()[-_STDERR_LINES:])
+                raise PluginError(
+                    f"the ivis package ended with exit code {done.returncode}:\n{last}",
+                    where="reducers/ivis",
+                    hint="ivis-torch is the same algorithm without TensorFlow",
+                )
+            with np.load(result, allow_pickle=False) as arrays:
+                return dict(arrays)
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Points of new rows, (m, n_features): float32, (m, embedding_dims); computed without TensorFlow."""
+        return embed(self.encoder_, self.scaling_, self._new_points(X))
+
+
+def refuse_missing() -> None:
+    """Raise PluginError where the package, or what it runs on, is not installed."""
+    missing = [m for m in _MODULES if importlib.util.find_spec(m) is None]
+    if missing:
+        raise PluginError(
+            f"{', '.join(missing)} not installed", where="reducers/ivis", hint='pip install "kdbench[ivis]"'
+        )
+
+
+def worker_environment(base: Mapping[str, str], threads: int, folder: str) -> dict[str, str]:
+    """The environment of the worker: legacy Keras, quiet TensorFlow, its threads and its temporary folder.
+
+    ivis leaves Annoy's index in the temporary folder when its process ends; this one is removed with the rest.
+    """
+    return {
+        **base,
+        "TF_USE_LEGACY_KERAS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "OMP_NUM_THREADS": str(threads),
+        "TMPDIR": folder,
+    }

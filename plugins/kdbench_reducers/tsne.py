@@ -1,0 +1,140 @@
+"""t-SNE through openTSNE, on exact neighbours."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from kdbench.api import Neighbours
+from kdbench.api.data import NeighbourMetric
+from kdbench_reducers import _checks
+from kdbench_reducers._base import BaseReducer, seed_of, thread_count
+
+
+class TSNE(BaseReducer):
+    """t-SNE (van der Maaten & Hinton 2008) as openTSNE optimises it, with affinities from exact neighbours.
+
+    openTSNE's own neighbours are Annoy's from 1,000 rows on, which at 16,384 features takes far longer than exact
+    ones by matrix products and gives the same affinities.
+
+    Args:
+        n_components: dimensions of the embedding.
+        perplexity: effective number of neighbours; int(3 * perplexity) are used. LW section 3.2: 150.
+        metric: "euclidean", or "angular": the Euclidean distance between rows of unit length.
+        early_exaggeration_iter, n_iter: gradient steps with and without exaggerated attraction.
+        early_exaggeration: factor of the attraction in the first of them.
+        exaggeration: factor in the second; 1 is t-SNE.
+        learning_rate: "auto" (n / exaggeration, at least 200), or a number.
+        initialization: "pca", "spectral" or "random".
+        negative_gradient_method: "bh" (Barnes-Hut), "fft" (FIt-SNE) or "auto": "bh" below 10,000 rows.
+        theta: accuracy of Barnes-Hut; 0 is exact.
+        random_state: seed of the initial positions; None: a fresh one.
+        n_jobs: threads; None: as the process is set, -1: all.
+
+    Attributes set by fitting:
+        diagnostics_: "kl_divergence" of the final positions, in nats.
+    """
+
+    component = "tsne"
+
+    def __init__(
+        self,
+        *,
+        n_components: int = 2,
+        perplexity: float = 30.0,
+        metric: NeighbourMetric = "euclidean",
+        early_exaggeration_iter: int = 250,
+        early_exaggeration: float = 12.0,
+        n_iter: int = 500,
+        exaggeration: float = 1.0,
+        learning_rate: Literal["auto"] | float = "auto",
+        initialization: Literal["pca", "spectral", "random"] = "pca",
+        negative_gradient_method: Literal["auto", "bh", "fft"] = "auto",
+        theta: float = 0.5,
+        random_state: int | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.perplexity = perplexity
+        self.metric = metric
+        self.early_exaggeration_iter = early_exaggeration_iter
+        self.early_exaggeration = early_exaggeration
+        self.n_iter = n_iter
+        self.exaggeration = exaggeration
+        self.learning_rate = learning_rate
+        self.initialization = initialization
+        self.negative_gradient_method = negative_gradient_method
+        self.theta = theta
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self._check()
+
+    def _check(self) -> None:
+        _checks.whole("n_components", self.n_components, 1)
+        _checks.number("perplexity", self.perplexity, 1)
+        _checks.choice("metric", self.metric, ("euclidean", "angular"))
+        _checks.whole("early_exaggeration_iter", self.early_exaggeration_iter, 0)
+        _checks.number("early_exaggeration", self.early_exaggeration, 1)
+        _checks.whole("n_iter", self.n_iter, 0)
+        _checks.number("exaggeration", self.exaggeration, 1)
+        if self.learning_rate != "auto":
+            _checks.number("learning_rate", self.learning_rate, 0, open_end=True)
+        _checks.choice("initialization", self.initialization, ("pca", "spectral", "random"))
+        _checks.choice("negative_gradient_method", self.negative_gradient_method, ("auto", "bh", "fft"))
+        if self.n_components > 2 and self.negative_gradient_method != "bh":
+            raise ValueError(
+                f"n_components={self.n_components}: more than 2 need negative_gradient_method='bh'"
+            )
+        _checks.number("theta", self.theta, 0)
+        _checks.seed(self.random_state)
+        _checks.jobs(self.n_jobs)
+
+    def neighbours_wanted(self, n_samples: int) -> tuple[int, NeighbourMetric]:
+        """int(3 * perplexity), as openTSNE takes.
+
+        Raises:
+            kdbench.errors.UsageError: there are not so many; openTSNE would quietly lower the perplexity.
+        """
+        k = int(3 * self.perplexity)
+        if k >= n_samples:
+            raise self._too_few(
+                f"perplexity={self.perplexity:g} needs {k} neighbours, and {n_samples} rows have {n_samples - 1} each",
+                f"perplexity can be at most {(n_samples - 1) / 3:.4g} here",
+            )
+        return k, self.metric
+
+    def affinities(self, neighbours: Neighbours):
+        """openTSNE's symmetric affinities of exact `neighbours`, int(3 * perplexity) of them a row."""
+        from openTSNE.affinity import PerplexityBasedNN
+        from openTSNE.nearest_neighbors import PrecomputedNeighbors
+
+        index = PrecomputedNeighbors(
+            neighbours.indices.astype(np.int64), neighbours.distances.astype(np.float64)
+        )
+        return PerplexityBasedNN(
+            perplexity=self.perplexity, knn_index=index, n_jobs=thread_count(self.n_jobs)
+        )
+
+    def _fit(self, X: np.ndarray, neighbours: Neighbours | None) -> np.ndarray:
+        import openTSNE
+
+        assert neighbours is not None
+        model = openTSNE.TSNE(
+            n_components=self.n_components,
+            perplexity=self.perplexity,
+            early_exaggeration_iter=self.early_exaggeration_iter,
+            early_exaggeration=self.early_exaggeration,
+            n_iter=self.n_iter,
+            exaggeration=None if self.exaggeration == 1 else self.exaggeration,
+            learning_rate=self.learning_rate,
+            initialization=self.initialization,
+            negative_gradient_method=self.negative_gradient_method,
+            theta=self.theta,
+            random_state=seed_of(self.random_state),
+            n_jobs=thread_count(self.n_jobs),
+        )
+        embedding = model.fit(X, affinities=self.affinities(neighbours))
+        if embedding.kl_divergence is not None:  # none was computed without a single step
+            self.diagnostics_["kl_divergence"] = float(embedding.kl_divergence)
+        return np.asarray(embedding)

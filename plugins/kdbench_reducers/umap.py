@@ -1,0 +1,124 @@
+"""UMAP through umap-learn, on exact neighbours."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+
+from kdbench.api import Neighbours
+from kdbench.api.data import NeighbourMetric
+from kdbench_reducers import _checks
+from kdbench_reducers._base import BaseReducer, seed_of, thread_count
+
+
+@contextmanager
+def kept_numpy_state(reseed: bool) -> Iterator[None]:
+    """Put NumPy's global generator back afterwards: umap-learn draws from it when it is given no seed."""
+    state = np.random.get_state()  # noqa: NPY002
+    if reseed:
+        np.random.seed(seed_of(None))  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+class UMAP(BaseReducer):
+    """UMAP (McInnes et al. 2018) as umap-learn optimises it, with the fuzzy graph of exact neighbours.
+
+    Args:
+        n_components: dimensions of the embedding.
+        n_neighbors: neighbours of the graph; umap-learn counts the point itself as the first.
+        min_dist: how near points may come, in units of the embedding; at most `spread`.
+        spread: scale of the embedded points.
+        metric: "euclidean", or "angular": the Euclidean distance between rows of unit length.
+        n_epochs: optimisation epochs; None: 500 up to 10,000 rows, 200 above.
+        init: "spectral", "pca" or "random".
+        random_state: seed; the optimisation then runs on one thread. None: a fresh seed each time, on
+            `n_jobs` threads whose races make it unrepeatable.
+        n_jobs: threads where there is no seed; None: as the process is set, -1: all.
+    """
+
+    component = "umap"
+
+    def __init__(
+        self,
+        *,
+        n_components: int = 2,
+        n_neighbors: int = 15,
+        min_dist: float = 0.1,
+        spread: float = 1.0,
+        metric: NeighbourMetric = "euclidean",
+        n_epochs: int | None = None,
+        init: Literal["spectral", "pca", "random"] = "spectral",
+        random_state: int | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.n_neighbors = n_neighbors
+        self.min_dist = min_dist
+        self.spread = spread
+        self.metric = metric
+        self.n_epochs = n_epochs
+        self.init = init
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self._check()
+
+    def _check(self) -> None:
+        _checks.whole("n_components", self.n_components, 1)
+        _checks.whole("n_neighbors", self.n_neighbors, 2)
+        _checks.number("min_dist", self.min_dist, 0)
+        _checks.number("spread", self.spread, 0, open_end=True)
+        if self.min_dist > self.spread:
+            raise ValueError(f"min_dist={self.min_dist!r}: allowed are 0 to spread={self.spread!r}")
+        _checks.choice("metric", self.metric, ("euclidean", "angular"))
+        if self.n_epochs is not None:
+            _checks.whole("n_epochs", self.n_epochs, 1)
+        _checks.choice("init", self.init, ("spectral", "pca", "random"))
+        _checks.seed(self.random_state)
+        _checks.jobs(self.n_jobs)
+
+    def neighbours_wanted(self, n_samples: int) -> tuple[int, NeighbourMetric]:
+        """n_neighbors - 1: the point itself is the first of them.
+
+        Raises:
+            kdbench.errors.UsageError: there are not so many; umap-learn would take fewer.
+        """
+        if self.n_neighbors >= n_samples:
+            raise self._too_few(
+                f"n_neighbors={self.n_neighbors} of {n_samples} rows",
+                f"n_neighbors can be at most {n_samples - 1} here",
+            )
+        return self.n_neighbors - 1, self.metric
+
+    def _fit(self, X: np.ndarray, neighbours: Neighbours | None) -> np.ndarray:
+        import umap  # here and not above: it brings numba, and TensorFlow where that is installed
+
+        assert neighbours is not None
+        if self.metric == "angular":  # what umap-learn reads of X itself must be of the same geometry
+            length = np.linalg.norm(X, axis=1, keepdims=True)
+            X = X / np.where(length > 0, length, 1)
+        own = np.arange(len(X), dtype=np.int32)[:, None]
+        indices = np.hstack([own, neighbours.indices])
+        distances = np.hstack([np.zeros(own.shape, np.float32), neighbours.distances])
+        model = umap.UMAP(
+            n_components=self.n_components,
+            n_neighbors=self.n_neighbors,
+            min_dist=self.min_dist,
+            spread=self.spread,
+            metric="euclidean",
+            n_epochs=self.n_epochs,
+            init=self.init,
+            random_state=self.random_state,
+            n_jobs=thread_count(self.n_jobs) if self.random_state is None else 1,
+            precomputed_knn=(indices, distances),
+        )
+        with warnings.catch_warnings(), kept_numpy_state(reseed=self.random_state is None):
+            # No search index comes with exact neighbours: it serves umap-learn's transform alone, unused here.
+            warnings.filterwarnings("ignore", message="precomputed_knn", category=UserWarning)
+            return model.fit_transform(X)
