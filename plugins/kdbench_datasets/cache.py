@@ -83,7 +83,9 @@ def cached(
         lock.release()
     found = _read(entry)
     if found is None:
-        raise WorkspaceError("what was just written can't be read back", where=str(entry), hint="check the disk")
+        raise WorkspaceError(
+            "what was just written can't be read back", where=str(entry), hint="check the disk"
+        )
     return found
 
 

@@ -79,7 +79,11 @@ class _Cifar:
             # torchvision waits without a limit; a machine without a network is told apart quickly here
             urllib.request.urlopen(urllib.request.Request(maker.url, method="HEAD"), timeout=10).close()
             download_and_extract_archive(maker.url, str(target), filename=maker.filename, md5=maker.tgz_md5)
-        except (OSError, RuntimeError, EOFError) as e:  # URLError and timeouts are OSErrors; RuntimeError: MD5
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+        ) as e:  # URLError and timeouts are OSErrors; RuntimeError: MD5
             raise DataError(
                 f"not found, and {maker.url} can't be downloaded to {target} ({e}); looked in:{places_text}",
                 where=name,

@@ -79,7 +79,9 @@ def find(layout: Layout, folders: tuple[Path, ...]) -> tuple[Source | None, list
         if not folder.is_dir():
             looked.append(f"{folder}: not a folder")
             continue
-        looked.append(f"{folder}: has neither {layout.pickled_folder}/ nor train-*.parquet and test-*.parquet")
+        looked.append(
+            f"{folder}: has neither {layout.pickled_folder}/ nor train-*.parquet and test-*.parquet"
+        )
         own = [folder, folder / layout.name, folder / layout.name.replace("cifar", "cifar-")]
         for candidate in (c for base in own for c in (base, base / layout.pickled_folder)):
             source = _pickled_source(layout, candidate)
@@ -314,7 +316,11 @@ def _read_pickled(layout: Layout, path: Path) -> tuple[np.ndarray, np.ndarray, n
     fine = _integers(path, batch[layout.pickled_labels])
     coarse = _integers(path, batch[layout.pickled_superclasses]) if layout.pickled_superclasses else None
     n = len(fine)
-    if data.dtype != np.uint8 or data.shape != (n, 3 * SIDE * SIDE) or (coarse is not None and len(coarse) != n):
+    if (
+        data.dtype != np.uint8
+        or data.shape != (n, 3 * SIDE * SIDE)
+        or (coarse is not None and len(coarse) != n)
+    ):
         raise DataError(
             f"data is {data.dtype} {data.shape} for {n} labels, not uint8 ({n}, {3 * SIDE * SIDE})",
             where=str(path),

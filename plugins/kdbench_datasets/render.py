@@ -1,0 +1,135 @@
+"""Draw shapes: where one lies (geometry), then what it and everything behind it looks like (appearance).
+
+The two come from separate generators, so masks do not depend on clutter or noise, and everything but the square
+roots of `plane` is whole numbers or products and sums, so that images are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdbench_datasets.families import Family
+from kdbench_datasets.plane import Plane
+
+SIDE = 32
+BLOCK = (
+    16  #: images that share a generator: a part of what "the same image" means, never to be changed lightly
+)
+_FINE = 2  #: samples a pixel and axis
+_COLOURS = 6  #: pairs of colours drawn for an image, of which the one with the most contrast is taken
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is around the shapes.
+
+    Attributes:
+        clutter: pieces (bars and discs) behind each shape.
+        noise: largest change of a value by pixel noise, of 255 (triangular distribution).
+        scale: smallest and largest radius of a shape, in pixels.
+    """
+
+    clutter: int
+    noise: int
+    scale: tuple[float, float]
+
+
+def block(
+    family: Family, member: int, look: Look, stream: tuple[int, ...], n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first `n` <= BLOCK images of a block.
+
+    Args:
+        family, member: what to draw.
+        stream: non-negative integers that name the block; other blocks share nothing with it.
+
+    Returns:
+        images uint8 (n, 32, 32, 3); masks bool (n, 32, 32): at least half of the pixel's samples are the shape's.
+    """
+    geometry = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*stream, 0))))
+    appearance = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*stream, 1))))
+    inside = family(_plane(geometry, look, n), member)
+    # how many of a pixel's samples are inside: 0..4
+    rows = inside[:, 0::2].astype(np.uint8) + inside[:, 1::2]
+    cover = rows[:, :, 0::2] + rows[:, :, 1::2]
+    return _paint(appearance, look, cover, n), cover >= _FINE * _FINE // 2
+
+
+def _plane(rng: np.random.Generator, look: Look, n: int) -> Plane:
+    """Coordinates of the samples of `n` images, each object turned, stretched, scaled and moved."""
+    draw = rng.random((BLOCK, 8))[:n]
+    traits = rng.random((BLOCK, 2))[:n].astype(np.float32)
+    radius = look.scale[0] + (look.scale[1] - look.scale[0]) * draw[:, 0]
+    turn = 2 * math.pi * draw[:, 1]
+    room = np.maximum(SIDE / 2 - radius, 0)
+    cx = SIDE / 2 + room * (2 * draw[:, 2] - 1)
+    cy = SIDE / 2 + room * (2 * draw[:, 3] - 1)
+    stretch = 0.9 + 0.2 * draw[:, 4]  # along an axis of the object
+    shear = 0.24 * (draw[:, 5] - 0.5)
+    c, s = np.cos(turn), np.sin(turn)
+    # object = M (pixel - centre), M = shear . stretch . rotation / radius; float64 until it is done, so that the
+    # last bit of a sine does not show
+    xx, xy = c / radius / stretch, s / radius / stretch
+    yx, yy = -s / radius * stretch, c / radius * stretch
+    xx, xy = xx + shear * yx, xy + shear * yy
+    grid = (np.arange(SIDE * _FINE) + 0.5) / _FINE
+    across, down = grid - cx[:, None], grid - cy[:, None]
+
+    def combine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        along_x = (a[:, None] * across).astype(np.float32)[:, None, :]
+        along_y = (b[:, None] * down).astype(np.float32)[:, :, None]
+        return along_x + along_y
+
+    return Plane(combine(xx, xy), combine(yx, yy), traits)
+
+
+def _paint(rng: np.random.Generator, look: Look, cover: np.ndarray, n: int) -> np.ndarray:
+    colours = rng.integers(0, 256, (BLOCK, _COLOURS, 2, 3), dtype=np.uint8)[:n].astype(np.int32)
+    contrast = (np.abs(colours[:, :, 0] - colours[:, :, 1]) * np.array([2, 4, 1])).sum(-1)
+    best = colours[np.arange(n), contrast.argmax(1)]
+    behind, front = best[:, 0], best[:, 1]
+    scene = _gradient(rng, behind, 40, n)
+    _clutter(rng, look, scene, behind, n)
+    shade = _gradient(rng, front, 30, n)
+    weight = cover.astype(np.int16)[..., None]
+    whole = _FINE * _FINE
+    scene = (scene * (whole - weight) + shade * weight) // whole
+    if look.noise:
+        # drawn last and image by image, so that it does not depend on how many images are asked for
+        noise = rng.integers(0, 256, (n, 2, SIDE, SIDE, 3), dtype=np.uint8).astype(np.int16)
+        scene += (noise[:, 0] - noise[:, 1]) * np.int16(look.noise) // np.int16(256)
+    return np.clip(scene, 0, 255).astype(np.uint8)
+
+
+def _gradient(rng: np.random.Generator, colour: np.ndarray, strength: int, n: int) -> np.ndarray:
+    """The colour with a slope of at most `strength` from the middle to an edge: int16 (n, 32, 32, 3)."""
+    slope = rng.integers(-strength, strength + 1, (BLOCK, 2, 3))[:n]
+    ramp = np.arange(SIDE) * 2 - (SIDE - 1)  # -31..31
+    across = slope[:, 0, None, None, :] * ramp[None, None, :, None]
+    down = slope[:, 1, None, None, :] * ramp[None, :, None, None]
+    return (colour[:, None, None, :] + (across + down) // (2 * SIDE)).astype(np.int16)
+
+
+def _clutter(rng: np.random.Generator, look: Look, scene: np.ndarray, behind: np.ndarray, n: int) -> None:
+    """Bars and discs of colours near the background's, drawn into `scene`."""
+    grid = np.arange(SIDE, dtype=np.float32) + np.float32(0.5)
+    for piece in range(look.clutter):
+        draw = rng.random((BLOCK, 5))[:n]
+        tint = rng.integers(-80, 81, (BLOCK, 3))[:n]
+        dx = grid[None, None, :] - (SIDE * draw[:, 0]).astype(np.float32)[:, None, None]
+        dy = grid[None, :, None] - (SIDE * draw[:, 1]).astype(np.float32)[:, None, None]
+        if piece % 2:
+            radius = (1.5 + 3.5 * draw[:, 2]).astype(np.float32)[:, None, None]
+            where = dx * dx + dy * dy < radius * radius
+        else:
+            turn = 2 * math.pi * draw[:, 4]
+            c = np.cos(turn).astype(np.float32)[:, None, None]
+            s = np.sin(turn).astype(np.float32)[:, None, None]
+            half = (4 + 8 * draw[:, 2]).astype(np.float32)[:, None, None]
+            wide = (0.6 + 1.2 * draw[:, 3]).astype(np.float32)[:, None, None]
+            where = (np.abs(dx * c + dy * s) < half) & (np.abs(dy * c - dx * s) < wide)
+        colour = (behind + tint).clip(0, 255).astype(np.int16)[:, None, None, :]
+        np.copyto(scene, np.broadcast_to(colour, scene.shape), where=where[..., None])
