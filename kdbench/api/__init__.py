@@ -10,6 +10,7 @@ from kdbench.api.data import (
     Normalization,
     Split,
 )
+from kdbench.api.draws import Fold, derive_seed, draw_fold, draw_test, draw_train
 from kdbench.api.hookspecs import hookimpl
 from kdbench.api.neighbours import exact_neighbours
 from kdbench.api.protocols import (
@@ -48,6 +49,7 @@ __all__ = [
     "Embedding",
     "Executor",
     "ExecutorSpec",
+    "Fold",
     "ImageData",
     "Metric",
     "MetricResult",
@@ -67,6 +69,10 @@ __all__ = [
     "StageSummary",
     "SuiteSpec",
     "View",
+    "derive_seed",
+    "draw_fold",
+    "draw_test",
+    "draw_train",
     "exact_neighbours",
     "hookimpl",
 ]

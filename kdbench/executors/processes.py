@@ -1,0 +1,92 @@
+"""Several stages at once, each in a worker process that is kept warm."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import traceback
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from kdbench.executors.context import Context, StageProgress, Workplace
+from kdbench.plan import Stage
+from kdbench.stages.task import Outcome
+
+# one a worker process, made by its initializer
+_workplace: Workplace | None = None
+_events: Any = None
+
+
+def _begin(context: Context, events: Any) -> None:
+    global _workplace, _events
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interruption means
+    _workplace, _events = Workplace(context), events
+
+
+def _work(stage: Stage) -> Outcome:
+    assert _workplace is not None
+    last = 0.0
+
+    def progress(key: str, done: float, total: float, unit: str) -> None:
+        nonlocal last
+        import time
+
+        if time.monotonic() - last > 0.2:
+            last = time.monotonic()
+            _events.put((key, done, total, unit))
+
+    return _workplace.execute(stage, progress)
+
+
+class ProcessExecutor:
+    """A pool of spawned workers (a fork would share locks and CUDA contexts that must not be shared).
+
+    Args:
+        jobs: workers. Threads of a worker are the context's; the caller divides the cores.
+    """
+
+    def __init__(self, context: Context, jobs: int) -> None:
+        self.slots = jobs
+        spawn = multiprocessing.get_context("spawn")
+        self._manager = spawn.Manager()
+        self._events = self._manager.Queue()
+        # several processes on a core spin each other slow otherwise; read when a worker loads its OpenMP
+        policy = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(context.threads)}
+        before = {name: os.environ.get(name) for name in policy}
+        os.environ.update({k: v for k, v in policy.items() if before[k] is None})
+        self._before = before
+        self._pool = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_begin, initargs=(context, self._events))
+        self._futures: dict[Future[Outcome], Stage] = {}
+
+    def submit(self, stage: Stage) -> None:
+        self._futures[self._pool.submit(_work, stage)] = stage
+
+    def wait(self, progress: StageProgress) -> Outcome:
+        """The next outcome; a worker that died takes its stage down as failed."""
+        while True:
+            done, _ = wait(self._futures, timeout=0.2, return_when=FIRST_COMPLETED)
+            while True:
+                try:
+                    progress(*self._events.get_nowait())
+                except queue.Empty:
+                    break
+            for future in done:
+                stage = self._futures.pop(future)
+                try:
+                    return future.result()
+                except BrokenProcessPool as error:
+                    text = "the worker process died (out of memory?)\n" + "".join(traceback.format_exception(error))
+                    return Outcome(stage.key, "failed", error=text)
+
+    def stop(self) -> None:
+        for process in list((self._pool._processes or {}).values()):
+            process.terminate()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._manager.shutdown()
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)

@@ -1,0 +1,583 @@
+"""From a suite to the stages that have to be done: each once, with a key that says what it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdbench.api.data import ImageData
+from kdbench.api.draws import derive_seed, draw_fold, draw_test
+from kdbench.api.specs import MetricSpec, ReducerSpec, SchemeSpec
+from kdbench.errors import SuiteError
+from kdbench.store import content_key
+
+if TYPE_CHECKING:
+    from kdbench.registry import Registry
+    from kdbench.suite.schema import Component, Student, Suite, Teacher, Training
+
+#: The order in which kinds of stages stand in tables.
+KINDS = ("source", "backbone", "teacher", "targets", "student", "features", "neighbours", "embedding", "score")
+
+#: With more distinct views than this, a teacher is run beside its student instead of ahead of it.
+VIEWS_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One piece of work.
+
+    Attributes:
+        kind: from KINDS.
+        component: "schemes/kl" for what does the work; "" where the core does.
+        identity: all that its result depends on beside the inputs; hashed into the key.
+        inputs: role to key of the artifacts its result depends on.
+        aids: role to key of artifacts that only save it work (exact neighbours, say); not part of the key.
+        options: what it needs to run that its result does not depend on (how to load the dataset).
+        title: for people. work: amount, in `unit`, for estimates.
+    """
+
+    kind: str
+    component: str
+    identity: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    title: str
+    aids: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    work: float = 1.0
+    unit: str = "stage"
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.key:
+            identity = {"kind": self.kind, "of": dict(self.identity), "inputs": dict(self.inputs)}
+            object.__setattr__(self, "key", content_key(identity))
+
+    def needs(self) -> list[str]:
+        return [*self.inputs.values(), *self.aids.values()]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score stage as a cell sees it."""
+
+    key: str
+    metric: str
+    primary: str
+    tap: str | None
+    reducer: str | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """dataset x budget x fold x scheme; see `kdbench.api.CellRecord` for the fields."""
+
+    key: str
+    budget: int
+    fold: int
+    scheme: str
+    student: str
+    teacher: str
+    seed: int
+    network: str
+    scores: tuple[Score, ...]
+    embeddings: Mapping[str, str]
+    params: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        return f"{self.budget} labels · fold {self.fold + 1} · {self.scheme}"
+
+    def stages(self) -> list[str]:
+        return [self.network, *self.embeddings.values(), *(s.key for s in self.scores)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of a suite in an order in which they can be done, its cells, and what was left out and why."""
+
+    suite: Suite
+    seed: int
+    dataset: str
+    dataset_digest: str
+    stages: Mapping[str, Stage]
+    cells: tuple[Cell, ...]
+    exclusions: tuple[str, ...]
+
+    def outstanding(self, done: Iterable[str]) -> list[Stage]:
+        """The stages that must still run, in order: what a cell wants and is not done, and what that needs."""
+        finished = set(done)
+        wanted: set[str] = set()
+        queue = [k for cell in self.cells for k in cell.stages() if k not in finished]
+        while queue:
+            key = queue.pop()
+            if key in wanted or key in finished:
+                continue
+            wanted.add(key)
+            queue += self.stages[key].needs()
+        return [s for s in self.stages.values() if s.key in wanted]
+
+
+class _Builder:
+    def __init__(self, suite: Suite, registry: Registry, data: ImageData, seed: int, device: str) -> None:
+        self.suite, self.registry, self.data, self.seed, self.device = suite, registry, data, seed, device
+        self.stages: dict[str, Stage] = {}
+        self.exclusions: dict[str, None] = {}
+        self._files: dict[str, str] = {}
+        self._networks: dict[str, Any] = {}
+        self.dataset_option = {"dataset": _reference(suite.data.dataset)}
+
+    def add(self, stage: Stage) -> str:
+        """Its key; a stage that is there already is kept, so shared work is found once."""
+        self.stages.setdefault(stage.key, stage)
+        return stage.key
+
+    # -- identities ---------------------------------------------------------------------------------------------
+
+    def component(self, kind: str, ref: Component) -> dict[str, Any]:
+        """Identity of a component: name, version and all parameters, files by their content."""
+        params = self.registry.check(kind, ref.name, ref.params)
+        spec = self.registry.spec(kind, ref.name)
+        return {"name": ref.name, "version": spec.version, "params": {k: self._content(v) for k, v in params.items()}}
+
+    def _content(self, value: Any) -> Any:
+        if isinstance(value, str) and ("/" in value or value.endswith((".pt", ".pth", ".safetensors"))):
+            path = Path(value).expanduser()
+            if path.is_file():
+                if value not in self._files:
+                    with path.open("rb") as f:
+                        self._files[value] = hashlib.file_digest(f, "sha256").hexdigest()
+                return f"sha256:{self._files[value]}"
+        return value
+
+    def recipe(self, training: Training) -> dict[str, Any]:
+        from kdbench.suite.schema import Training as Base
+        from kdbench.training.precision import resolve_precision
+
+        fields = {name: getattr(training, name) for name in Base.model_fields}
+        fields["precision"] = resolve_precision(training.precision, self.device)
+        return fields
+
+    def draw(self, budget: int, fold: int, *, unlabelled: bool) -> dict[str, Any]:
+        d = self.suite.data
+        draw: dict[str, Any] = {
+            "budget": budget, "fold": fold, "seed": self.seed, "train": d.train, "validation": d.validation,
+        }  # fmt: skip
+        return draw | {"unlabelled": d.unlabelled} if unlabelled else draw
+
+    def base(self) -> dict[str, Any]:
+        return {"dataset": self.data.digest}
+
+    def test(self) -> dict[str, Any]:
+        return {"size": self.suite.data.test, "seed": self.seed}
+
+    def options(self, **more: Any) -> dict[str, Any]:
+        return {**self.dataset_option, **more}
+
+    def network_option(self, ref: Component) -> dict[str, Any]:
+        """How to build a network: its parameters as they were given, paths and all."""
+        return {"name": ref.name, "params": self.registry.check("architectures", ref.name, ref.params)}
+
+    # -- teacher ------------------------------------------------------------------------------------------------
+
+    def source(self, teacher: Teacher) -> dict[str, str]:
+        if teacher.source is None:
+            return {}
+        dataset = self.component("datasets", teacher.source.dataset)
+        stage = Stage(
+            kind="source",
+            component=f"architectures/{teacher.architecture.name}",
+            identity={
+                "data": dataset,
+                "network": self.component("architectures", teacher.architecture),
+                "recipe": self.recipe(teacher.source),
+                "seed": derive_seed(self.seed, "source"),
+            },
+            inputs={},
+            title=f"source task · {teacher.architecture.title} on {teacher.source.dataset.title}",
+            options={
+                "dataset": _reference(teacher.source.dataset),
+                "network": self.network_option(teacher.architecture),
+            },
+            work=teacher.source.epochs,
+            unit="epochs",
+        )
+        return {"source": self.add(stage)}
+
+    def backbone(self, teacher: Teacher) -> dict[str, str]:
+        source = self.source(teacher)
+        if teacher.mode != "head":
+            return source
+        d = self.suite.data
+        views = _views(teacher)
+        n_train = len(self.data.train.labels) if d.train == "all" else d.train
+        n_test = len(self.data.test.labels) if d.test == "all" else d.test
+        stage = Stage(
+            kind="backbone",
+            component=f"architectures/{teacher.architecture.name}",
+            identity=self.base()
+            | {
+                "network": self.component("architectures", teacher.architecture),
+                "train": {"size": d.train, "seed": self.seed},
+                "test": self.test(),
+                "flip": teacher.flip,
+                "precision": self.recipe(teacher)["precision"],
+                # weights that are not trained on anything are drawn once
+                "seed": derive_seed(self.seed, "backbone"),
+            },
+            inputs=source,
+            title=f"backbone features · {teacher.architecture.title}",
+            options=self.options(network=self.network_option(teacher.architecture)),
+            work=views * n_train + n_test,
+            unit="images",
+        )
+        return {**source, "backbone": self.add(stage)}
+
+    def teacher(self, teacher: Teacher, budget: int, fold: int) -> str:
+        recipe = self.recipe(teacher)
+        inputs = self.backbone(teacher)
+        stage = Stage(
+            kind="teacher",
+            component=f"architectures/{teacher.architecture.name}",
+            identity=self.base()
+            | {
+                "draw": self.draw(budget, fold, unlabelled=False),
+                "network": self.component("architectures", teacher.architecture),
+                "mode": teacher.mode,
+                "recipe": recipe,
+                "test": self.test(),
+                "seed": derive_seed(self.seed, "teacher", fold),
+            },
+            inputs=inputs,
+            title=f"teacher {teacher.architecture.title} · {budget} labels · fold {fold + 1}",
+            options=self.options(network=self.network_option(teacher.architecture)),
+            work=teacher.epochs * budget * (0.001 if teacher.mode == "head" else 1),
+            unit="images",
+        )
+        return self.add(stage)
+
+    def targets(self, teacher: Teacher, student: Student, budget: int, fold: int) -> str:
+        key = self.teacher(teacher, budget, fold)
+        inputs = {"teacher": key, **self.backbone(teacher)}
+        stage = Stage(
+            kind="targets",
+            component=f"architectures/{teacher.architecture.name}",
+            identity=self.base()
+            | {
+                "draw": self.draw(budget, fold, unlabelled=True),
+                "flip": student.flip,
+                "precision": self.recipe(teacher)["precision"],
+            },
+            inputs=inputs,
+            title=f"targets {teacher.architecture.title} · {budget} labels · fold {fold + 1}",
+            options=self.options(network=self.network_option(teacher.architecture)),
+            work=_views(student) * self._unlabelled(budget) * (0.001 if teacher.mode == "head" else 1),
+            unit="images",
+        )
+        return self.add(stage)
+
+    def _unlabelled(self, budget: int) -> int:
+        d = self.suite.data
+        n = len(self.data.train.labels) if d.train == "all" else d.train
+        return n - d.validation - budget if d.unlabelled == "rest" else d.unlabelled
+
+    # -- student ------------------------------------------------------------------------------------------------
+
+    def student(self, scheme: Component, budget: int, fold: int) -> str:
+        suite, student = self.suite, self.suite.student
+        spec = self.registry.spec("schemes", scheme.name)
+        assert isinstance(spec, SchemeSpec)
+        inputs: dict[str, str] = {}
+        if spec.needs & {"teacher_logits", "teacher_features"}:
+            if suite.teacher is None:
+                raise SuiteError(
+                    f"scheme {scheme.title!r} needs a teacher, and the suite has none",
+                    where=f"suite {suite.name}",
+                    hint="add a [teacher] table",
+                )
+            if _views(student) <= VIEWS_AHEAD:
+                inputs["targets"] = self.targets(suite.teacher, student, budget, fold)
+            else:
+                inputs["teacher"] = self.teacher(suite.teacher, budget, fold)
+                inputs |= self.backbone(suite.teacher)
+        pool = "unlabelled" in spec.needs
+        seen = budget + (self._unlabelled(budget) if pool else 0)
+        if pool and seen == budget:
+            raise SuiteError(
+                f"budget {budget} leaves scheme {scheme.title!r} no unlabelled images",
+                where="data.budgets",
+            )
+        options: dict[str, Any] = {"network": self.network_option(student.architecture)}
+        if suite.teacher is not None and "teacher" in inputs:
+            options["teacher_network"] = self.network_option(suite.teacher.architecture)
+        stage = Stage(
+            kind="student",
+            component=f"schemes/{scheme.name}",
+            identity=self.base()
+            | {
+                "draw": self.draw(budget, fold, unlabelled=pool),
+                "network": self.component("architectures", student.architecture),
+                "scheme": self.component("schemes", scheme),
+                "recipe": self.recipe(student),
+                "test": self.test(),
+                # the fold alone: every scheme of a fold starts from the same weights
+                "seed": derive_seed(self.seed, "student", fold),
+            },
+            inputs=inputs,
+            title=f"student {scheme.title} · {budget} labels · fold {fold + 1}",
+            options=self.options(**options),
+            work=student.epochs * seen,
+            unit="images",
+        )
+        return self.add(stage)
+
+    # -- what is measured ---------------------------------------------------------------------------------------
+
+    def scores(self, network: str, role: str, title: str, metrics: list[Component], fold: int) -> tuple[list[Score], dict[str, str]]:
+        scores: list[Score] = []
+        embeddings: dict[str, str] = {}
+        features = ""
+        for metric in metrics:
+            spec = self.registry.spec("metrics", metric.name)
+            assert isinstance(spec, MetricSpec)
+            if "superclasses" in spec.needs and self.data.superclass_of is None:
+                self.exclude(f"metric {metric.title}: {self.suite.data.dataset.title} has no superclasses")
+                continue
+            per_embedding = spec.needs & {"embedding", "loss_history"}
+            per_tap = spec.needs & {"features", "neighbours"}
+            if not (per_embedding or per_tap):
+                scores.append(self.score(metric, spec, {"network": network}, title, None, None))
+                continue
+            if not features:
+                features = self.features(network, role, title)
+            for tap in self.suite.taps:
+                inputs = {"network": network, "features": features}
+                if not per_embedding:
+                    scores.append(self.score(metric, spec, inputs, title, tap, None))
+                    continue
+                for reducer in self.suite.reducers:
+                    reducer_spec = self.registry.spec("reducers", reducer.name)
+                    assert isinstance(reducer_spec, ReducerSpec)
+                    if "loss_history" in spec.needs and not reducer_spec.loss_history:
+                        self.exclude(f"metric {metric.title} of reducer {reducer.title}: it has no loss history")
+                        continue
+                    embedding = self.embedding(features, tap, reducer, title, fold)
+                    embeddings[f"{tap}/{reducer.title}"] = embedding
+                    with_embedding = {**inputs, "embedding": embedding}
+                    scores.append(self.score(metric, spec, with_embedding, title, tap, reducer))
+        return scores, embeddings
+
+    def exclude(self, reason: str) -> None:
+        self.exclusions[reason] = None
+
+    def n_embedded(self) -> int:
+        size = self.suite.data.embedded
+        return len(self.data.test.labels) if size == "all" else size
+
+    def features(self, network: str, role: str, title: str) -> str:
+        architecture = (self.suite.teacher if role == "teacher" and self.suite.teacher else self.suite.student).architecture
+        stage = Stage(
+            kind="features",
+            component=f"architectures/{architecture.name}",
+            identity=self.base()
+            | {"taps": list(self.suite.taps), "test": {"size": self.suite.data.embedded, "seed": self.seed}},
+            inputs={"network": network},
+            title=f"features · {title}",
+            options=self.options(network=self.network_option(architecture)),
+            work=self.n_embedded(),
+            unit="images",
+        )
+        return self.add(stage)
+
+    def neighbours(self, features: str, tap: str, wanted: tuple[int, str] | None, title: str) -> dict[str, str]:
+        if wanted is None:
+            return {}
+        metric = wanted[1]
+        k = max(self._neighbour_wishes()[metric], wanted[0])
+        stage = Stage(
+            kind="neighbours",
+            component="",
+            identity={"tap": tap, "metric": metric, "k": k},
+            inputs={"features": features},
+            title=f"neighbours {metric} · {tap} · {title}",
+        )
+        return {"neighbours": self.add(stage)}
+
+    def _neighbour_wishes(self) -> dict[str, int]:
+        """The largest k that any reducer or metric of the suite wants, by distance metric."""
+        if not hasattr(self, "_wishes"):
+            self._wishes: dict[str, int] = {}
+            refs = [("reducers", r) for r in self.suite.reducers] + [("metrics", m) for m in self.suite.metrics]
+            for kind, ref in refs:
+                wanted = self.wish(kind, ref)
+                if wanted:
+                    self._wishes[wanted[1]] = max(self._wishes.get(wanted[1], 0), wanted[0])
+        return self._wishes
+
+    def wish(self, kind: str, ref: Component) -> tuple[int, str] | None:
+        """How many neighbours a component wants among the embedded images, checked before anything runs."""
+        name = f"{kind}:{ref.title}"
+        if name not in self._networks:
+            component = self.registry.create(kind, ref.name, ref.params)
+            ask = getattr(component, "neighbours_wanted", None)
+            try:
+                wanted = ask(self.n_embedded()) if ask else None
+            except ValueError as error:
+                raise SuiteError(str(error), where=f"{kind}/{ref.title}") from error
+            if wanted and not 1 <= wanted[0] < self.n_embedded():
+                raise SuiteError(
+                    f"{wanted[0]} neighbours asked for among {self.n_embedded()} embedded images",
+                    where=f"{kind}/{ref.title}",
+                    hint="lower its k, or raise data.embedded",
+                )
+            self._networks[name] = wanted
+        return self._networks[name]
+
+    def embedding(self, features: str, tap: str, reducer: Component, title: str, fold: int) -> str:
+        stage = Stage(
+            kind="embedding",
+            component=f"reducers/{reducer.name}",
+            identity={
+                "tap": tap,
+                "reducer": self.component("reducers", reducer),
+                "seed": derive_seed(self.seed, "embedding", fold) % 2**31,
+            },
+            inputs={"features": features},
+            aids=self.neighbours(features, tap, self.wish("reducers", reducer), title),
+            title=f"embedding {reducer.title} · {tap} · {title}",
+            options={"reducer": _reference(reducer)},
+        )
+        return self.add(stage)
+
+    def score(
+        self, metric: Component, spec: MetricSpec, inputs: dict[str, str], title: str, tap: str | None, reducer: Component | None
+    ) -> Score:  # fmt: skip
+        rows = self.suite.data.embedded if tap else self.suite.data.test
+        aids = {}
+        if tap and "neighbours" in spec.needs:
+            aids = self.neighbours(inputs["features"], tap, self.wish("metrics", metric), title)
+        place = " · ".join([p for p in (tap, reducer.title if reducer else None) if p] + [title])
+        stage = Stage(
+            kind="score",
+            component=f"metrics/{metric.name}",
+            identity=self.base()
+            | {
+                "metric": self.component("metrics", metric),
+                "tap": tap,
+                "test": {"size": rows, "seed": self.seed},
+            },
+            inputs=inputs,
+            aids=aids,
+            title=f"score {metric.title} · {place}",
+            options=self.options(metric=_reference(metric)),
+        )
+        key = self.add(stage)
+        return Score(key, metric.title, spec.primary, tap, reducer.title if reducer else None)
+
+
+def _reference(component: Component) -> dict[str, Any]:
+    return {"name": component.name, "params": dict(component.params)}
+
+
+def _views(training: Training) -> int:
+    return (2 if training.flip else 1) * (2 * training.shift + 1) ** 2
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {k: v for name, inner in value.items() for k, v in _flat(f"{prefix}.{name}" if prefix else name, inner).items()}
+    return {prefix: value}
+
+
+def make_plan(suite: Suite, registry: Registry, data: ImageData, *, seed: int = 0, device: str = "cpu") -> Plan:
+    """Plan a suite over its loaded dataset.
+
+    Args:
+        seed: everything random follows from it.
+        device: where networks will run; `auto` precision is resolved for it and stands in the keys.
+
+    Raises:
+        SuiteError: budgets or folds that can't be, neighbours beyond the images there are, a missing teacher.
+    """
+    builder = _Builder(suite, registry, data, seed, device)
+    d = suite.data
+    for name, refs in (("schemes", suite.schemes), ("reducers", suite.reducers), ("metrics", suite.metrics)):
+        titles = [r.title for r in refs]
+        twice = sorted({t for t in titles if titles.count(t) > 1})
+        if twice:
+            raise SuiteError(f"{name} has {twice[0]!r} twice", where=f"suite {suite.name}", hint="give one a label")
+    for budget in d.budgets:  # refused before anything else is built
+        draw_fold(
+            data.train.labels, data.n_classes, budget=budget, fold=0, seed=seed, train=d.train,
+            validation=d.validation, unlabelled=d.unlabelled if _wants_pool(suite, registry) else "rest",
+        )  # fmt: skip
+    for size in (d.test, d.embedded):
+        draw_test(data.test.labels, data.n_classes, size=size, seed=seed)
+    metrics = list(suite.metrics)
+    for_teachers = [m for m in metrics if m.name in suite.teacher_metrics or m.title in suite.teacher_metrics]
+    cells: list[Cell] = []
+
+    def add_cell(network: str, role: str, scheme: str, budget: int, fold: int, chosen: list[Component], extra: dict) -> None:
+        title = f"{scheme} · {budget} labels · fold {fold + 1}"
+        scores, embeddings = builder.scores(network, role, title, chosen, fold)
+        student = suite.student.architecture.title if role == "student" else ""
+        taught = role == "teacher" or extra.pop("taught")
+        teacher = suite.teacher.architecture.title if suite.teacher and taught else ""
+        key = content_key({"cell": [network, sorted(s.key for s in scores), scheme]})
+        cells.append(
+            Cell(key, budget, fold, scheme, student, teacher, seed, network, tuple(scores), embeddings, _flat("", extra))
+        )
+
+    data_params = {"dataset": suite.data.dataset.title, "train": d.train, "test": d.test, "embedded": d.embedded}
+    for budget in d.budgets:
+        for fold in range(d.folds):
+            if suite.teacher is not None:
+                network = builder.teacher(suite.teacher, budget, fold)
+                extra = {"data": data_params, "teacher": _described(builder, suite.teacher)}
+                extra["teacher"]["mode"] = suite.teacher.mode
+                add_cell(network, "teacher", "teacher", budget, fold, for_teachers, extra)
+            for scheme in suite.schemes:
+                network = builder.student(scheme, budget, fold)
+                spec = registry.spec("schemes", scheme.name)
+                assert isinstance(spec, SchemeSpec)
+                extra = {
+                    "data": dict(data_params),
+                    "student": _described(builder, suite.student),
+                    "scheme": registry.check("schemes", scheme.name, scheme.params),
+                    "taught": bool(spec.needs & {"teacher_logits", "teacher_features"}),
+                }
+                if "unlabelled" in spec.needs:
+                    extra["data"]["unlabelled"] = builder._unlabelled(budget)
+                if extra["taught"] and suite.teacher is not None:
+                    extra["teacher"] = _described(builder, suite.teacher)
+                add_cell(network, "student", scheme.title, budget, fold, metrics, extra)
+    return Plan(suite, seed, suite.data.dataset.title, data.digest, _ordered(builder.stages), tuple(cells), tuple(builder.exclusions))
+
+
+def _wants_pool(suite: Suite, registry: Registry) -> bool:
+    specs = [registry.spec("schemes", s.name) for s in suite.schemes]
+    return any(isinstance(s, SchemeSpec) and "unlabelled" in s.needs for s in specs)
+
+
+def _described(builder: _Builder, training: Teacher | Student) -> dict[str, Any]:
+    params = builder.component("architectures", training.architecture)["params"]
+    return {"architecture": training.architecture.name, **{f"architecture.{k}": v for k, v in params.items()}} | builder.recipe(training)
+
+
+def _ordered(stages: Mapping[str, Stage]) -> dict[str, Stage]:
+    """Depth first from each stage, inputs before users: work of one cell stays together, so that the first
+    cells finish early and what they hold in memory is still there when it is wanted."""
+    ordered: dict[str, Stage] = {}
+
+    def visit(key: str) -> None:
+        if key in ordered:
+            return
+        for needed in stages[key].needs():
+            visit(needed)
+        ordered[key] = stages[key]
+
+    for key in stages:
+        visit(key)
+    return ordered

@@ -1,0 +1,249 @@
+"""Carries out a plan: finds what is done, executes the rest, gathers records of cells, tells observers."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from kdbench import __version__
+from kdbench.api.records import CellRecord, Result, RunSummary, StageSummary
+from kdbench.plan import Cell, Plan, Stage
+from kdbench.stages.machine import git_commit, hardware, versions
+from kdbench.stages.task import Outcome
+from kdbench.store import Artifact, Store
+
+
+class StageExecutor(Protocol):
+    """See `kdbench.executors`."""
+
+    slots: int
+
+    def submit(self, stage: Stage) -> None: ...
+    def wait(self, progress: Any) -> Outcome: ...
+    def stop(self) -> None: ...
+
+
+class Observer:
+    """Told of all that happens; override what is of interest."""
+
+    def run_started(self, run: RunSummary) -> None:
+        pass
+
+    def stage_started(self, stage: Stage) -> None:
+        pass
+
+    def stage_progress(self, key: str, done: float, total: float, unit: str) -> None:
+        pass
+
+    def stage_finished(self, run: RunSummary, stage: StageSummary) -> None:
+        pass
+
+    def warning(self, sentence: str) -> None:
+        pass
+
+    def cell_finished(self, run: RunSummary, cell: CellRecord) -> None:
+        pass
+
+    def run_finished(self, run: RunSummary) -> None:
+        pass
+
+
+@dataclass
+class RunReport:
+    """What a run came to."""
+
+    summary: RunSummary
+    cells: list[CellRecord] = field(default_factory=list)
+    executed: int = 0
+    cached: int = 0
+    failed: list[StageSummary] = field(default_factory=list)
+    seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+
+def new_summary(plan: Plan, store: Store, *, device: str, threads: int, plugins: Mapping[str, str] | None = None) -> RunSummary:
+    """The summary of an invocation that is about to start."""
+    return RunSummary(
+        id=time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:6],
+        suite=plan.suite.name,
+        scale=plan.suite.scale,
+        seed=plan.seed,
+        stages=len(plan.stages),
+        cells=len(plan.cells),
+        workspace=str(store.root),
+        suite_config=plan.suite.model_dump(mode="json"),
+        versions={**versions(), **(plugins or {})},
+        hardware=hardware(device, threads),
+        git_commit=git_commit(),
+    )
+
+
+def run_plan(
+    plan: Plan, store: Store, executor: StageExecutor, observers: Sequence[Observer], summary: RunSummary
+) -> RunReport:
+    """Carry out `plan`.
+
+    A stage that fails takes down what depends on it and nothing else. Cells are reported as soon as their last
+    stage is done. After an interruption observers hear `run_finished` and the store holds whole artifacts only.
+    """
+    started = time.perf_counter()
+    report = RunReport(summary)
+    done = {key for key in plan.stages if store.has(key)}
+    outstanding = plan.outstanding(done)
+    report.cached = len(done)
+    for observer in observers:
+        observer.run_started(summary)
+    cells = _Cells(plan, store, done, summary, observers, report)
+    waiting = list(outstanding)
+    running: dict[str, Stage] = {}
+    failed: dict[str, StageSummary] = {}
+    status = "failed"
+    try:
+        cells.settle(failed)
+        while waiting or running:
+            while len(running) < executor.slots and (stage := _next_ready(waiting, done, failed)):
+                waiting.remove(stage)
+                broken = [k for k in stage.needs() if k in failed]
+                if broken:
+                    root = failed[broken[0]]
+                    failed[stage.key] = StageSummary(stage.key, stage.kind, stage.title, "skipped", error=root.error)
+                    for observer in observers:
+                        observer.stage_finished(summary, failed[stage.key])
+                    continue
+                running[stage.key] = stage
+                for observer in observers:
+                    observer.stage_started(stage)
+                executor.submit(stage)
+            if not running:
+                break
+            outcome = executor.wait(lambda *args: [o.stage_progress(*args) for o in observers] and None)
+            stage = running.pop(outcome.key)
+            told = StageSummary(stage.key, stage.kind, stage.title, outcome.status, outcome.seconds, outcome.error)
+            if outcome.status == "failed":
+                failed[stage.key] = told
+                report.failed.append(told)
+            else:
+                done.add(stage.key)
+                report.executed += outcome.status == "finished"
+            for sentence in outcome.warnings:
+                report.warnings.append(sentence)
+                for observer in observers:
+                    observer.warning(sentence)
+            for observer in observers:
+                observer.stage_finished(summary, told)
+            cells.settle(failed)
+        cells.settle(failed)
+        status = "failed" if failed else "finished"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        executor.stop()
+        report.seconds = time.perf_counter() - started
+        report.summary = replace(summary, status=status)  # type: ignore[arg-type]
+        for observer in observers:
+            observer.run_finished(report.summary)
+    return report
+
+
+def _next_ready(waiting: Iterable[Stage], done: set[str], failed: Mapping[str, Any]) -> Stage | None:
+    """The first stage whose needs are all settled."""
+    for stage in waiting:
+        if all(k in done or k in failed for k in stage.needs()):
+            return stage
+    return None
+
+
+class _Cells:
+    """Cells that have not been reported yet."""
+
+    def __init__(
+        self, plan: Plan, store: Store, done: set[str], summary: RunSummary, observers: Sequence[Observer], report: RunReport
+    ) -> None:  # fmt: skip
+        self._plan, self._store, self._done = plan, store, done
+        self._summary, self._observers, self._report = summary, observers, report
+        self._open = {cell.key: cell for cell in plan.cells}
+
+    def settle(self, failed: Mapping[str, StageSummary]) -> None:
+        """Report the cells whose stages are all done, or one of whose has failed and none is still to come."""
+        for cell in list(self._open.values()):
+            keys = cell.stages()
+            if not all(k in self._done or k in failed for k in keys):
+                continue
+            del self._open[cell.key]
+            broken = next((failed[k] for k in keys if k in failed), None)
+            record = cell_record(self._plan, cell, self._store, self._summary, broken, self._done)
+            self._store.save_cell(record)
+            self._report.cells.append(record)
+            for observer in self._observers:
+                observer.cell_finished(self._summary, record)
+
+
+def cell_record(
+    plan: Plan, cell: Cell, store: Store, summary: RunSummary, broken: StageSummary | None, done: set[str]
+) -> CellRecord:
+    """The record of a cell; of a failed one, with whatever was measured before it failed."""
+    if broken is None:
+        known = store.cell(plan.suite.name, plan.suite.scale, cell.key)
+        if known is not None and known.status == "finished":
+            return known
+    opened: dict[str, Artifact] = {k: store.open(k) for k in dict.fromkeys(cell.stages()) if k in done}
+    network = opened.get(cell.network)
+    results: list[Result] = []
+    arrays: dict[str, str] = {}
+
+    def path(artifact: Artifact, name: str) -> str:
+        return str((artifact.folder / f"{name}.npy").relative_to(store.root))
+
+    for score in cell.scores:
+        artifact = opened.get(score.key)
+        if artifact is None:
+            continue
+        place = "/".join(p for p in (score.tap, score.reducer) if p)
+        for name, value in artifact.values["values"].items():
+            results.append(
+                Result(score.metric, name, value, score.tap, score.reducer, artifact.values["setting"], name == score.primary)
+            )
+        for name in artifact.values["arrays"]:
+            arrays[f"{place}/{score.metric}.{name}" if place else f"{score.metric}.{name}"] = path(artifact, name)
+    for place, key in cell.embeddings.items():
+        if key in opened:
+            arrays[f"{place}/embedding"] = path(opened[key], "points")
+            tap, reducer = place.split("/", 1)
+            n = len(opened[key].array("points"))
+            results.append(
+                Result("embedding-time", "seconds", opened[key].values["fit_seconds"], tap, reducer, f"n={n}")
+            )
+    if network is not None and (confidence := network.values.get("teacher_confidence")):
+        setting = f"T={confidence['temperature']:g}"
+        results.append(Result("teacher-confidence", "top_probability", confidence["top_probability"], setting=setting))
+    params = dict(cell.params)
+    if network is not None:
+        params |= {"steps": network.values.get("steps", 0), "images_seen": network.values.get("images", 0)}
+    return CellRecord(
+        key=cell.key,
+        suite=plan.suite.name,
+        scale=plan.suite.scale,
+        dataset=plan.dataset,
+        dataset_digest=plan.dataset_digest,
+        budget=cell.budget,
+        fold=cell.fold,
+        scheme=cell.scheme,
+        student=cell.student,
+        teacher=cell.teacher,
+        status="finished" if broken is None else "failed",
+        seed=cell.seed,
+        results=tuple(results),
+        params=params,
+        history=network.table("history") if network is not None else {},
+        stages={plan.stages[k].title: k for k in opened},
+        seconds=round(sum(a.record.get("seconds", 0.0) for a in opened.values()), 3),
+        hardware=dict(network.record["hardware"]) if network is not None else dict(summary.hardware),
+        versions={**(network.record["versions"] if network is not None else summary.versions), "kdbench": __version__},
+        git_commit=summary.git_commit,
+        arrays=arrays,
+        error="" if broken is None else f"{broken.title}\n{broken.error}",
+    )

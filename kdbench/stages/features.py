@@ -1,0 +1,71 @@
+"""Activations of a network at its taps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kdbench.api.draws import draw_test
+from kdbench.errors import SuiteError
+from kdbench.stages.networks import architecture_of, normalization, trained_network
+from kdbench.stages.task import Task
+from kdbench.store import Draft
+from kdbench.training.data import ImageSource
+from kdbench.training.evaluate import activations
+
+#: Largest float16; activations beyond it could not be kept.
+HALF_MAX = 65504.0
+
+
+def run(task: Task, draft: Draft) -> None:
+    """Arrays: one a tap, float16 (n, d), of the test images that are embedded; `rows`.
+
+    Half precision keeps 11 bits, more than the 8 of the bfloat16 that networks run in by default.
+
+    Raises:
+        OverflowError: an activation is beyond half precision's range.
+    """
+    data, identity = task.dataset(), task.identity
+    architecture = architecture_of(task)
+    network = task.input("network")
+    model = trained_network(task, network, architecture, data)
+    known = architecture.taps(model)
+    taps = {tap: known[tap] for tap in check_taps(identity["taps"], known, task.stage.component)}
+    rows = draw_test(data.test.labels, data.n_classes, **identity["test"])
+    images = ImageSource(data.test.images, rows, normalization(architecture, data), device=task.device)
+    arrays: dict[str, np.ndarray] = {}
+
+    def allocate(tap: str, shape: tuple[int, int]) -> np.ndarray:
+        arrays[tap] = draft.open_array(tap, shape, np.float16)
+        return arrays[tap]
+
+    done = 0
+
+    def report(n: int) -> None:
+        nonlocal done
+        done += n
+        task.progress(done, len(rows), "images")
+
+    shapes = activations(
+        model, images, taps, precision=network.record["identity"]["recipe"]["precision"], allocate=allocate,
+        progress=report,
+    )  # fmt: skip
+    for tap, array in arrays.items():
+        array.flush()
+        if not np.isfinite(array).all():
+            raise OverflowError(f"activations at tap {tap} are beyond ±{HALF_MAX:g} or not finite")
+    draft.array("rows", rows)
+    draft.values["shapes"] = {tap: list(shape) for tap, shape in shapes.items()}
+
+
+def check_taps(wanted: list[str], known: Any, where: str) -> list[str]:
+    """The taps asked for.
+
+    Raises:
+        SuiteError: the network has no such tap.
+    """
+    for tap in wanted:
+        if tap not in known:
+            raise SuiteError(f"no tap {tap!r}", where=where, hint="taps: " + ", ".join(known))
+    return wanted

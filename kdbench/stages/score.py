@@ -1,0 +1,41 @@
+"""A metric of a network, a layer or an embedding."""
+
+from __future__ import annotations
+
+import math
+
+from kdbench.api.data import MetricResult
+from kdbench.api.draws import draw_test
+from kdbench.stages.task import Task
+from kdbench.store import Draft
+from kdbench.view import ArtifactView
+
+
+def run(task: Task, draft: Draft) -> None:
+    """Values: the metric's named scalars, its setting; arrays as it names them.
+
+    Raises:
+        TypeError, ValueError: the metric returned something else than finite named numbers.
+    """
+    data, identity = task.dataset(), task.identity
+    reference = task.stage.options["metric"]
+    metric = task.registry.create("metrics", reference["name"], reference["params"])
+    view = ArtifactView(
+        data,
+        draw_test(data.test.labels, data.n_classes, **identity["test"]),
+        network=task.input("network"),
+        tap=identity["tap"],
+        features=task.input("features") if task.has("features") else None,
+        embedding=task.input("embedding") if task.has("embedding") else None,
+        neighbours=task.input("neighbours") if task.has("neighbours") else None,
+    )
+    result = metric(view)
+    if not isinstance(result, MetricResult):
+        raise TypeError(f"{task.stage.component} returned {type(result).__name__}, not a MetricResult")
+    values = {k: float(v) for k, v in result.values.items()}
+    bad = {k: v for k, v in values.items() if not math.isfinite(v)}
+    if bad:
+        raise ValueError(f"{task.stage.component} returned {bad}; a value that does not exist is left out")
+    for name, array in result.arrays.items():
+        draft.array(name, array)
+    draft.values |= {"values": values, "setting": result.setting, "arrays": sorted(result.arrays)}

@@ -1,0 +1,125 @@
+"""What a stage is given, and how it is carried out."""
+
+from __future__ import annotations
+
+import importlib
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from kdbench.api.data import DataPlaces, ImageData
+from kdbench.plan import Stage
+from kdbench.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from kdbench.registry import Registry
+
+#: Called with (done, total, unit) now and then.
+Progress = Callable[[float, float, str], None]
+
+
+def _silent(done: float, total: float, unit: str) -> None:
+    pass
+
+
+@dataclass
+class Task:
+    """A stage with all it may use.
+
+    Attributes:
+        data: datasets that this process has loaded, by name and parameters; shared by its tasks.
+        warnings: sentences for the person; kept in the artifact and shown by the runner.
+    """
+
+    stage: Stage
+    store: Store
+    registry: Registry
+    places: DataPlaces
+    device: str = "cpu"
+    threads: int = 1
+    progress: Progress = _silent
+    data: dict[str, ImageData] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return self.stage.identity
+
+    def input(self, role: str) -> Artifact:
+        """The artifact of an input or aid.
+
+        Raises:
+            KeyError: the stage has none of this role.
+        """
+        key = self.stage.inputs.get(role) or self.stage.aids[role]
+        return self.store.open(key)
+
+    def has(self, role: str) -> bool:
+        return role in self.stage.inputs or (role in self.stage.aids and self.store.has(self.stage.aids[role]))
+
+    def dataset(self) -> ImageData:
+        """The stage's dataset, loaded once a process."""
+        reference = self.stage.options["dataset"]
+        name = f"{reference['name']} {sorted(reference['params'].items())}"
+        if name not in self.data:
+            component = self.registry.create("datasets", reference["name"], reference["params"])
+            self.data[name] = component.load(self.places)
+        return self.data[name]
+
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage ended."""
+
+    key: str
+    status: Literal["finished", "cached", "failed"]
+    seconds: float = 0.0
+    error: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def execute(task: Task) -> Outcome:
+    """Carry out a stage: under its lock, into the store, whole or not at all.
+
+    An exception of the stage is kept in the store as its failure and told in the outcome; an interruption
+    passes through and leaves nothing behind but checkpoints.
+    """
+    from kdbench.stages.machine import hardware, versions
+
+    stage, store = task.stage, task.store
+    with store.lock(stage.key):
+        if store.has(stage.key):  # another run finished it meanwhile
+            return Outcome(stage.key, "cached")
+        module = importlib.import_module(f"kdbench.stages.{stage.kind}")
+        started = time.perf_counter()
+        description: dict[str, Any] = {
+            "kind": stage.kind,
+            "component": stage.component,
+            "identity": dict(stage.identity),
+            "inputs": dict(stage.inputs),
+            "title": stage.title,
+            "work": stage.work,
+            "unit": stage.unit,
+            "hardware": hardware(task.device, task.threads),
+            "versions": versions(),
+            "created": time.time(),
+        }
+        try:
+            with store.write(stage.key, description) as draft:
+                module.run(task, draft)
+                if task.warnings:
+                    draft.values["warnings"] = list(task.warnings)
+                seconds = round(time.perf_counter() - started, 3)
+                draft.description["seconds"] = seconds
+        except Exception as error:
+            text = "".join(traceback.format_exception(error))
+            seconds = time.perf_counter() - started
+            store.fail(stage.key, {"title": stage.title, "error": text, "seconds": seconds, "created": time.time()})
+            return Outcome(stage.key, "failed", seconds, text, tuple(task.warnings))
+        return Outcome(stage.key, "finished", seconds, "", tuple(task.warnings))
+

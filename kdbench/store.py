@@ -1,0 +1,277 @@
+"""Content-addressed results on disk: written whole or not at all, checksummed, safe to share between processes.
+
+    objects/<2>/<key>/record.json    one artifact: what made it, its values, its files with their SHA-256
+    objects/<2>/<key>/*              arrays (.npy), tensors (.safetensors), tables (.json)
+    cells/<suite>/<scale>/<key>.json records of cells
+    failures/<key>.json              the last failure of a stage that has not succeeded since
+    partial/<key>/                   checkpoints of work under way
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdbench.api.records import CellRecord
+from kdbench.errors import VerificationError, WorkspaceError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from filelock import BaseFileLock
+
+#: Raised when the layout of the store changes; part of every key.
+STORE_VERSION = 1
+
+
+def canonical(value: Any) -> str:
+    """JSON that is the same for the same content: sorted keys, no spaces, tuples as lists."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def content_key(identity: Mapping[str, Any]) -> str:
+    """32 hex digits of the SHA-256 of `identity`."""
+    return hashlib.sha256(canonical({"store": STORE_VERSION, **identity}).encode()).hexdigest()[:32]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _write_json(path: Path, data: Any) -> None:
+    """Atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    temporary.write_text(json.dumps(data, indent=1, sort_keys=True), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+@dataclass
+class Draft:
+    """An artifact being written. Files go to a folder of their own that becomes the artifact at the end."""
+
+    folder: Path
+    values: dict[str, Any] = field(default_factory=dict)
+    #: added to the record's description (what is known only at the end)
+    description: dict[str, Any] = field(default_factory=dict)
+
+    def array(self, name: str, data: np.ndarray) -> None:
+        import numpy as np
+
+        np.save(self.folder / f"{name}.npy", np.ascontiguousarray(data), allow_pickle=False)
+
+    def open_array(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """A memory-mapped array to fill block by block."""
+        import numpy as np
+
+        return np.lib.format.open_memmap(self.folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+
+    def tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        from safetensors.torch import save_file
+
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, self.folder / f"{name}.safetensors")
+
+    def table(self, name: str, data: Any) -> None:
+        (self.folder / f"{name}.json").write_text(json.dumps(data, sort_keys=True), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact."""
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        return self.record["key"]
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        return self.record["values"]
+
+    def _file(self, name: str) -> Path:
+        path = self.folder / name
+        expected = self.record["files"].get(name)
+        if expected is None:
+            raise VerificationError(f"artifact {self.key} has no file {name}", where=str(self.folder))
+        if not path.exists() or path.stat().st_size != expected["bytes"]:
+            raise VerificationError(
+                f"{name} of artifact {self.key} is damaged (its size is not the recorded one)",
+                where=str(path),
+                hint=f"delete the folder {self.folder} and run again",
+            )
+        return path
+
+    def has(self, name: str) -> bool:
+        return any(f.rsplit(".", 1)[0] == name for f in self.record["files"])
+
+    def array(self, name: str) -> np.ndarray:
+        """Memory-mapped, read-only."""
+        import numpy as np
+
+        return np.load(self._file(f"{name}.npy"), mmap_mode="r", allow_pickle=False)
+
+    def tensors(self, name: str) -> dict[str, torch.Tensor]:
+        from safetensors.torch import load_file
+
+        return load_file(self._file(f"{name}.safetensors"))
+
+    def table(self, name: str) -> Any:
+        return json.loads(self._file(f"{name}.json").read_text(encoding="utf-8"))
+
+    def damaged_files(self) -> list[str]:
+        """Files whose SHA-256 is not the recorded one."""
+        wrong = []
+        for name, entry in self.record["files"].items():
+            path = self.folder / name
+            if not path.exists() or _sha256(path) != entry["sha256"]:
+                wrong.append(str(path))
+        return wrong
+
+
+class Store:
+    """The store of a workspace.
+
+    Args:
+        workspace: created where it does not exist.
+
+    Raises:
+        WorkspaceError: it can't be written.
+    """
+
+    def __init__(self, workspace: Path) -> None:
+        self.root = Path(workspace).expanduser().resolve()
+        try:
+            for name in ("objects", "cells", "failures", "partial", "tmp", "locks"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            probe = self.root / "tmp" / f"probe-{uuid.uuid4().hex[:8]}"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise WorkspaceError(
+                f"the workspace can't be written: {error.strerror or error}",
+                where=str(self.root),
+                hint="choose another with --workspace DIR or $KDBENCH_HOME",
+            ) from error
+
+    def _folder(self, key: str) -> Path:
+        return self.root / "objects" / key[:2] / key
+
+    def has(self, key: str) -> bool:
+        return (self._folder(key) / "record.json").is_file()
+
+    def open(self, key: str) -> Artifact:
+        """The artifact of `key`.
+
+        Raises:
+            KeyError: it is not there.
+        """
+        folder = self._folder(key)
+        try:
+            record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        except ValueError as error:
+            raise VerificationError(
+                "record.json is damaged", where=str(folder), hint="delete the folder and run again"
+            ) from error
+        return Artifact(folder, record)
+
+    @contextlib.contextmanager
+    def write(self, key: str, description: Mapping[str, Any]) -> Iterator[Draft]:
+        """Write an artifact: nothing of it is seen unless the block ends without an exception.
+
+        Where another process finished the same key meanwhile, its artifact is kept.
+        """
+        folder = self.root / "tmp" / f"{key}-{uuid.uuid4().hex[:8]}"
+        folder.mkdir()
+        try:
+            draft = Draft(folder)
+            yield draft
+            files = {
+                p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in sorted(folder.iterdir())
+            }
+            record = {"key": key, **description, **draft.description, "values": draft.values, "files": files}
+            canonical(draft.values)  # refuses NaN and what JSON can't hold, before anything is kept
+            _write_json(folder / "record.json", record)
+            target = self._folder(key)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.rename(folder, target)
+            except OSError:
+                if not self.has(key):
+                    if not target.exists():
+                        raise
+                    shutil.rmtree(target)  # what a crash left of it
+                    os.rename(folder, target)
+            (self.root / "failures" / f"{key}.json").unlink(missing_ok=True)
+            shutil.rmtree(self.partial(key), ignore_errors=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def fail(self, key: str, failure: Mapping[str, Any]) -> None:
+        """Remember how a stage failed."""
+        _write_json(self.root / "failures" / f"{key}.json", dict(failure))
+
+    def partial(self, key: str) -> Path:
+        """A folder for checkpoints of the stage `key`; removed once its artifact is written."""
+        return self.root / "partial" / key
+
+    def lock(self, key: str) -> BaseFileLock:
+        """Held while a stage is worked on, so that two runs do not do the same work."""
+        from filelock import FileLock
+
+        return FileLock(self.root / "locks" / f"{key}.lock")
+
+    def records(self) -> Iterator[Mapping[str, Any]]:
+        """The record of every artifact, in no particular order."""
+        for path in (self.root / "objects").glob("*/*/record.json"):
+            yield json.loads(path.read_text(encoding="utf-8"))
+
+    def save_cell(self, cell: CellRecord) -> Path:
+        path = self.root / "cells" / cell.suite / cell.scale / f"{cell.key}.json"
+        _write_json(path, cell.to_json())
+        return path
+
+    def cell(self, suite: str, scale: str, key: str) -> CellRecord | None:
+        """A cell's record, or None."""
+        path = self.root / "cells" / suite / scale / f"{key}.json"
+        if not path.is_file():
+            return None
+        return CellRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+
+    def cells(self, suite: str | None = None, scale: str | None = None) -> list[CellRecord]:
+        """Records of cells, of one suite and scale or of all, sorted by path."""
+        pattern = f"{suite or '*'}/{scale or '*'}/*.json"
+        return [
+            CellRecord.from_json(json.loads(p.read_text(encoding="utf-8")))
+            for p in sorted((self.root / "cells").glob(pattern))
+        ]
+
+    def verify(self, keys: Iterable[str] | None = None) -> list[str]:
+        """Paths of files that do not match their recorded SHA-256, over `keys` or the whole store."""
+        chosen = [r["key"] for r in self.records()] if keys is None else list(keys)
+        wrong: list[str] = []
+        for key in chosen:
+            if self.has(key):
+                wrong += self.open(key).damaged_files()
+        return sorted(wrong)
+
+    def sweep(self) -> None:
+        """Remove what interrupted writers left behind more than a day ago."""
+        import time
+
+        for path in (self.root / "tmp").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > 86400:
+                    shutil.rmtree(path, ignore_errors=True)

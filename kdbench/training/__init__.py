@@ -1,0 +1,1 @@
+"""The engine that teacher and student stages use."""

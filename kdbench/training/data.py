@@ -1,0 +1,191 @@
+"""Images resident on the device as uint8, and the distinct views that the augmentation can make of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from kdbench.api.data import Normalization
+from kdbench.api.draws import derive_seed
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random horizontal flips and shifts with zero padding.
+
+    A view is numbered `flip + 2 * (row_shift * (2 * shift + 1) + column_shift)` with shifts counted from
+    -shift; without flips and shifts there is one view, with flips alone two, with 4-pixel shifts 162.
+    """
+
+    flip: bool = True
+    shift: int = 0
+
+    @property
+    def n_views(self) -> int:
+        return (2 if self.flip else 1) * (2 * self.shift + 1) ** 2
+
+    def draw(self, n: int, generator: torch.Generator) -> torch.Tensor:
+        """int64 (n,), views drawn evenly."""
+        return torch.randint(self.n_views, (n,), generator=generator)
+
+    def apply(self, images: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
+        """The views of (b, c, h, w) images, whatever their dtype."""
+        if self.n_views == 1:
+            return images
+        flips = 2 if self.flip else 1
+        if self.shift:
+            images = self._shifted(images, view // flips)
+        if self.flip:
+            flipped = (view % 2).bool().to(images.device)
+            images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
+        return images
+
+    def _shifted(self, images: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+        b, c, h, w = images.shape
+        s = self.shift
+        padded = torch.nn.functional.pad(images, (s, s, s, s))
+        place = place.to(images.device)
+        top, left = place // (2 * s + 1), place % (2 * s + 1)
+        rows = top[:, None] + torch.arange(h, device=images.device)
+        columns = left[:, None] + torch.arange(w, device=images.device)
+        which = torch.arange(b, device=images.device)[:, None, None]
+        # advanced indices around a slice put the channels last
+        return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+NO_AUGMENTATION = Augmentation(flip=False, shift=0)
+
+
+def dataset_normalization(images: np.ndarray, rows: np.ndarray | None = None) -> Normalization:
+    """Channel mean and standard deviation of uint8 (n, h, w, c) images scaled to 0..1 (LW 4.1; the paper is
+    silent on normalisation: assumption LW-A14, statistics of the training images).
+
+    At most 10,000 images are read, evenly spaced: the statistics differ in the fourth digit.
+    """
+    rows = np.arange(len(images)) if rows is None else rows
+    step = max(1, len(rows) // 10_000)
+    sample = np.asarray(images[np.sort(rows)[::step]], dtype=np.float64) / 255
+    mean, std = sample.mean((0, 1, 2)), sample.std((0, 1, 2))
+    return Normalization(tuple(round(float(m), 4) for m in mean), tuple(max(round(float(s), 4), 1e-3) for s in std))
+
+
+class ImageSource:
+    """Images on the device, given out as normalised float32 (b, c, h, w) in channels_last.
+
+    Args:
+        images: uint8 (n, h, w, c).
+        rows: the images to hold, as rows of `images`; batches name them by these rows.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        rows: np.ndarray,
+        normalization: Normalization,
+        *,
+        augmentation: Augmentation = NO_AUGMENTATION,
+        device: str = "cpu",
+    ) -> None:
+        self.rows = torch.as_tensor(np.asarray(rows, dtype=np.int64))
+        held = torch.from_numpy(np.ascontiguousarray(images[rows]))
+        self.images = held.permute(0, 3, 1, 2).to(device)  # channels_last as it lies
+        self.augmentation = augmentation
+        self.device = device
+        mean = torch.tensor(normalization.mean, device=device)[:, None, None]
+        std = torch.tensor(normalization.std, device=device)[:, None, None]
+        self._scale, self._offset = 1 / (255 * std), -mean / std
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, positions: torch.Tensor, view: torch.Tensor | None = None) -> torch.Tensor:
+        """The images at `positions` (0..len-1) as seen in `view`."""
+        images = self.images[positions.to(self.device)]
+        if view is not None:
+            images = self.augmentation.apply(images, view)
+        return (images * self._scale + self._offset).contiguous(memory_format=torch.channels_last)
+
+    def in_order(self, batch_size: int, view: int = 0) -> Iterator[torch.Tensor]:
+        """All images once, as stored, every one in the same view."""
+        for start in range(0, len(self), batch_size):
+            positions = torch.arange(start, min(start + batch_size, len(self)))
+            yield self.batch(positions, torch.full((len(positions),), view) if view else None)
+
+
+class FeatureSource:
+    """Features computed once in place of images: one row a view and image.
+
+    Args:
+        features: (views, n, d) of all images; `rows` picks those to hold.
+    """
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        rows: np.ndarray,
+        *,
+        augmentation: Augmentation = NO_AUGMENTATION,
+        device: str = "cpu",
+    ) -> None:
+        if features.shape[0] < augmentation.n_views:
+            raise ValueError(f"features of {features.shape[0]} views; the augmentation makes {augmentation.n_views}")
+        self.rows = torch.as_tensor(np.asarray(rows, dtype=np.int64))
+        held = np.asarray(features[:, rows], dtype=np.float32)
+        self.features = torch.from_numpy(held).to(device)
+        self.augmentation = augmentation
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, positions: torch.Tensor, view: torch.Tensor | None = None) -> torch.Tensor:
+        positions = positions.to(self.device)
+        which = torch.zeros_like(positions) if view is None else view.to(self.device)
+        return self.features[which, positions]
+
+    def in_order(self, batch_size: int, view: int = 0) -> Iterator[torch.Tensor]:
+        for start in range(0, len(self), batch_size):
+            yield self.features[view, start : start + batch_size]
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """See `kdbench.api.Batch`."""
+
+    images: torch.Tensor
+    labels: torch.Tensor | None
+    index: torch.Tensor
+    view: torch.Tensor
+    positions: torch.Tensor
+
+
+def shuffled(
+    source: ImageSource | FeatureSource,
+    labels: torch.Tensor | None,
+    batch_size: int,
+    generator: torch.Generator,
+) -> Iterator[TrainingBatch]:
+    """One pass in random order and random views; the last batch may be smaller, but never a single image,
+    for batch normalisation has no variance to go by there."""
+    order = torch.randperm(len(source), generator=generator)
+    views = source.augmentation.draw(len(source), generator)
+    for start in range(0, len(source), batch_size):
+        positions = order[start : start + batch_size]
+        if len(positions) == 1 and start:
+            return
+        view = views[start : start + batch_size]
+        yield TrainingBatch(
+            images=source.batch(positions, view),
+            labels=None if labels is None else labels[positions.to(labels.device)],
+            index=source.rows[positions],
+            view=view,
+            positions=positions,
+        )
+
+
+def generator_for(*parts: object) -> torch.Generator:
+    """A generator on the CPU (so that a GPU draws the same) seeded from any printable parts."""
+    return torch.Generator().manual_seed(derive_seed(*parts))

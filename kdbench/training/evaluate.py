@@ -1,0 +1,101 @@
+"""A network's outputs without training it: logits, and activations at taps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from kdbench.training.data import FeatureSource, ImageSource
+from kdbench.training.precision import autocast
+
+EVALUATION_BATCH = {"cpu": 250, "cuda": 1000}
+
+
+def evaluation_batch(device: str) -> int:
+    return EVALUATION_BATCH.get(device.split(":")[0], 250)
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    source: ImageSource | FeatureSource,
+    *,
+    precision: str,
+    view: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> torch.Tensor:
+    """float32 (n, n_classes) on the source's device; the model is in evaluation mode meanwhile."""
+    was_training = model.training
+    model.eval()
+    outputs = []
+    try:
+        for images in source.in_order(evaluation_batch(source.device), view):
+            with autocast(precision, source.device):
+                out = model(images)
+            outputs.append(out.float())
+            if progress:
+                progress(len(images))
+    finally:
+        model.train(was_training)
+    return torch.cat(outputs)
+
+
+def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Top-1, 0..1."""
+    return float((logits.argmax(1) == labels.to(logits.device)).float().mean())
+
+
+@torch.inference_mode()
+def activations(
+    model: nn.Module,
+    source: ImageSource,
+    taps: Mapping[str, str],
+    *,
+    precision: str,
+    allocate: Callable[[str, tuple[int, int]], np.ndarray],
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, tuple[int, ...]]:
+    """Write the flattened activations at `taps` (name to module path) into arrays that `allocate` makes.
+
+    Args:
+        allocate: called once a tap with its name and (n, d); its result is filled row by row. Activations are
+            flattened channel-first, whatever the memory layout.
+
+    Returns:
+        the shape of one image's activation at each tap.
+    """
+    caught: dict[str, torch.Tensor] = {}
+    modules = dict(model.named_modules())
+    handles = []
+    for tap, path in taps.items():
+
+        def catch(_module: nn.Module, _inputs: object, output: torch.Tensor, tap: str = tap) -> None:
+            caught[tap] = output
+
+        handles.append(modules[path].register_forward_hook(catch))
+    was_training = model.training
+    model.eval()
+    arrays: dict[str, np.ndarray] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    done = 0
+    try:
+        for images in source.in_order(evaluation_batch(source.device)):
+            with autocast(precision, source.device):
+                model(images)
+            for tap in taps:
+                out = caught.pop(tap).float()
+                if tap not in arrays:
+                    shapes[tap] = tuple(out.shape[1:])
+                    arrays[tap] = allocate(tap, (len(source), int(np.prod(out.shape[1:]))))
+                arrays[tap][done : done + len(images)] = out.reshape(len(images), -1).cpu().numpy()
+            done += len(images)
+            if progress:
+                progress(len(images))
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(was_training)
+    return shapes

@@ -1,0 +1,61 @@
+"""In what precision networks run on a device."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@functools.cache
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 matrices in hardware (AMX or AVX512-BF16).
+
+    Elsewhere bfloat16 is emulated and slower than float32, so it is looked up rather than assumed.
+    """
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    words = set(flags.split())
+    return bool(words & {"amx_bf16", "avx512_bf16"})
+
+
+def resolve_precision(precision: Precision, device: str) -> Literal["float32", "bfloat16"]:
+    """`auto` to what the device is fast in; the others as they are."""
+    if precision != "auto":
+        return precision
+    if device.startswith("cuda"):
+        import torch
+
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if device == "cpu" and cpu_has_bfloat16() else "float32"
+
+
+def autocast(precision: str, device: str) -> contextlib.AbstractContextManager:
+    """Run matrix products in bfloat16 and keep weights, losses and batch statistics in float32."""
+    import torch
+
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+
+
+def default_device() -> str:
+    """"cuda" where there is a GPU, else "cpu"."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def channels_last(model: torch.nn.Module, device: str) -> torch.nn.Module:
+    """The model on `device` in the memory layout its convolutions are fast in."""
+    import torch
+
+    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,0 +1,97 @@
+"""What a metric looks through: reads artifacts when asked, and keeps what it read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+
+from kdbench.api.data import Embedding, ImageData, Neighbours
+from kdbench.api.neighbours import exact_neighbours
+from kdbench.store import Artifact
+
+
+class ArtifactView:
+    """A network, a tap of it or an embedding, from the artifacts of their stages (`kdbench.api.View`).
+
+    Args:
+        rows: test rows that the view is of; labels are theirs.
+        network: artifact of a teacher or student. features, embedding, neighbours: where the view has them.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        rows: np.ndarray,
+        *,
+        network: Artifact,
+        tap: str | None = None,
+        features: Artifact | None = None,
+        embedding: Artifact | None = None,
+        neighbours: Artifact | None = None,
+    ) -> None:
+        self._data, self._rows = data, rows
+        self._network, self._features = network, features
+        self._embedding, self._neighbours = embedding, neighbours
+        self.tap = tap
+        self.labels = np.asarray(data.test.labels)[rows]
+        self.superclass_of = data.superclass_of
+        self.class_names, self.superclass_names = data.class_names, data.superclass_names
+
+    @cached_property
+    def history(self) -> Mapping[str, list[float]]:
+        curves = self._network.table("history")
+        return {k: [float("nan") if x is None else x for x in v] for k, v in curves.items()}
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        logits = self._network.array("test_logits")
+        rows = self._network.array("test_rows")
+        place = np.searchsorted(rows, self._rows)
+        return np.asarray(logits[place], dtype=np.float32)
+
+    @cached_property
+    def masks(self) -> np.ndarray | None:
+        return None if self._data.test.masks is None else np.asarray(self._data.test.masks[self._rows])
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        if self._features is None or self.tap is None:
+            raise RuntimeError('the metric reads features; its spec must need "features"')
+        return np.asarray(self._features.array(self.tap), dtype=np.float32)
+
+    @cached_property
+    def embedding(self) -> Embedding:
+        if self._embedding is None:
+            raise RuntimeError('the metric reads an embedding; its spec must need "embedding"')
+        return load_embedding(self._embedding)
+
+    def neighbours(self, k: int, metric: str = "euclidean") -> Neighbours:
+        if self._neighbours is not None:
+            known = load_neighbours(self._neighbours)
+            if known.metric == metric and known.k >= k:
+                return known.first(k)
+        return exact_neighbours(self.features, k, metric)  # type: ignore[arg-type]
+
+
+def load_embedding(artifact: Artifact) -> Embedding:
+    """The embedding that an embedding stage wrote."""
+    values = artifact.values
+    return Embedding(
+        points=np.asarray(artifact.array("points")),
+        reducer=values["reducer"],
+        params=values["params"],
+        n_features=values["n_features"],
+        loss_history=tuple(values["loss_history"]),
+        diagnostics=values["diagnostics"],
+    )
+
+
+def load_neighbours(artifact: Artifact) -> Neighbours:
+    """The neighbours that a neighbours stage wrote."""
+    return Neighbours(
+        np.asarray(artifact.array("indices")), np.asarray(artifact.array("distances")), artifact.values["metric"]
+    )
+
+
