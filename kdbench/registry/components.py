@@ -141,19 +141,18 @@ def import_target(spec: Spec, file_stem: str = "") -> Callable[..., Any]:
 
 
 def missing_requirement(spec: Spec, error: ImportError | None = None) -> PluginError:
-    """The error for a component that something must be installed for, with the command."""
+    """The error for a component that can't be imported, with the command that installs what it lacks."""
     missing = missing_requirements(spec)
-    names = ", ".join(missing) or (error.name if error is not None and error.name else "a package")
-    if spec.extra and missing:
-        hint = f'pip install "kdbench[{spec.extra}]"'
-    elif missing:
-        hint = "pip install " + " ".join(f'"{r}"' for r in missing)
+    reason = f": {error}" if error is not None else ""
+    if missing:
+        what = f"needs {', '.join(missing)}, not installed here{reason}"
+        command = f'"kdbench[{spec.extra}]"' if spec.extra else " ".join(f'"{r}"' for r in missing)
+        hint = f"pip install {command}"
     else:
-        hint = f"the import fails in {error_place(error)}" if error is not None else ""
-    reason = f" ({error})" if error is not None else ""
-    return PluginError(
-        f"needs {names}, which can't be imported{reason}", where=f"{spec.kind}/{spec.name}", hint=hint
-    )
+        what = f"its target {spec.target} can't be imported{reason}"
+        place = error_place(error) if error is not None else ""
+        hint = f"the import fails in {place}" if place else ""
+    return PluginError(what, where=f"{spec.kind}/{spec.name}", hint=hint)
 
 
 def missing_requirements(spec: Spec) -> list[str]:

@@ -29,7 +29,8 @@ class Component(Model):
         return f"{self.name}[{inside}]" if inside else self.name
 
 
-def _component(value: Any) -> Any:
+def component_table(value: Any) -> Any:
+    """The short forms of a component ("pca", or parameters inline) as a table of name, params and label."""
     if isinstance(value, str):
         return {"name": value}
     if isinstance(value, dict) and "name" in value and "params" not in value:
@@ -38,7 +39,7 @@ def _component(value: Any) -> Any:
     return value
 
 
-ComponentRef = Annotated[Component, BeforeValidator(_component)]
+ComponentRef = Annotated[Component, BeforeValidator(component_table)]
 
 
 class Training(Model):
@@ -56,7 +57,9 @@ class Training(Model):
     flip: bool = True
     shift: NonNegativeInt = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    eval_every: NonNegativeInt = Field(1, description="test accuracy every so many epochs; 0: at the end alone")
+    eval_every: NonNegativeInt = Field(
+        1, description="test accuracy every so many epochs; 0: at the end alone"
+    )
 
 
 class Source(Training):
@@ -79,7 +82,12 @@ class Data(Model):
     dataset: ComponentRef
     budgets: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     folds: PositiveInt = 5
-    unlabelled: Literal["rest"] | PositiveInt = Field("rest", description="the rest, or so many of it, drawn by fold")
+    train: Literal["all"] | PositiveInt = Field(
+        "all", description="training images that folds are drawn from"
+    )
+    unlabelled: Literal["rest"] | PositiveInt = Field(
+        "rest", description="the rest, or so many of it, drawn by fold"
+    )
     validation: NonNegativeInt = Field(0, description="training images held out to choose the best epoch by")
     test: Literal["all"] | PositiveInt = Field("all", description="test images that accuracy is measured on")
     embedded: Literal["all"] | PositiveInt = Field(
@@ -88,7 +96,7 @@ class Data(Model):
 
 
 class Published(Model):
-    """A number of the paper, shown beside ours and always marked as quoted. Percentages are given as in 0..1."""
+    """A number of the paper, shown beside ours, always marked as quoted. Percentages are given in 0..1."""
 
     where: str
     budget: int | None = None
@@ -103,10 +111,10 @@ class Published(Model):
 
 
 class Claim(Model):
-    """A sentence of the paper as a comparison over records: mean of `left` minus mean of `right`, paired by fold.
+    """A sentence of the paper as a comparison over records: mean of `left` minus that of `right`, paired by fold.
 
-    `left` and `right` select results by any of scheme, budget, tap, reducer (a value or a list of values; a list
-    of budgets or taps makes one comparison each). `expect`: "greater", "less" or "equal" (the interval of the
+    `left` and `right` select results by any of scheme, budget, tap, reducer (a value or a list of values; a
+    list of budgets or taps makes one comparison each). `expect`: "greater", "less" or "equal" (the interval of the
     difference within +-`margin`).
     """
 

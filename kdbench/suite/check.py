@@ -1,0 +1,95 @@
+"""What the schema can't say: names and parameters against the registry, duplicates, missing parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from kdbench.api.specs import SchemeSpec
+from kdbench.errors import PluginError, SuiteError, UsageError, did_you_mean
+from kdbench.registry import Registry
+from kdbench.suite.schema import Component, Suite
+
+Path = tuple[str | int, ...]
+#: From a key path to where it was written.
+Where = Callable[[Sequence[str | int]], str]
+
+_LISTS = ("schemes", "reducers", "metrics")
+_SELECTORS = ("scheme", "budget", "tap", "reducer")
+_TEACHER_NEEDS = frozenset({"teacher_logits", "teacher_features"})
+
+
+def components(suite: Suite) -> Iterator[tuple[Path, str, Component]]:
+    """(key path, kind, component) of every component that a suite names."""
+    yield ("data", "dataset"), "datasets", suite.data.dataset
+    if suite.teacher is not None:
+        yield ("teacher", "architecture"), "architectures", suite.teacher.architecture
+        if suite.teacher.source is not None:
+            yield ("teacher", "source", "dataset"), "datasets", suite.teacher.source.dataset
+    yield ("student", "architecture"), "architectures", suite.student.architecture
+    for kind in _LISTS:
+        for i, component in enumerate(getattr(suite, kind)):
+            yield (kind, i), kind, component
+
+
+def check_suite(suite: Suite, registry: Registry, where: Where) -> None:
+    """Check a suite against the registry and itself; the first thing that is wrong is raised.
+
+    Raises:
+        SuiteError: an unknown component or parameter, a refused value, a duplicate, something missing.
+        PluginError: a component that can't be imported.
+    """
+    _check_duplicates(suite, where)
+    for path, kind, component in components(suite):
+        try:
+            registry.check(kind, component.name, component.params)
+        except (UsageError, SuiteError) as error:
+            what = error.what if isinstance(error, UsageError) else f"{component.name}: {error.what}"
+            raise SuiteError(what, where=where(path), hint=error.hint) from error
+        except PluginError as error:
+            raise PluginError(error.what, where=f"{where(path)}: {error.where}", hint=error.hint) from error
+    _check_teacher(suite, registry, where)
+    _check_claims(suite, where)
+
+
+def _check_duplicates(suite: Suite, where: Where) -> None:
+    lists: dict[Path, Sequence[object]] = {
+        ("data", "budgets"): suite.data.budgets,
+        ("taps",): suite.taps,
+        ("teacher_metrics",): suite.teacher_metrics,
+        ("claim",): [claim.id for claim in suite.claim],
+    }
+    lists |= {(kind,): [c.title for c in getattr(suite, kind)] for kind in _LISTS}
+    for path, values in lists.items():
+        for i, value in enumerate(values):
+            if value in values[:i]:
+                hint = "give one a label of its own" if path[0] in _LISTS else ""
+                raise SuiteError(f"{value!r} is there twice", where=where(path), hint=hint)
+
+
+def _check_teacher(suite: Suite, registry: Registry, where: Where) -> None:
+    for i, scheme in enumerate(suite.schemes):
+        if scheme.title == "teacher":
+            what = "'teacher' is the teachers' own row"
+            raise SuiteError(what, where=where(("schemes", i)), hint="give the scheme another label")
+        spec = registry.spec("schemes", scheme.name)
+        if suite.teacher is None and isinstance(spec, SchemeSpec) and spec.needs & _TEACHER_NEEDS:
+            what = f"{scheme.name} learns from a teacher and the suite has none"
+            raise SuiteError(what, where=where(("schemes", i)), hint="add a [teacher] table")
+    metrics = [m.name for m in suite.metrics]
+    if "teacher_metrics" in suite.model_fields_set:
+        for name in suite.teacher_metrics:
+            if name not in metrics:
+                what = f"{name!r} is not one of the suite's metrics"
+                raise SuiteError(what, where=where(("teacher_metrics",)), hint=did_you_mean(name, metrics))
+
+
+def _check_claims(suite: Suite, where: Where) -> None:
+    """The keys of the selectors; their values may lie outside of a scale, which leaves a claim undecided."""
+    for i, claim in enumerate(suite.claim):
+        for side in ("left", "right"):
+            for key in getattr(claim, side):
+                if key not in _SELECTORS:
+                    hint = did_you_mean(key, _SELECTORS)
+                    raise SuiteError(
+                        f"there is no selector {key!r}", where=where(("claim", i, side)), hint=hint
+                    )

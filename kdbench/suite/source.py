@@ -1,0 +1,105 @@
+"""Where a suite comes from: a TOML file by path, or by the name under which a plugin ships it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from kdbench.errors import SuiteError, UsageError, did_you_mean
+from kdbench.registry import Registry
+
+_SCALE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+#: The scale of a suite file without scales.
+ONLY_SCALE = "default"
+
+
+@dataclass(frozen=True)
+class SuiteFile:
+    """A suite file as written, with its scales apart.
+
+    Attributes:
+        origin: path, for errors.
+        document: the file without `default_scale` and `scales`.
+        scales: overlays by name, in the file's order; a file without any has the one scale "default".
+        default_scale: the one that is taken where none is asked for.
+    """
+
+    origin: str
+    document: Mapping[str, Any]
+    scales: Mapping[str, Mapping[str, Any]]
+    default_scale: str
+
+    def overlay(self, scale: str | None) -> tuple[str, Mapping[str, Any]]:
+        """Name and overlay of a scale; of the default for None.
+
+        Raises:
+            SuiteError: there is no such scale.
+        """
+        name = scale or self.default_scale
+        if name not in self.scales:
+            raise SuiteError(
+                f"there is no scale {name!r}", where=self.origin, hint="known: " + ", ".join(self.scales)
+            )
+        return name, self.scales[name]
+
+
+def read_suite(name_or_path: str | Path, registry: Registry) -> SuiteFile:
+    """Find and parse a suite file. Whatever ends in `.toml` or has a folder in it is a path.
+
+    Raises:
+        UsageError: there is no such suite or file.
+        SuiteError: it is not valid TOML (with file and line), or its scales are not well-formed.
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text or "\\" in text:
+        path = Path(name_or_path).expanduser()
+        if not path.is_file():
+            raise UsageError("there is no such suite file", where=text, hint="kdbench list suites")
+        return _parse(path, text)
+    file = registry.suite_file(text)
+    suite = _parse(file, str(file))
+    if suite.document.get("name") != text:
+        what = f"it is registered as {text!r} and calls itself {suite.document.get('name')!r}"
+        raise SuiteError(what, where=suite.origin)
+    return suite
+
+
+def _parse(file: Traversable | Path, origin: str) -> SuiteFile:
+    try:
+        document = tomllib.loads(file.read_bytes().decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"not a text file in UTF-8 (byte {error.start})", where=origin) from error
+    except tomllib.TOMLDecodeError as error:
+        found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error))
+        where = f"{origin}:{found[2]}" if found else origin
+        raise SuiteError(f"not valid TOML: {found[1] if found else error}", where=where) from error
+    except OSError as error:
+        raise SuiteError(f"can't be read: {error.strerror or error}", where=origin) from error
+    scales = document.pop("scales", {})
+    default = document.pop("default_scale", None)
+    if "scale" in document:
+        hint = "default_scale says which one is taken where none is asked for"
+        raise SuiteError("a file has no 'scale' of its own", where=f"{origin}: scale", hint=hint)
+    if not isinstance(scales, dict) or not all(isinstance(o, dict) for o in scales.values()):
+        raise SuiteError("scales are tables: [scales.quick]", where=f"{origin}: scales")
+    for name in scales:
+        if not _SCALE.fullmatch(name):
+            raise SuiteError(f"{name!r}: lower-case words joined by '-'", where=f"{origin}: scales")
+        if "name" in scales[name]:
+            raise SuiteError("a scale can't rename the suite", where=f"{origin}: scales.{name}.name")
+    if not scales:
+        if default not in (None, ONLY_SCALE):
+            raise SuiteError(f"{default!r}: the file has no scales", where=f"{origin}: default_scale")
+        return SuiteFile(origin, document, {ONLY_SCALE: {}}, ONLY_SCALE)
+    if default is None:
+        hint = f'write default_scale = "{next(iter(scales))}" at the top'
+        raise SuiteError("default_scale is missing", where=origin, hint=hint)
+    if default not in scales:
+        what = f"there is no scale {default!r}"
+        raise SuiteError(what, where=f"{origin}: default_scale", hint=did_you_mean(str(default), scales))
+    return SuiteFile(origin, document, scales, default)
