@@ -28,8 +28,8 @@ _META = "meta.json"
 def content_digest(data: ImageData) -> str:
     """Hex SHA-256 of everything a result can depend on: images, labels, masks, superclasses and the names.
 
-    Each array goes in as little-endian bytes after a line with its name, type and shape, so that no two datasets
-    share a digest by concatenation.
+    Each array goes in as little-endian bytes after a line with its name, type and shape, so that no two
+    datasets share a digest by concatenation.
     """
     digest = hashlib.sha256()
     names = json.dumps([list(data.class_names), list(data.superclass_names)])
@@ -37,7 +37,7 @@ def content_digest(data: ImageData) -> str:
     for name, array in _arrays(data).items():
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(memoryview(array.reshape(-1)).cast("B"))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

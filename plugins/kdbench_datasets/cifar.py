@@ -22,8 +22,8 @@ class _Cifar:
         """The dataset, from files in `places.folders` or a download; decoded once, then memory-mapped.
 
         Looked for in each folder and one level below it: torchvision's pickled batches, then the Hugging Face
-        hub's parquet shards. Images are put in the order of the SHA-256 of their pixels, so that every copy, in
-        whichever layout and however sharded, gives the same digest and the same folds.
+        hub's parquet shards. Images are put in the order of the SHA-256 of their pixels, so that every copy,
+        in whichever layout and however sharded, gives the same digest and the same folds.
 
         Raises:
             DataError: nothing found (says where it looked and what to do), or a file is damaged.
@@ -62,8 +62,8 @@ class _Cifar:
 
         name = self.layout.name
         hint = (
-            f"put {self.layout.pickled_folder}/ or the hub's train-*.parquet and test-*.parquet into a folder and name"
-            " it with --data-dir or $KDBENCH_DATA"
+            f"put {self.layout.pickled_folder}/, or the hub's train-*.parquet and test-*.parquet, into a folder"
+            " and name it with --data-dir or $KDBENCH_DATA"
         )
         places_text = "".join(f"\n    {line}" for line in looked) or " nowhere (no folder was given)"
         if not places.download:
@@ -96,7 +96,7 @@ class _Cifar:
 
 
 class Cifar100(_Cifar):
-    """CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 images uint8 (32, 32, 3), 100 classes in 20 superclasses."""
+    """CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 images (32, 32, 3), 100 classes in 20 superclasses."""
 
     layout = Layout(
         name="cifar100",
@@ -115,7 +115,7 @@ class Cifar100(_Cifar):
 
 
 class Cifar10(_Cifar):
-    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 images uint8 (32, 32, 3), 10 classes, no superclasses."""
+    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 images (32, 32, 3), 10 classes, no superclasses."""
 
     layout = Layout(
         name="cifar10",

@@ -61,7 +61,7 @@ class Source:
     files: dict[SplitName, tuple[Path, ...]]
 
     def fingerprint(self) -> list[tuple[str, int, int]]:
-        """(path, bytes, modification time in ns) of every file: changes whenever a file does, costs no reading."""
+        """(path, bytes, modification time in ns) of each file: changes when a file does, without reading it."""
         every = [path for paths in self.files.values() for path in paths]
         return [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in every]
 
@@ -186,7 +186,7 @@ def read(
 
 def _check_labels(layout: Layout, path: Path, fine: np.ndarray, coarse: np.ndarray | None) -> None:
     n = len(layout.class_names)
-    if fine.size and not (0 <= fine.min() and fine.max() < n):
+    if fine.size and not (fine.min() >= 0 and fine.max() < n):
         bad = int(fine[(fine < 0) | (fine >= n)][0])
         raise DataError(
             f"label {bad} is out of range: 0..{n - 1}", where=str(path), hint=f"is this {layout.name}?"
@@ -283,7 +283,7 @@ def _integers(path: Path, values: Any) -> np.ndarray:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Rebuilds builtin containers and NumPy arrays; anything else in a pickle could run code and is refused."""
+    """Rebuilds builtin containers and NumPy arrays; anything else in a pickle could run code: refused."""
 
     _parts = (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
 

@@ -1,8 +1,8 @@
 """The families of shapes of the target task: a superclass each, of five classes that differ in one respect.
 
-A family is a function of the plane and the class within it (0..4), and returns where the shape is: bool (n, s, s).
-No two classes are mirror images or rotations of each other, since images are flipped and turned. `trait` is what
-varies within a class.
+A family is a function of the plane and the class within it (0..4), and returns where the shape is: bool
+(n, s, s). No two classes are mirror images or rotations of each other, since images are flipped and turned.
+`trait` is what varies within a class.
 """
 
 from __future__ import annotations
@@ -171,8 +171,8 @@ def ellipse(p: Plane, k: int) -> np.ndarray:
 
 
 def comb(p: Plane, k: int) -> np.ndarray:
-    n = k + 2
-    w = p.trait(0, 0.85, 1.15) * np.float32((0.2, 0.17, 0.13, 0.1, 0.085)[k])
+    n = (2, 4, 5, 6, 7)[k]  # three are a letter
+    w = p.trait(0, 0.85, 1.15) * np.float32((0.2, 0.13, 0.1, 0.085, 0.07)[k])
     teeth = [p.box(-0.78 + 1.56 * i / (n - 1), 0.2, w, 0.65) for i in range(n)]
     return union(p.box(0, -0.5, 0.78 + w, 0.18), *teeth)
 
@@ -221,7 +221,7 @@ TARGET: tuple[tuple[str, Family, tuple[str, str, str, str, str]], ...] = (
     ("zigzag", zigzag, ("zigzag_2", "zigzag_3", "zigzag_4", "zigzag_5", "zigzag_6")),
     ("beads", beads, ("beads_2", "beads_row", "beads_triangle", "beads_square", "beads_hook")),
     ("ellipse", ellipse, ("ellipse_100", "ellipse_72", "ellipse_50", "ellipse_33", "ellipse_20")),
-    ("comb", comb, ("comb_2", "comb_3", "comb_4", "comb_5", "comb_6")),
+    ("comb", comb, ("comb_2", "comb_4", "comb_5", "comb_6", "comb_7")),
     ("striped", striped, ("striped_1", "striped_2", "striped_3", "striped_4", "striped_5")),
     ("broken_ring", broken_ring, ("gaps_1", "gaps_2", "gaps_3", "gaps_4", "gaps_5")),
     ("quadrangle", quadrangle, ("trapezoid", "parallelogram", "kite", "rhombus", "right_triangle")),

@@ -35,7 +35,7 @@ def bow(p: Plane, k: int) -> np.ndarray:
     if k == 3:  # dumb-bell
         return p.disc(-0.62, 0, 0.36) | p.disc(0.62, 0, 0.36) | p.box(0, 0, 0.6, neck)
     wing = (np.abs(p.y) < neck + slope * x) & (x < (0.85, 1.0, 0.85, 1.0, 0.62)[k])
-    return wing | (p.r < 0.34) if k == 2 else wing  # with a knot
+    return wing | (p.r < 0.45) if k == 2 else wing  # with a knot
 
 
 def key(p: Plane, k: int) -> np.ndarray:

@@ -1,13 +1,14 @@
 """The plane that shapes are drawn in, for many images at once, and the parts that shapes are made of.
 
 Pixels are decided with additions, products, square roots and comparisons alone, which every processor rounds
-alike: the same seed gives the same images everywhere. Angles come in as unit vectors and their complex powers.
+alike: the same seed gives the same images everywhere. Angles come in as unit vectors and their powers.
 """
 
 from __future__ import annotations
 
 import math
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -75,7 +76,7 @@ class Plane:
 
     def strokes(self, path: tuple[tuple[float, float], ...], w: float | np.ndarray) -> np.ndarray:
         """Bars from point to point."""
-        pairs = zip(path, path[1:], strict=False)
+        pairs = pairwise(path)
         return union(*(self.stroke(*a, *b, w) for a, b in pairs))
 
     def convex(self, corners: tuple[tuple[float, float], ...]) -> np.ndarray:

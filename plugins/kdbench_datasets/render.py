@@ -1,7 +1,7 @@
 """Draw shapes: where one lies (geometry), then what it and everything behind it looks like (appearance).
 
-The two come from separate generators, so masks do not depend on clutter or noise, and everything but the square
-roots of `plane` is whole numbers or products and sums, so that images are the same on every machine.
+The two come from separate generators, so masks do not depend on clutter or noise. Pixels are whole numbers,
+or products, sums and square roots, so that images are the same on every machine.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def block(
         stream: non-negative integers that name the block; other blocks share nothing with it.
 
     Returns:
-        images uint8 (n, 32, 32, 3); masks bool (n, 32, 32): at least half of the pixel's samples are the shape's.
+        images uint8 (n, 32, 32, 3); masks bool (n, 32, 32), True where at least half of a pixel's samples are
+        the shape's.
     """
     geometry = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*stream, 0))))
     appearance = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*stream, 1))))
@@ -70,8 +71,8 @@ def _plane(rng: np.random.Generator, look: Look, n: int) -> Plane:
     stretch = 0.9 + 0.2 * draw[:, 4]  # along an axis of the object
     shear = 0.24 * (draw[:, 5] - 0.5)
     c, s = np.cos(turn), np.sin(turn)
-    # object = M (pixel - centre), M = shear . stretch . rotation / radius; float64 until it is done, so that the
-    # last bit of a sine does not show
+    # object = M (pixel - centre), M = shear . stretch . rotation / radius; in float64, so that the last bit of
+    # a sine does not show
     xx, xy = c / radius / stretch, s / radius / stretch
     yx, yy = -s / radius * stretch, c / radius * stretch
     xx, xy = xx + shear * yx, xy + shear * yy

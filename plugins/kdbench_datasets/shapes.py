@@ -22,16 +22,16 @@ _VERSION = 1  #: of the drawing; raised whenever a pixel changes
 class Shapes:
     """Colour images (32, 32, 3) of shapes in a cluttered scene; five classes a superclass, one family each.
 
-    Within a family, classes differ in one respect (the number of arms, a ratio, a notch); within a class, position,
-    size, rotation, stretch, stroke widths, colours, shading and everything behind vary. Colours say nothing of the
-    class. The images are a function of the parameters alone, whatever the machine and the number of threads; the
-    first n images of a class do not depend on how many are asked for.
+    Within a family, classes differ in one respect (the number of arms, a ratio, a notch); within a class,
+    position, size, rotation, stretch, stroke widths, colours, shading and everything behind vary. Colours say
+    nothing of the class. The images are a function of the parameters alone, whatever the machine and the
+    number of threads; the first n images of a class do not depend on how many are asked for.
 
     Args:
         n_train: training images in all, the same number of every class.
         n_test: test images in all.
-        task: "target", 20 families (100 classes); or "source", 10 other ones (50 classes) that share no shape with
-            them, to pretrain a teacher on.
+        task: "target", 20 families (100 classes); or "source", 10 other ones (50 classes) that share no
+            shape with them, to pretrain a teacher on.
         n_superclasses: the first so many families; 0 for all of the task's.
         seed: another seed, other images of the same classes.
         clutter: pieces behind each shape.
