@@ -40,7 +40,9 @@ def experiment_name(suite: str) -> str:
 
 def tracking_uri(uri: str | None, workspace: Path) -> str:
     """The URI given, else $MLFLOW_TRACKING_URI, else an SQLite file in the workspace."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(workspace).resolve() / 'mlflow.db'}"
+    return (
+        uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(workspace).resolve() / 'mlflow.db'}"
+    )
 
 
 class Tracker:
@@ -211,7 +213,9 @@ class Tracker:
 
     def _parent(self, run: RunSummary) -> str:
         if run.id not in self._parents:
-            raise WorkspaceError(f"run {run.id!r} was never started in {self.uri}", hint="call run_started first")
+            raise WorkspaceError(
+                f"run {run.id!r} was never started in {self.uri}", hint="call run_started first"
+            )
         return self._parents[run.id]
 
     def _find(self, cell: CellRecord, statuses: Sequence[str]) -> str | None:
@@ -225,7 +229,9 @@ class Tracker:
         tags = {**codec.describing_tags(cell), "mlflow.source.name": "kdbench"}
         if parent is not None:
             tags[_PARENT] = parent
-        run = self.client.create_run(self._experiment(cell.suite), tags=tags, run_name=codec.title(cell)).info.run_id
+        run = self.client.create_run(
+            self._experiment(cell.suite), tags=tags, run_name=codec.title(cell)
+        ).info.run_id
         names = codec.metric_names(cell.results)
         metrics = [(name, float(r.value), 0) for name, r in zip(names, cell.results, strict=True)]
         metrics += [
@@ -373,7 +379,8 @@ def _open_sqlite(uri: str, create: bool) -> MlflowClient:
     name = uri.split("?")[0].partition(":///")[2]
     if not name:
         raise WorkspaceError(
-            f"the tracking URI {uri!r} names no file", hint="write sqlite:///path/to/mlflow.db (three slashes)"
+            f"the tracking URI {uri!r} names no file",
+            hint="write sqlite:///path/to/mlflow.db (three slashes)",
         )
     path = Path(name)
     if not path.exists() and not create:
@@ -395,7 +402,8 @@ def _open_sqlite(uri: str, create: bool) -> MlflowClient:
             client.search_experiments(max_results=1)
     except Timeout as error:
         raise WorkspaceError(
-            "another process has been initialising the tracking database for two minutes", where=f"{path}.lock"
+            "another process has been initialising the tracking database for two minutes",
+            where=f"{path}.lock",
         ) from error
     except OSError as error:
         raise WorkspaceError(
@@ -450,10 +458,14 @@ def talking(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError) as error:
         said = str(error).strip().splitlines()
         what = said[0][:300] if said else type(error).__name__
-        hint = "is the server up, and the address right? the records are in the workspace: `kdbench track sync`"
+        hint = (
+            "is the server up, and the address right? the records are in the workspace: `kdbench track sync`"
+        )
         if "out-of-date database schema" in str(error):
             hint = f"the database was made by another MLflow: mlflow db upgrade {uri}"
-        raise WorkspaceError(f"the tracking store can't be used: {what}", where=_public(uri), hint=hint) from error
+        raise WorkspaceError(
+            f"the tracking store can't be used: {what}", where=_public(uri), hint=hint
+        ) from error
 
 
 def _public(uri: str) -> str:

@@ -1,0 +1,91 @@
+"""`kdbench leaderboard`: leaderboards from the tracking store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kdbench.cli.options import (
+    json_option,
+    plugin_option,
+    scale_option,
+    tracking_option,
+    workspace_option,
+)
+
+if TYPE_CHECKING:
+    from kdbench.registry import Registry
+
+
+@click.group()
+def command() -> None:
+    """Leaderboards, collated from the tracking store."""
+
+
+@command.command()
+@click.argument("suite")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("leaderboards"),
+    show_default=True,
+    help="Write to OUT/<suite>/<scale>/.",
+)
+@scale_option
+@workspace_option
+@tracking_option
+@plugin_option
+@json_option
+def build(
+    suite: str,
+    out: Path,
+    scale: str | None,
+    workspace: Path,
+    tracking_uri: str | None,
+    as_json: bool,
+    **rest: Any,
+) -> None:
+    """Write README.md, leaderboard.csv, leaderboard.json, index.html and table.tex of SUITE.
+
+    Without --scale, one leaderboard for every scale that has cells.
+    """
+    from kdbench import tracking
+    from kdbench.cli.options import console, echo_json, registry_from
+    from kdbench.errors import WorkspaceError
+    from kdbench.leaderboard import build as write
+    from kdbench.suite import load_suite
+
+    registry = registry_from(plugin_files(rest))
+    loaded = load_suite(suite, scale=scale, registry=registry)
+    uri = tracking.tracking_uri(tracking_uri, workspace)
+    cells = tracking.fetch_cells(uri, loaded.name, scale)
+    scales = [scale] if scale else sorted({c.scale for c in cells})
+    if not scales:
+        raise WorkspaceError(
+            f"no cell of {loaded.name!r} in the tracking store",
+            where=uri,
+            hint=f"kdbench run {suite}, or `kdbench track sync` if it has run elsewhere",
+        )
+    written: list[Path] = []
+    for name in scales:
+        of_scale = load_suite(suite, scale=name, registry=registry)
+        written += write(
+            loaded.name, name, out, uri, workspace, of_scale, directions=directions_of(registry), cells=cells
+        )
+    if as_json:
+        echo_json({"suite": loaded.name, "scales": scales, "files": [str(p) for p in written]})
+    else:
+        for path in written:
+            console().print(str(path), highlight=False, soft_wrap=True, markup=False)
+
+
+def directions_of(registry: Registry) -> dict[str, bool | None]:
+    """Metric name to whether higher is better, of all metrics that are installed."""
+    return {spec.name: getattr(spec, "higher_is_better", None) for spec in registry.specs("metrics")}
+
+
+def plugin_files(options: dict[str, Any]) -> tuple[Path, ...]:
+    """What --plugin was given."""
+    return tuple(next(iter(options.values()), None) or ())

@@ -1,0 +1,80 @@
+"""`kdbench verify`: what the records say of a suite's claims, and whether they are whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kdbench.cli.options import json_option, plugin_option, scale_option, tracking_option, workspace_option
+
+
+@click.command()
+@click.argument("suite")
+@scale_option
+@workspace_option
+@tracking_option
+@plugin_option
+@json_option
+def command(
+    suite: str, scale: str | None, workspace: Path, tracking_uri: str | None, as_json: bool, **rest: Any
+) -> None:
+    """Give the verdict on each claim of SUITE, and check every stored result against its checksum.
+
+    Reads the workspace's records, or the cells of a tracking store when --tracking-uri is given. Exit code 4 when a
+    claim is contradicted or a result is damaged.
+    """
+    from kdbench.cli.leaderboard import plugin_files
+    from kdbench.cli.options import console, echo_json, registry_from
+    from kdbench.errors import VerificationError, WorkspaceError
+    from kdbench.leaderboard import claims_table, evaluate
+    from kdbench.suite import load_suite
+
+    loaded = load_suite(suite, scale=scale, registry=registry_from(plugin_files(rest)))
+    damaged: list[str] = []
+    if tracking_uri:
+        from kdbench.tracking import fetch_cells
+
+        where = tracking_uri
+        cells = fetch_cells(tracking_uri, loaded.name, loaded.scale or None)
+    else:
+        from kdbench.store import Store
+
+        where = str(workspace)
+        if not workspace.is_dir():
+            raise WorkspaceError("there is no workspace", where=where, hint="give the right --workspace")
+        store = Store(workspace)
+        damaged = list(store.verify())
+        cells = list(store.cells(suite=loaded.name, scale=loaded.scale or None))
+    if not cells:
+        raise WorkspaceError(
+            f"no cell of {loaded.name!r} at scale {loaded.scale!r}",
+            where=where,
+            hint=f"kdbench run {suite} first",
+        )
+    verdicts = evaluate(cells, loaded)
+    if as_json:
+        echo_json(
+            {
+                "suite": loaded.name,
+                "scale": loaded.scale,
+                "cells": len(cells),
+                "claims": [v.to_json() for v in verdicts],
+                "damaged": damaged,
+            }
+        )
+    else:
+        console().print(claims_table(verdicts))
+        for line in damaged:
+            console().print(f"damaged: {line}", highlight=False, soft_wrap=True, markup=False)
+    contradicted = [v.id for v in verdicts if v.verdict == "contradicted"]
+    problems = []
+    if contradicted:
+        problems.append(
+            f"{len(contradicted)} of {len(verdicts)} claims contradicted: {', '.join(contradicted)}"
+        )
+    if damaged:
+        problems.append(f"{len(damaged)} stored results damaged")
+    if problems:
+        raise VerificationError("; ".join(problems), where=f"{loaded.name} at scale {loaded.scale}")

@@ -1,0 +1,104 @@
+"""From a tracking store to the files of a leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdbench.api.records import CellRecord
+from kdbench.errors import WorkspaceError
+from kdbench.leaderboard.claims import evaluate
+from kdbench.leaderboard.collate import collate
+from kdbench.leaderboard.markdown import to_markdown
+from kdbench.leaderboard.page import to_html
+from kdbench.leaderboard.render import Board, to_csv, to_json, to_tex
+from kdbench.leaderboard.samples import failures
+from kdbench.leaderboard.tables import Directions
+
+if TYPE_CHECKING:
+    from kdbench.suite.schema import Suite
+
+
+def board_of(
+    cells: Sequence[CellRecord],
+    suite_name: str,
+    scale: str,
+    suite: Suite | None = None,
+    directions: Directions | None = None,
+) -> Board:
+    """Collate the cells of one scale of a suite.
+
+    Args:
+        suite: gives title, published numbers, claims and assumptions; without it these are left out.
+        directions: metric name to whether higher is better, to mark the best.
+    """
+    cells = [c for c in cells if c.suite == suite_name and c.scale == scale]
+    return Board(
+        suite_name=suite_name,
+        scale=scale,
+        rows=collate(cells, suite),
+        claims=evaluate(cells, suite) if suite else (),
+        failed=failures(cells),
+        suite=suite,
+        directions=directions or {},
+    )
+
+
+def build(
+    suite_name: str,
+    scale: str,
+    out: Path,
+    tracking_uri: str | None,
+    workspace: Path,
+    suite: Suite | None = None,
+    *,
+    directions: Directions | None = None,
+    cells: Sequence[CellRecord] | None = None,
+) -> list[Path]:
+    """Write README.md, leaderboard.csv, leaderboard.json, index.html and table.tex to `<out>/<suite>/<scale>/`.
+
+    Args:
+        tracking_uri, workspace: where the cells are (`kdbench.tracking.Tracker`).
+        cells: of a store that was read already, oldest first.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        WorkspaceError: the store is not there, holds no cell of this suite and scale, or `out` can't be written.
+    """
+    from kdbench import tracking
+
+    uri = tracking.tracking_uri(tracking_uri, workspace)
+    if cells is None:
+        cells = tracking.fetch_cells(uri, suite_name, scale)
+    board = board_of(cells, suite_name, scale, suite, directions)
+    if not board.rows and not board.failed:
+        raise WorkspaceError(
+            f"no cell of {suite_name!r} at scale {scale!r} in the tracking store",
+            where=uri,
+            hint=f"kdbench run {suite_name} --scale {scale}, or `kdbench track sync` if it has run elsewhere",
+        )
+    return write(board, Path(out))
+
+
+def write(board: Board, out: Path) -> list[Path]:
+    """Write the files of a board below `out`; see `build`."""
+    folder = out / board.suite_name / board.scale
+    texts = {
+        "README.md": to_markdown(board),
+        "leaderboard.csv": to_csv(board.rows),
+        "leaderboard.json": to_json(board),
+        "index.html": to_html(board),
+        "table.tex": to_tex(board),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise WorkspaceError(
+            f"the leaderboard can't be written: {error}", where=str(folder), hint="choose another --out"
+        ) from error
+    return [folder / name for name in texts]

@@ -1,0 +1,133 @@
+"""Cells to the tidy rows of a leaderboard: one row a result, averaged over folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from kdbench.api.records import CellRecord
+from kdbench.leaderboard.samples import Sample, base_name, samples
+from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW, estimate, paired
+
+if TYPE_CHECKING:
+    from kdbench.suite.schema import Published, Suite
+
+#: Columns of a row, in order. `metric` is "<metric>.<value>"; `n` counts folds; `ci_*` and `difference_*` are 95 %
+#: intervals; `difference` is paired by fold, to `undistilled`, over `difference_n` folds; `descriptive` marks rows of
+#: too few folds to conclude from; `variant` says what a row differs in from the main one of the same name.
+COLUMNS = (
+    "suite", "scale", "dataset", "budget", "scheme", "student", "teacher", "tap", "reducer", "metric",
+    "n", "mean", "ci_low", "ci_high", "difference", "difference_low", "difference_high",
+    "published", "published_source", "hardware", "kdbench_version",
+    "sd", "setting", "variant", "failed", "descriptive", "primary", "difference_n", "published_spread",
+)  # fmt: skip
+
+Row = dict[str, Any]
+
+
+def collate(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Row]:
+    """Rows of `COLUMNS`, in an order that depends on the cells alone; None where a column has nothing to say.
+
+    Args:
+        cells: oldest first; failed ones are counted.
+        suite: gives the published numbers, the order of schemes and taps, and says which experiment is the main one.
+    """
+    taken = samples(cells, suite)
+    rows = []
+    for sample in taken:
+        values = estimate([sample.values[k] for k in sorted(sample.values)])
+        reference = _undistilled(sample, taken)
+        difference = paired(sample.values, reference.values) if reference else None
+        published = _published(sample, suite) if suite and not sample.variant else None
+        setup, measured = sample.setup, sample.measured
+        rows.append(
+            {
+                **setup._asdict(),
+                "tap": measured.tap,
+                "reducer": measured.reducer,
+                "metric": f"{measured.metric}.{measured.value_name}",
+                "n": values.n,
+                "mean": values.mean,
+                "ci_low": values.low,
+                "ci_high": values.high,
+                "difference": difference.mean if difference else None,
+                "difference_low": difference.low if difference else None,
+                "difference_high": difference.high if difference else None,
+                "published": published.value if published else None,
+                "published_source": published.where if published else None,
+                "hardware": " + ".join(sorted(h for h in sample.hardware if h)),
+                "kdbench_version": " + ".join(sorted(v for v in sample.versions if v)),
+                "sd": values.sd,
+                "setting": measured.setting,
+                "variant": sample.variant,
+                "failed": sample.failed,
+                "descriptive": values.n < DESCRIPTIVE_BELOW,
+                "primary": sample.primary,
+                "difference_n": difference.n if difference else None,
+                "published_spread": published.spread if published else None,
+            }
+        )
+    return _ordered(rows, suite)
+
+
+def _undistilled(sample: Sample, taken: list[Sample]) -> Sample | None:
+    """The sample of students that differ from these in the scheme alone; None for teachers and for itself."""
+    setup = sample.setup
+    if not setup.student or base_name(setup.scheme) == "undistilled":
+        return None
+    fitting = [
+        s
+        for s in taken
+        if base_name(s.setup.scheme) == "undistilled"
+        and s.measured == sample.measured
+        and s.setup[:4] == setup[:4]
+        and s.setup.student == setup.student
+        and s.shared == sample.shared
+    ]
+    main = [s for s in fitting if s.setup.scheme == "undistilled"] or fitting
+    main = [s for s in main if s.variant == sample.variant] or [s for s in main if not s.variant] or main
+    return main[0] if len(main) == 1 else None
+
+
+def _published(sample: Sample, suite: Suite) -> Published | None:
+    """The published number of a sample: of those whose given fields all fit, the one that gives most."""
+    setup, measured = sample.setup, sample.measured
+
+    def fits(p: Published) -> bool:
+        return (
+            (p.metric, p.value_name) == (measured.metric, measured.value_name)
+            and p.budget in (None, setup.budget)
+            and p.scheme in (None, setup.scheme, base_name(setup.scheme))
+            and p.tap in (None, measured.tap)
+            and p.reducer in (None, measured.reducer, base_name(measured.reducer or ""))
+        )
+
+    def given(p: Published) -> int:
+        exact = (p.scheme == setup.scheme) + (p.reducer == measured.reducer)
+        return 2 * sum(v is not None for v in (p.budget, p.scheme, p.tap, p.reducer)) + exact
+
+    return max((p for p in suite.published if fits(p)), key=given, default=None)
+
+
+def _ordered(rows: list[Row], suite: Suite | None) -> list[Row]:
+    schemes = [c.title for c in suite.schemes] if suite else []
+    taps = list(suite.taps) if suite else []
+    for row in rows:  # a network's taps come in its own order, input to output
+        if row["tap"] is not None and row["tap"] not in taps:
+            taps.append(row["tap"])
+
+    def place(row: Row) -> tuple:
+        return (
+            row["suite"], row["scale"], row["dataset"], row["student"] == "", row["student"],
+            row["metric"], row["reducer"] or "", row["setting"], row["variant"],
+            row["budget"], scheme_place(row["scheme"], schemes), row["teacher"],
+            -1 if row["tap"] is None else taps.index(row["tap"]),
+        )  # fmt: skip
+
+    return sorted(rows, key=place)
+
+
+def scheme_place(scheme: str, schemes: list[str]) -> tuple[int, int, str]:
+    """Sorts schemes: undistilled, the suite's in its order, others by name, the teacher."""
+    kind = 0 if base_name(scheme) == "undistilled" else 2 if scheme == "teacher" else 1
+    return (kind, schemes.index(scheme) if scheme in schemes else len(schemes), scheme)

@@ -1,0 +1,199 @@
+"""A leaderboard as a page to read in a repository."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from kdbench.leaderboard.collate import Row
+from kdbench.leaderboard.render import Board, last_line
+from kdbench.leaderboard.statistics import BOOTSTRAP_FROM, DESCRIPTIVE_BELOW
+from kdbench.leaderboard.tables import (
+    Entry,
+    Table,
+    difference,
+    number,
+    scheme_label,
+    short,
+    tap_tables,
+    whole_network_tables,
+)
+from kdbench.leaderboard.terminal import effect_text
+
+
+def to_markdown(board: Board) -> str:
+    """README.md of a leaderboard. Deterministic; no dates, no paths."""
+    sections = [
+        _head(board),
+        *(_section(t) for t in whole_network_tables(board.rows, board.directions)),
+        _differences(board.rows),
+        *(_section(t) for t in tap_tables(board.rows, board.directions)),
+        _unmatched(board),
+        _claims(board),
+        _failed(board),
+        _assumptions(board),
+        _rebuild(board),
+    ]
+    return "\n\n".join(s for s in sections if s) + "\n"
+
+
+def _head(board: Board) -> str:
+    suite, rows = board.suite, board.rows
+    title = suite.title if suite else board.suite_name
+    lines = [f"# {title}: leaderboard at scale `{board.scale}`"]
+    if suite and suite.reference:
+        lines.append(f"Reference: {suite.reference}")
+    folds = sorted({r["n"] for r in rows})
+    facts = [
+        ("suite, scale", f"`{board.suite_name}`, `{board.scale}`"),
+        ("dataset", _distinct(rows, "dataset")),
+        ("student", _distinct(rows, "student")),
+        ("teacher", _distinct(rows, "teacher")),
+        ("hardware", _distinct(rows, "hardware")),
+        ("kdbench", _distinct(rows, "kdbench_version")),
+        ("folds", ", ".join(map(str, folds))),
+    ]
+    lines.append("| | |\n|---|---|\n" + "\n".join(f"| {k} | {_cell(v)} |" for k, v in facts if v))
+    how = (
+        "Numbers are mean ± standard deviation over folds; bold is the best student of its column. "
+        "*Italic* numbers are quoted from the paper, not measured here; it may have used other data, networks "
+        "and training than this scale does. "
+        f"Intervals are 95 %: Student's t below {BOOTSTRAP_FROM} folds, bootstrap over folds from there on. "
+        "All results, with intervals, stand in [leaderboard.csv](leaderboard.csv) and "
+        "[leaderboard.json](leaderboard.json); [index.html](index.html) sorts and filters them."
+    )
+    if folds and folds[0] < DESCRIPTIVE_BELOW:
+        how += f" Rows of fewer than {DESCRIPTIVE_BELOW} folds are **descriptive only**."
+    lines.append(how)
+    return "\n\n".join(lines)
+
+
+def _distinct(rows: Sequence[Row], column: str) -> str:
+    return ", ".join(sorted({str(r[column]) for r in rows if r[column]}))
+
+
+def _section(table: Table) -> str:
+    unit = " [%]" if table.percent else ""
+    return f"## {table.title}{unit}\n\n{_grid([*table.labels, *table.columns], _lines(table))}"
+
+
+def _lines(table: Table) -> list[list[str]]:
+    lines = []
+    for labels, entries in table.lines:
+        lines.append([*labels, *(_entry(e) for e in entries)])
+        if any(e is not None and e.row["published"] is not None for e in entries):
+            names = [*labels[:-1], f"*{labels[-1]}, quoted*"]
+            lines.append([*names, *(f"*{e.quoted()}*" if e and e.quoted() else "" for e in entries)])
+    return lines
+
+
+def _entry(entry: Entry | None) -> str:
+    if entry is None:
+        return "–"
+    text = f"**{entry.text()}**" if entry.best else entry.text()
+    return f"{text} ({entry.row['failed']} failed)" if entry.row["failed"] else text
+
+
+def _differences(rows: Sequence[Row]) -> str:
+    """Every scheme against undistilled, whole networks' primary metrics."""
+    compared = [r for r in rows if r["primary"] and r["tap"] is None and r["difference"] is not None]
+    if not compared:
+        return ""
+    lines = []
+    for row in compared:
+        percent = row["metric"].startswith("accuracy.")
+        lines.append(
+            [
+                short(row["metric"]) + (" [%]" if percent else ""),
+                str(row["budget"]),
+                scheme_label(row, rows),
+                difference(row, percent=percent),
+                str(row["difference_n"]),
+            ]
+        )
+    header = ["metric", "labels", "scheme", "difference to undistilled", "folds"]
+    return f"## Differences to undistilled, paired by fold\n\n{_grid(header, lines)}"
+
+
+def _unmatched(board: Board) -> str:
+    """Quoted numbers that stand beside none of ours."""
+    if board.suite is None:
+        return ""
+    shown = {(r["published_source"], r["published"]) for r in board.rows}
+    left = [p for p in board.suite.published if (p.where, p.value) not in shown]
+    if not left:
+        return ""
+    lines = []
+    for p in left:
+        metric = f"{p.metric}.{p.value_name}"
+        value = number(p.value, p.spread, percent=p.metric == "accuracy")
+        unit = " [%]" if p.metric == "accuracy" else ""
+        place = [str(p.budget or ""), p.scheme or "", p.tap or "", p.reducer or ""]
+        lines.append([short(metric) + unit, *place, f"*{value}*", p.where])
+    grid = _grid(["metric", "labels", "scheme", "tap", "reducer", "quoted", "where"], lines)
+    count = f"{len(lines)} quoted number{'s' if len(lines) > 1 else ''} without a run at this scale"
+    return f"<details><summary>{count}</summary>\n\n{grid}\n\n</details>"
+
+
+def _claims(board: Board) -> str:
+    if not board.claims:
+        return ""
+    lines = [
+        [
+            f"{v.text} ({v.where})",
+            f"**{v.verdict}**" if v.verdict == "contradicted" else v.verdict,
+            effect_text(v),
+            str(v.n) if v.n else "",
+            f"{sum(c.verdict == 'supported' for c in v.comparisons)} of {len(v.comparisons)}",
+            v.decisive,
+        ]
+        for v in board.claims
+    ]
+    note = (
+        "A claim of several comparisons is supported when each is, and contradicted when one is after Bonferroni's "
+        "correction; effect and interval are of the comparison that speaks most against the claim. "
+        "Claims are hypotheses of the paper, tested on this scale's data."
+    )
+    header = ["claim", "verdict", "effect (95 %)", "folds", "hold", "shown"]
+    return f"## The paper's claims\n\n{_grid(header, lines)}\n\n{note}"
+
+
+def _failed(board: Board) -> str:
+    if not board.failed:
+        return ""
+    lines = [
+        [str(c.budget), c.scheme, str(c.fold + 1), c.student or c.teacher, f"`{last_line(c.error)}`"]
+        for c in board.failed
+    ]
+    return f"## Failed cells\n\n{_grid(['labels', 'scheme', 'fold', 'network', 'error'], lines)}"
+
+
+def _assumptions(board: Board) -> str:
+    if board.suite is None or not board.suite.assumptions:
+        return ""
+    lines = [f"- **{name}**: {text}" for name, text in sorted(board.suite.assumptions.items(), key=_natural)]
+    return "## Assumptions where the paper is silent\n\n" + "\n".join(lines)
+
+
+def _natural(item: tuple[str, str]) -> list:
+    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", item[0])]
+
+
+def _rebuild(board: Board) -> str:
+    name, scale = board.suite_name, board.scale
+    return (
+        "## Rebuild\n\n```\n"
+        f"kdbench run {name} --scale {scale}\n"
+        f"kdbench leaderboard build {name} --scale {scale}\n"
+        "```\n\nThe second command collates the tracking store; the same runs give the same bytes."
+    )
+
+
+def _grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = "|" + "---|" * len(header)
+    rows = ["| " + " | ".join(_cell(c) for c in line) + " |" for line in [header, *lines]]
+    return "\n".join([rows[0], rule, *rows[1:]])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

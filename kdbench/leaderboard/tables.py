@@ -1,0 +1,200 @@
+"""Rows of a leaderboard as tables to read: what stands in which column, which number is best, how it is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kdbench.leaderboard.collate import Row
+
+Directions = Mapping[str, bool | None]
+#: What is known without any plugin.
+DEFAULT_DIRECTIONS: Directions = {"accuracy": True}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number of a table. `published` and `spread` are quoted; `best`: best of its column or row."""
+
+    row: Row
+    best: bool = False
+
+    @property
+    def percent(self) -> bool:
+        return str(self.row["metric"]).startswith("accuracy.")
+
+    def text(self, plus_minus: str = "±") -> str:
+        return number(self.row["mean"], self.row["sd"], percent=self.percent, plus_minus=plus_minus)
+
+    def quoted(self, plus_minus: str = "±") -> str:
+        if self.row["published"] is None:
+            return ""
+        return number(
+            self.row["published"], self.row["published_spread"], percent=self.percent, plus_minus=plus_minus
+        )
+
+
+@dataclass
+class Table:
+    """A title, the columns' names, and lines of (labels, entries); an entry is None where nothing was measured."""
+
+    title: str
+    metric: str
+    labels: tuple[str, ...]
+    columns: list[str]
+    lines: list[tuple[tuple[str, ...], list[Entry | None]]] = field(default_factory=list)
+
+    @property
+    def percent(self) -> bool:
+        return self.metric.startswith("accuracy.")
+
+    @property
+    def quotes(self) -> bool:
+        return any(
+            e is not None and e.row["published"] is not None for _, entries in self.lines for e in entries
+        )
+
+
+def number(
+    mean: float | None, sd: float | None = None, *, percent: bool = False, plus_minus: str = "±"
+) -> str:
+    """ "23.75 ± 0.85" of 0.2375 and 0.0085 as percent; three decimals otherwise, four digits of what is large."""
+    if mean is None:
+        return ""
+    if math.isnan(mean):
+        return "nan"
+    if percent:
+        digits, scale = 2, 100.0
+    else:
+        digits, scale = (3 if abs(mean) < 100 else 0 if abs(mean) >= 1000 else 1), 1.0
+        if 0 < abs(mean) < 0.001:
+            return f"{mean:.2e}" if sd is None else f"{mean:.2e} {plus_minus} {sd:.1e}"
+    text = f"{mean * scale:.{digits}f}"
+    return text if sd is None or math.isnan(sd) else f"{text} {plus_minus} {sd * scale:.{digits}f}"
+
+
+def short(metric: str) -> str:
+    """ "accuracy" of "accuracy.accuracy", and every other name as it is."""
+    name, _, value = metric.partition(".")
+    return name if name == value else metric
+
+
+def difference(row: Row, *, percent: bool) -> str:
+    """ "+18.15 [+16.90, +19.40]", without the interval where there is none."""
+    if row["difference"] is None:
+        return ""
+    scale, digits = (100.0, 2) if percent else (1.0, 3)
+    text = f"{row['difference'] * scale:+.{digits}f}"
+    if row["difference_low"] is None:
+        return text
+    return (
+        f"{text} [{row['difference_low'] * scale:+.{digits}f}, {row['difference_high'] * scale:+.{digits}f}]"
+    )
+
+
+def scheme_label(row: Row, rows: Iterable[Row]) -> str:
+    """The scheme, with the networks where they are needed to tell rows apart, and the variant."""
+    rows = list(rows)
+    label = str(row["scheme"])
+    inside = []
+    if row["student"] and len({r["student"] for r in rows if r["student"]}) > 1:
+        inside.append(row["student"])
+    if row["teacher"] and (not row["student"] or len({r["teacher"] for r in rows if r["teacher"]}) > 1):
+        inside.append(row["teacher"])
+    if row["variant"]:
+        inside.append(row["variant"])
+    return f"{label} ({'; '.join(inside)})" if inside else label
+
+
+def whole_network_tables(rows: Sequence[Row], directions: Directions | None = None) -> list[Table]:
+    """Primary results of whole networks: schemes in lines, budgets in columns."""
+    return [
+        _pivot(
+            f"{short(metric)}{_of(dataset, rows)}{_with(setting)}",
+            metric,
+            group,
+            rows,
+            directions,
+            by_tap=False,
+        )
+        for (dataset, metric, setting), group in _groups(
+            [r for r in rows if r["primary"] and r["tap"] is None and r["reducer"] is None],
+            ("dataset", "metric", "setting"),
+        )
+    ]
+
+
+def tap_tables(rows: Sequence[Row], directions: Directions | None = None) -> list[Table]:
+    """Primary results of layers and embeddings: budgets and schemes in lines, taps in columns."""
+    return [
+        _pivot(
+            f"{short(metric)}{f' of {reducer}' if reducer else ''}{_of(dataset, rows)}{_with(setting)}",
+            metric,
+            group,
+            rows,
+            directions,
+            by_tap=True,
+        )  # fmt: skip
+        for (dataset, metric, reducer, setting), group in _groups(
+            [r for r in rows if r["primary"] and r["tap"] is not None],
+            ("dataset", "metric", "reducer", "setting"),
+        )
+    ]
+
+
+def _of(dataset: str, rows: Sequence[Row]) -> str:
+    return f" on {dataset}" if len({r["dataset"] for r in rows}) > 1 else ""
+
+
+def _with(setting: str) -> str:
+    return f" ({setting})" if setting else ""
+
+
+def _groups(rows: Sequence[Row], columns: tuple[str, ...]) -> list[tuple[tuple, list[Row]]]:
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[c] for c in columns), []).append(row)
+    return list(groups.items())
+
+
+def _pivot(
+    title: str,
+    metric: str,
+    group: list[Row],
+    rows: Sequence[Row],
+    directions: Directions | None,
+    *,
+    by_tap: bool,
+) -> Table:
+    column = "tap" if by_tap else "budget"
+    values = list(dict.fromkeys(r[column] for r in group)) if by_tap else sorted({r[column] for r in group})
+    lines: dict[tuple[str, ...], dict] = {}
+    for row in group:
+        label = scheme_label(row, rows)
+        labels = (str(row["budget"]), label) if by_tap else (label,)
+        lines.setdefault(labels, {})[row[column]] = row
+    # An order of its own: budgets within variants within networks would tear a scheme's line apart.
+    if by_tap:
+        lines = dict(sorted(lines.items(), key=lambda item: int(item[0][0])))
+    higher = {**DEFAULT_DIRECTIONS, **(directions or {})}.get(metric.rsplit(".", 1)[0])
+    best = _best(group, higher, ("budget", "tap"))
+    names = [str(v) if by_tap else f"{v} labels" for v in values]
+    table = Table(title, metric, ("labels", "scheme") if by_tap else ("scheme",), names)
+    for labels, found in lines.items():
+        entries = [Entry(found[v], id(found[v]) in best) if v in found else None for v in values]
+        table.lines.append((labels, entries))
+    return table
+
+
+def _best(group: list[Row], higher: bool | None, within: tuple[str, ...]) -> set[int]:
+    """The best students' rows, by identity; none where no direction is the better one or nothing stands beside."""
+    best: set[int] = set()
+    if higher is None:
+        return best
+    students = [r for r in group if r["student"] and not math.isnan(r["mean"])]
+    for _, rivals in _groups(students, within):
+        if len(rivals) > 1:
+            top = (max if higher else min)(r["mean"] for r in rivals)
+            best |= {id(r) for r in rivals if r["mean"] == top}
+    return best
