@@ -148,6 +148,13 @@ class Registry:
         """Plugin, distribution and "file:line" of a component, for people. Raises as `spec`."""
         return self._find(kind, name)[1]
 
+    def plugin_of(self, kind: str, name: str) -> PluginInfo:
+        """The plugin of a component. Raises as `spec`; UsageError for an import path, which has none."""
+        entry = self._find(kind, name)[2]
+        if entry is None:
+            raise UsageError("it comes from no plugin", where=f"{kind}/{name}")
+        return next(info for info in self._plugins if info.name == entry.origin.plugin)
+
     def _find(self, kind: str, name: str) -> tuple[Spec, str, Entry | None]:
         _check_kind(kind)
         id_ = f"{kind}/{name}"

@@ -96,7 +96,7 @@ class Data(Model):
 
 
 class Published(Model):
-    """A number of the paper, shown beside ours, always marked as quoted. Percentages are given in 0..1."""
+    """A number of the paper, shown beside ours, marked as quoted. Percentages are given in 0..1."""
 
     where: str
     budget: int | None = None
@@ -111,11 +111,11 @@ class Published(Model):
 
 
 class Claim(Model):
-    """A sentence of the paper as a comparison over records: mean of `left` minus that of `right`, paired by fold.
+    """A sentence of the paper as a comparison over records, paired by fold: `left` minus `right`.
 
     `left` and `right` select results by any of scheme, budget, tap, reducer (a value or a list of values; a
-    list of budgets or taps makes one comparison each). `expect`: "greater", "less" or "equal" (the interval of the
-    difference within +-`margin`).
+    list of budgets or taps makes one comparison each). `expect`: "greater", "less" or "equal" (the interval
+    of the difference within +-`margin`).
     """
 
     id: str
