@@ -213,15 +213,16 @@ class Registry:
                 raise PluginError("the target of a family takes the keyword 'model'", where=id_)
             del parameters["model"]
             bound = {"model": name.partition("/")[2]}
-        engine = frozenset(parameters) & ENGINE_PARAMETERS
-        parameters = {n: p for n, p in parameters.items() if n not in engine}
+        engine = {n: p for n, p in parameters.items() if n in ENGINE_PARAMETERS}
+        parameters = {n: p for n, p in parameters.items() if n not in ENGINE_PARAMETERS}
         if foreign:
             parameters = two_dimensional(parameters)
         return Component(spec, factory, MappingProxyType(parameters), engine, bound, origin)
 
     def parameters(self, kind: str, name: str) -> dict[str, Parameter]:
-        """What a suite may set of a component, in the constructor's order. Raises as `resolve`."""
-        return dict(self.resolve(kind, name).parameters)
+        """All parameters of a component: those that a suite may set, then the engine's. Raises as `resolve`."""
+        component = self.resolve(kind, name)
+        return {**component.parameters, **component.engine}
 
     def check(self, kind: str, name: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The parameters with all defaults filled in, as plain JSON data: what goes into a key.
@@ -242,7 +243,7 @@ class Registry:
         """A component with checked parameters.
 
         Args:
-            params: what the suite sets, or what `check` returned.
+            params: what the suite sets, or what `check` returned; unlike there, the engine's may be among them.
             engine: values for `random_state`, `n_jobs`, `device`; those that the constructor does not take
                 are left out.
 
@@ -250,10 +251,12 @@ class Registry:
             As `check`.
         """
         component = self.resolve(kind, name)
+        params = dict(params or {})
+        engine = {n: params.pop(n) for n in component.engine if n in params} | engine
         unknown = set(engine) - ENGINE_PARAMETERS
         if unknown:
             raise TypeError(f"not a parameter of the engine: {sorted(unknown)}; pass it in params")
-        return component.build(component.values(params or {}), engine)
+        return component.build(component.values(params), engine)
 
     def suite_file(self, name: str) -> Traversable | Path:
         """The TOML file of a suite by name.

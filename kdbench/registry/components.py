@@ -56,7 +56,7 @@ class Component:
     spec: Spec
     factory: Callable[..., Any]
     parameters: Mapping[str, Parameter]
-    engine: frozenset[str] = frozenset()
+    engine: Mapping[str, Parameter] = field(default_factory=dict)
     bound: Mapping[str, Any] = field(default_factory=dict)
     origin: str = ""
 
