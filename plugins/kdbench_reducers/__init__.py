@@ -27,7 +27,7 @@ def kdbench_reducers() -> list[ReducerSpec]:
             name="tsne",
             target="kdbench_reducers.tsne:TSNE",
             summary="t-SNE (openTSNE) on exact neighbours.",
-            reference="van der Maaten & Hinton 2008; Policar et al. 2024 (openTSNE); LW section 3.2: perplexity 150",
+            reference="van der Maaten & Hinton 2008; Policar et al. 2024; LW section 3.2: perplexity 150",
         ),
         ReducerSpec(
             name="umap",

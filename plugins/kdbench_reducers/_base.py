@@ -30,7 +30,7 @@ class BaseReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     random_state: int | None
 
     def _check(self) -> None:
-        """Check the parameters. Called by the constructor and again by `fit`, since set_params may lie between.
+        """Check the parameters: in the constructor, and again when fitting, for set_params may lie between.
 
         Raises:
             ValueError: names the parameter, its value and what is allowed.

@@ -1,4 +1,4 @@
-"""Checks of constructor parameters: each raises ValueError with the parameter, its value and what is allowed."""
+"""Checks of constructor parameters: a ValueError names the parameter, its value and what is allowed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def choice(name: str, value: Any, allowed: Collection[Any]) -> None:
 
 
 def whole(name: str, value: Any, low: int, high: int | None = None) -> None:
-    fits = isinstance(value, Integral) and not isinstance(value, bool) and value >= low
-    if not fits or (high is not None and value > high):
+    fits = isinstance(value, Integral) and not isinstance(value, bool)
+    if not fits or value < low or (high is not None and value > high):
         limits = f"at least {low}" if high is None else f"{low} to {high}"
         raise ValueError(f"{name}={value!r}: allowed are whole numbers, {limits}")
 

@@ -53,8 +53,8 @@ def fit_diagnostics(
     """What the ivis reducers report, the same for the package and for PyTorch.
 
     The training loss is a mean over an epoch in which units are dropped and weights move, and stopping early
-    selects a lucky minimum; so a loss without dropout on fixed triplets stands beside it. All of them depend on
-    n and k before anything else.
+    selects a lucky minimum; so a loss without dropout on fixed triplets stands beside it. All of them depend
+    on n and k before anything else.
 
     Returns:
         loss_last, loss_min, loss_tail: of the training loss: last epoch, least, mean of the last 20 epochs.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -13,8 +14,8 @@ from torch.nn import functional as F
 WIDTHS = {"szubert": (128, 128, 128), "hinton": (2000, 1000, 500), "maaten": (500, 500, 2000)}
 DROPOUT = 0.1
 
-# Alpha dropout (Klambauer et al. 2017, section 2 "New dropout technique"): a dropped unit is set to SELU's lower
-# limit, then an affine map restores mean 0 and variance 1.
+# Alpha dropout (Klambauer et al. 2017, section 2 "New dropout technique"): a dropped unit is set to SELU's
+# lower limit, then an affine map restores mean 0 and variance 1.
 _LOWER = -1.0507009873554805 * 1.6732632423543772
 _GAIN = ((1 - DROPOUT) * (1 + DROPOUT * _LOWER**2)) ** -0.5
 _SHIFT = -_GAIN * DROPOUT * _LOWER
@@ -49,7 +50,7 @@ class Encoder(nn.Module):
         self.half_first = half_first
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for fan_in, fan_out in pairwise(sizes):
             weight = torch.zeros(fan_out, fan_in)
             if generator is not None and len(self.weights) < len(widths):
                 std = math.sqrt(1 / fan_in) / _CUT_STD
@@ -60,7 +61,7 @@ class Encoder(nn.Module):
             self.biases.append(nn.Parameter(torch.zeros(fan_out)))
 
     def forward(self, x: torch.Tensor, dropout: torch.Generator | None = None) -> torch.Tensor:
-        """Points of `x`; with a generator on the device of `x`, units are dropped at random, each row apart."""
+        """Points of `x`; with a generator (on the device of `x`), units are dropped at random."""
         last = len(self.weights) - 1
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if i == 0 and self.half_first:

@@ -29,7 +29,8 @@ class TripletSampler:
     An epoch has each row once as an anchor, in blocks of `batch_size` consecutive rows, as the package has.
 
     Args:
-        lists: int64, (n, m), candidates for the positive of each row, without repeats; from `neighbour_lists`.
+        lists: int64, (n, m), candidates for the positive of each row, without repeats; from
+            `neighbour_lists`.
         batch_size: rows of a batch.
         sampling: "rank_per_batch" draws one column of `lists` for a whole batch (package from 2.0.5 on),
             "per_row" one for each row.
@@ -70,8 +71,8 @@ class TripletSampler:
 class Outside:
     """Maps a uniform number to a uniform row that is neither the anchor nor in the anchor's list.
 
-    With the taken rows of an anchor sorted, t_0 < t_1 < ..., the r-th free row is r + #{j: t_j - j <= r}: exact, and
-    without the redrawing that takes ever longer as the lists fill the data.
+    With the taken rows of an anchor sorted, t_0 < t_1 < ..., the r-th free row is r + #{j: t_j - j <= r}:
+    exact, and without the redrawing that takes ever longer as the lists fill the data.
     """
 
     def __init__(self, lists: torch.Tensor) -> None:

@@ -28,7 +28,8 @@ def fit_scaling(X: np.ndarray, kind: str) -> Scaling:
     """The scaling of `X`, (n, d).
 
     "minmax": each feature to 0..1, a constant one to 0 (assumption LW-A9: the examples of ivis scale so).
-    "unit-std": one factor for all, which makes the mean standard deviation of a feature 1 and keeps the geometry.
+    "unit-std": one factor for all, which makes the mean standard deviation of a feature 1 and keeps the
+    geometry.
     "none": as it is.
     """
     if kind == "minmax":

@@ -33,19 +33,21 @@ _STDERR_LINES = 30
 class Ivis(BaseReducer):
     """ivis (Szubert et al. 2019) as the package `ivis` trains it.
 
-    TensorFlow must find TF_USE_LEGACY_KERAS=1 when it is imported, and the package draws from global generators:
-    both are settled in a process that runs nothing else.
+    TensorFlow must find TF_USE_LEGACY_KERAS=1 when it is imported, and the package draws from global
+    generators: both are settled in a process that runs nothing else.
 
     Args:
-        embedding_dims, k, batch_size, epochs, n_epochs_without_progress, model: as in `IvisTorch`. k counts the row
-            itself, as Annoy returns it.
+        embedding_dims, k, batch_size, epochs, n_epochs_without_progress, model: as in `IvisTorch`. k counts
+            the row itself, as Annoy returns it.
         distance: "pn" or "euclidean".
         metric: of the neighbours.
         neighbours: "exact" gives the package exact neighbours of the rows as given, before `scaling`; "annoy"
             leaves them to the package, which finds them approximately in the scaled rows.
         n_trees, search_k: Annoy's.
-        scaling: of the input: "minmax" each feature to 0..1 (assumption LW-A9), "unit-std" by one factor, "none".
-        random_state: seed of Python's, NumPy's and TensorFlow's generators in that process; None: a fresh one.
+        scaling: of the input: "minmax" each feature to 0..1 (assumption LW-A9), "unit-std" by one factor,
+            "none".
+        random_state: seed of Python's, NumPy's and TensorFlow's generators in that process; None: a fresh
+            one.
         n_jobs: threads; None: as this process is set, -1: all.
 
     Attributes set by fitting:
@@ -194,7 +196,8 @@ def refuse_missing() -> None:
 def worker_environment(base: Mapping[str, str], threads: int, folder: str) -> dict[str, str]:
     """The environment of the worker: legacy Keras, quiet TensorFlow, its threads and its temporary folder.
 
-    ivis leaves Annoy's index in the temporary folder when its process ends; this one is removed with the rest.
+    ivis leaves Annoy's index in the temporary folder when its process ends; this one is removed with the
+    rest.
     """
     return {
         **base,

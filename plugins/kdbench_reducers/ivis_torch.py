@@ -41,10 +41,11 @@ def preset_of(compat: str) -> Preset:
     """The preset of `compat`.
 
     - "2.0.11" (from 2.0.5 on): both hinges, one neighbour rank a batch, k rows that count the anchor itself.
-    - "1.8.4" (up to 2.0.4, loss up to 1.8.4): the nearer of both, a rank for each row, k rows beside the anchor.
-    - "paper": LW equation 2: squared distances, anchor against negative alone; under the package's hinge, and with
-      its random positive among k and random negative, because the published losses (0.146 to 0.606) fit neither
-      a sum without a hinge nor the nearest and the furthest row (assumption LW-A9).
+    - "1.8.4" (up to 2.0.4, loss up to 1.8.4): the nearer of both, a rank for each row, k rows beside the
+      anchor.
+    - "paper": LW equation 2: squared distances, anchor against negative alone; under the package's hinge, and
+      with its random positive among k and random negative, because the published losses (0.146 to 0.606) fit
+      neither a sum without a hinge nor the nearest and the furthest row (assumption LW-A9).
     """
     presets = {
         "2.0.11": Preset("both", False, "rank_per_batch", "random", True, -1),
@@ -57,20 +58,20 @@ def preset_of(compat: str) -> Preset:
 class IvisTorch(BaseReducer):
     """ivis (Szubert et al. 2019), the algorithm of the package in PyTorch.
 
-    A siamese network learns to place each row nearer to one of its k neighbours than to a row that is none, by a
-    triplet loss; the neighbours are exact ones of the rows as given, before `scaling`. Results depend on the order
-    of the rows, as the package's do: a batch is a block of consecutive rows.
+    A siamese network learns to place each row nearer to one of its k neighbours than to a row that is none,
+    by a triplet loss; the neighbours are exact ones of the rows as given, before `scaling`. Results depend on
+    the order of the rows, as the package's do: a batch is a block of consecutive rows.
 
     Args:
         embedding_dims: dimensions of the embedding.
-        k: neighbours a positive is drawn from; what it counts is `compat`'s matter. The loss depends on k and n
-            before it depends on the layer.
+        k: neighbours a positive is drawn from; what it counts is `compat`'s matter. The loss depends on k and
+            n before it depends on the layer.
         distance: "pn" also holds the negative away from the positive, "euclidean" from the anchor alone. The
             preset "paper" is the second whatever stands here.
         batch_size: rows of a batch, at most n.
         epochs: at most so many.
-        n_epochs_without_progress: stop when the training loss has had no new minimum for so many epochs; the last
-            weights are kept, not the best.
+        n_epochs_without_progress: stop when the training loss has had no new minimum for so many epochs; the
+            last weights are kept, not the best.
         margin: of the hinge, in units of the embedding.
         model: hidden layers: "szubert" 128-128-128, "hinton" 2000-1000-500, "maaten" 500-500-2000.
         metric: of the neighbours.
@@ -78,14 +79,15 @@ class IvisTorch(BaseReducer):
         loss_variant: "both", "min" or "an": `TripletLoss`.
         squared: squared distances in the loss.
         sampling: "rank_per_batch" or "per_row".
-        negative: "random": uniform among rows outside the anchor's list; "hard": of those drawn for the batch, the
-            nearest to the anchor as embedded now that is outside its list.
+        negative: "random": uniform among rows outside the anchor's list; "hard": of those drawn for the
+            batch, the nearest to the anchor as embedded now that is outside its list.
         learning_rate: of Adam.
-        scaling: of the input: "minmax" each feature to 0..1 (assumption LW-A9), "unit-std" by one factor, "none".
+        scaling: of the input: "minmax" each feature to 0..1 (assumption LW-A9), "unit-std" by one factor,
+            "none".
         precision: "bfloat16" multiplies the first layer so in training: faster on wide layers.
         device: "cpu", "cuda", "cuda:1", ...; "auto": CUDA where there is one.
-        random_state: seed of weights, triplets and dropout; None: a fresh one. Equal seeds give equal results on
-            the same device and number of threads.
+        random_state: seed of weights, triplets and dropout; None: a fresh one. Equal seeds give equal results
+            on the same device and number of threads.
         n_jobs: threads; None: as the process is set, -1: all.
 
     Attributes set by fitting:
@@ -221,7 +223,7 @@ class IvisTorch(BaseReducer):
             raise KdbenchError(
                 f"the loss of epoch {len(self.loss_history_)} is {self.loss_history_[-1]}",
                 where=f"reducers/{self.component}",
-                hint=f"scaling={self.scaling!r} and learning_rate={self.learning_rate:g} do not suit this layer",
+                hint=f"try another scaling than {self.scaling!r}, or a smaller learning_rate",
             )
         del data
         self.encoder_ = encoder.cpu()

@@ -14,8 +14,8 @@ from kdbench_reducers._base import BaseReducer, seed_of
 class PCA(BaseReducer):
     """The first principal components (scikit-learn's PCA on data that is centred first).
 
-    Centring happens here, with a mean taken in float64, because scikit-learn's covariance solver subtracts the
-    mean from a float32 product and loses small variances beside large means.
+    Centring happens here, with a mean taken in float64, because scikit-learn's covariance solver subtracts
+    the mean from a float32 product and loses small variances beside large means.
 
     Args:
         n_components: dimensions of the embedding.

@@ -15,8 +15,8 @@ from kdbench_reducers._base import BaseReducer, seed_of, thread_count
 class TSNE(BaseReducer):
     """t-SNE (van der Maaten & Hinton 2008) as openTSNE optimises it, with affinities from exact neighbours.
 
-    openTSNE's own neighbours are Annoy's from 1,000 rows on, which at 16,384 features takes far longer than exact
-    ones by matrix products and gives the same affinities.
+    openTSNE's own neighbours are Annoy's from 1,000 rows on, which at 16,384 features takes far longer than
+    exact ones by matrix products and gives the same affinities.
 
     Args:
         n_components: dimensions of the embedding.
@@ -99,7 +99,7 @@ class TSNE(BaseReducer):
         k = int(3 * self.perplexity)
         if k >= n_samples:
             raise self._too_few(
-                f"perplexity={self.perplexity:g} needs {k} neighbours, and {n_samples} rows have {n_samples - 1} each",
+                f"perplexity={self.perplexity:g} needs {k} neighbours; a row has {n_samples - 1}",
                 f"perplexity can be at most {(n_samples - 1) / 3:.4g} here",
             )
         return k, self.metric

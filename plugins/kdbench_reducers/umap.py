@@ -119,6 +119,7 @@ class UMAP(BaseReducer):
             precomputed_knn=(indices, distances),
         )
         with warnings.catch_warnings(), kept_numpy_state(reseed=self.random_state is None):
-            # No search index comes with exact neighbours: it serves umap-learn's transform alone, unused here.
+            # No search index comes with exact neighbours: it serves umap-learn's transform alone, unused
+            # here.
             warnings.filterwarnings("ignore", message="precomputed_knn", category=UserWarning)
             return model.fit_transform(X)
