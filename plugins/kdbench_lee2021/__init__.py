@@ -36,7 +36,7 @@ def kdbench_metrics() -> list[MetricSpec]:
             target="kdbench_lee2021.superclass_correlation:SuperclassCorrelation",
             summary="Correlation of the outputs of classes that share a superclass",
             reference="LW section 5.2, Fig. 5",
-            needs=frozenset({"logits"}),
+            needs=frozenset({"logits", "superclasses"}),
             primary="r",
             higher_is_better=True,
             bounds=(-1.0, 1.0),

@@ -25,8 +25,9 @@ class SuperclassCorrelation:
     - ``r_between``: mean correlation of pairs from different superclasses, which the paper does not report:
       outputs that only move together everywhere raise ``r`` and this alike.
 
-    Arrays ``r`` and ``r2``: float64 (n_superclasses,), NaN for a superclass without a pair. A class whose
-    output is constant correlates with nothing: its pairs are left out, and a value that no pair is left for.
+    Arrays (n_superclasses,): ``r`` and ``r2`` float64, NaN for a superclass without a pair; ``names`` str. A
+    class whose output is constant correlates with nothing: its pairs are left out, and so is a value that no
+    pair is left for.
 
     Args:
         of: "logits" (LW-A11), or "softmax" for probabilities at temperature 1.
@@ -60,7 +61,10 @@ class SuperclassCorrelation:
             values = {"r": float(np.nanmean(r)), "r2": float(np.nanmean(r2))}
         if between is not None:
             values["r_between"] = between
-        return MetricResult(values, {"r": r, "r2": r2}, setting=f"n={len(outputs)}, {self.of}")
+        names = np.array([*view.superclass_names] or [str(i) for i in range(n_groups)], dtype=np.str_)
+        return MetricResult(
+            values, {"r": r, "r2": r2, "names": names}, setting=f"n={len(outputs)}, {self.of}"
+        )
 
 
 def correlations(outputs: np.ndarray) -> np.ndarray:

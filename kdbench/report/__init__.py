@@ -1,0 +1,58 @@
+"""A suite's figures and tables beside the published ones: one HTML page, and each figure as PNG and SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdbench.api import CellRecord
+    from kdbench.suite.schema import Suite
+
+
+def write_report(
+    records: Sequence[CellRecord],
+    *,
+    suite: Suite,
+    out: Path,
+    store_root: Path,
+    leaderboard_rows: Sequence[Mapping[str, Any]] | None = None,
+    claims: Sequence[Mapping[str, Any]] | None = None,
+    superclass_of: Sequence[int] | None = None,
+    superclass_names: Sequence[str] = (),
+) -> list[Path]:
+    """Write `out`/report.html and `out`/figures/*.png, *.svg; the same bytes for the same input.
+
+    Args:
+        records: cells of one suite at one scale, failed ones included.
+        suite: with its scale merged in: titles, order of schemes and taps, published numbers, assumptions.
+        out: a folder, made where it is missing; files of an earlier report there are replaced.
+        store_root: what the paths in `CellRecord.arrays` are relative to.
+        leaderboard_rows: rows of `leaderboard.csv`, shown as they are.
+        claims: verdicts with "text", "where", "verdict" and, where known, "effect", "low", "high", "n",
+            "descriptive" and "decisive" (what was compared).
+        superclass_of, superclass_names: of the dataset; without them superclasses are numbered and embeddings
+            coloured by class. An embedding is coloured where the record has an array "labels" for it.
+
+    Returns:
+        The files written, the page first. What could not be drawn is named on the page, with the reason.
+
+    Raises:
+        WorkspaceError: `out` can't be written.
+    """
+    from kdbench.report.write import write
+
+    return write(
+        records,
+        suite=suite,
+        out=out,
+        store_root=store_root,
+        leaderboard_rows=leaderboard_rows or (),
+        claims=claims or (),
+        superclass_of=superclass_of,
+        superclass_names=superclass_names,
+    )
+
+
+__all__ = ["write_report"]

@@ -1,0 +1,158 @@
+"""Pick numbers and arrays out of records."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kdbench.errors import DataError
+
+if TYPE_CHECKING:
+    from kdbench.api import CellRecord
+    from kdbench.suite.schema import Published, Suite
+
+TEACHER = "teacher"
+UNDISTILLED = "undistilled"
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a number belongs to; numbers of one place differ by fold alone."""
+
+    budget: int
+    scheme: str
+    tap: str | None = None
+    reducer: str | None = None
+    setting: str = ""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A figure or table that could not be made, and why."""
+
+    title: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The finished records of a report, and the suite's order of things."""
+
+    records: tuple[CellRecord, ...]
+    suite: Suite
+    store_root: Path
+
+    @classmethod
+    def of(cls, records: Iterable[CellRecord], suite: Suite, store_root: Path) -> Selection:
+        done = [r for r in records if r.status == "finished"]
+        return cls(tuple(sorted(done, key=lambda r: (r.budget, r.fold, r.scheme))), suite, store_root)
+
+    @property
+    def budgets(self) -> list[int]:
+        return sorted({r.budget for r in self.records})
+
+    @property
+    def schemes(self) -> list[str]:
+        """In the suite's order; others after them; teachers last."""
+        return self.order({r.scheme for r in self.records})
+
+    def order(self, schemes: Iterable[str]) -> list[str]:
+        named = [c.title for c in self.suite.schemes]
+
+        def place(scheme: str) -> tuple[int, int, str]:
+            return scheme == TEACHER, named.index(scheme) if scheme in named else len(named), scheme
+
+        return sorted(set(schemes), key=place)
+
+    def taps(self, found: Iterable[str | None]) -> list[str]:
+        """In the suite's order, then by name."""
+        known = list(self.suite.taps)
+        names = {t for t in found if t is not None}
+        return sorted(names, key=lambda t: (known.index(t) if t in known else len(known), t))
+
+    def values(self, metric: str, value_name: str) -> dict[Place, list[float]]:
+        """Every fold's value by place, folds in order."""
+        found: dict[Place, list[float]] = defaultdict(list)
+        for record in self.records:
+            for r in record.results:
+                if (r.metric, r.value_name) == (metric, value_name):
+                    found[Place(record.budget, record.scheme, r.tap, r.reducer, r.setting)].append(r.value)
+        return dict(found)
+
+    def primary(self, metric: str) -> str | None:
+        """Name of the value that `metric` ranks by, where any record has one."""
+        names = (r.value_name for c in self.records for r in c.results if r.metric == metric and r.primary)
+        return next(names, None)
+
+    def arrays(self, name: str) -> dict[Place, list[np.ndarray]]:
+        """Arrays whose key ends in `name` ("class-area.ratio"), every fold's by place.
+
+        Raises:
+            DataError: a file is missing or damaged.
+        """
+        found: dict[Place, list[np.ndarray]] = defaultdict(list)
+        for record in self.records:
+            for key in sorted(record.arrays):
+                place = _place(record, key, name)
+                if place is not None:
+                    found[place].append(self.load(record.arrays[key]))
+        return dict(found)
+
+    def load(self, path: str) -> np.ndarray:
+        """An array of the store.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        try:
+            return np.load(self.store_root / path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"an array can't be read: {error}", where=path) from error
+
+    def published(
+        self, metric: str, value_name: str, budget: int, scheme: str, tap: str | None = None
+    ) -> Published | None:
+        """The quoted number of that place, if the suite has one."""
+        for p in self.suite.published:
+            if (p.metric, p.value_name, p.budget, p.tap) != (metric, value_name, budget, tap):
+                continue
+            if p.scheme is not None and p.scheme in (scheme, self._component(scheme)):
+                return p
+        return None
+
+    def _component(self, scheme: str) -> str:
+        """Name of the component behind a scheme's label."""
+        return next((c.name for c in self.suite.schemes if c.title == scheme), scheme.split("[")[0])
+
+
+def _place(record: CellRecord, key: str, name: str) -> Place | None:
+    """A key is "<name>" of a network, "<tap>/<name>" of a tap, "<tap>/<reducer>/<name>" of an embedding."""
+    if key == name:
+        return Place(record.budget, record.scheme)
+    if not key.endswith("/" + name):
+        return None
+    head = key[: -len(name) - 1]
+    # A reducer's label may hold slashes, a tap's name does not. "-" stands for none.
+    tap, _, reducer = head.partition("/")
+    return Place(record.budget, record.scheme, _named(tap), _named(reducer))
+
+
+def _named(text: str) -> str | None:
+    return None if text in ("", "-") else text
+
+
+def same_length(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of several folds as one (folds, n).
+
+    Raises:
+        DataError: of different lengths, that is, of different data.
+    """
+    lengths = {a.shape for a in arrays}
+    if len(lengths) != 1:
+        raise DataError(f"folds have arrays of different shapes: {sorted(lengths)}")
+    return np.stack([np.asarray(a, dtype=np.float64) for a in arrays])

@@ -1,0 +1,160 @@
+"""Tables as HTML: accuracy (LW Table 1), ivis loss (LW Table 2), claims, leaderboard rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdbench.report.select import TEACHER, Missing, Place, Selection
+
+if TYPE_CHECKING:
+    from kdbench.suite.schema import Published
+
+#: Columns of a leaderboard row that the report shows, in order.
+ROW_COLUMNS = (
+    "dataset", "budget", "scheme", "student", "teacher", "tap", "reducer", "metric", "n", "mean", "ci_low",
+    "ci_high", "difference", "difference_low", "difference_high", "published", "setting", "variant",
+)  # fmt: skip
+VERDICTS = ("supported", "contradicted", "undecided", "no data")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: `html` is the whole <table>."""
+
+    name: str
+    title: str
+    caption: str
+    html: str
+
+
+def accuracy(data: Selection) -> Table | Missing:
+    """LW Table 1: mean +- standard deviation over folds, and the published number below it."""
+    title = "Test accuracy (LW Table 1)"
+    found = data.values("accuracy", "accuracy")
+    if not found:
+        return Missing(title, "no record has a value accuracy.accuracy")
+    budgets = sorted({p.budget for p in found})
+    students = [p for p in found if p.scheme != TEACHER]
+    best = {b: max((np.mean(found[p]) for p in students if p.budget == b), default=None) for b in budgets}
+    body = []
+    for scheme in data.order(p.scheme for p in found):
+        cells = [f'<th scope="row">{escape(scheme)}</th>']
+        for budget in budgets:
+            values = [
+                v for p, all_ in found.items() if (p.budget, p.scheme) == (budget, scheme) for v in all_
+            ]
+            paper = data.published("accuracy", "accuracy", budget, scheme)
+            text = _percent(values)
+            if values and scheme != TEACHER and np.mean(values) == best.get(budget):
+                text = f"<b>{text}</b>"
+            cells.append(f"<td>{text}{_quoted(paper, percent=True)}</td>")
+        body.append(cells)
+    head = ["scheme", *(f"{b:,} labels" for b in budgets)]
+    caption = "Percent, mean ± standard deviation over folds; best student in bold. " + QUOTED
+    return Table("accuracy-table", title, caption, _table(head, body))
+
+
+def ivis_loss(data: Selection) -> list[Table | Missing]:
+    """LW Table 2: converged ivis loss by tap and budget, a table a reducer and setting."""
+    title = "Converged ivis loss (LW Table 2)"
+    found = {p: v for p, v in data.values("ivis-loss", "last").items() if p.scheme != TEACHER}
+    if not found:
+        return [Missing(title, "no record has a value ivis-loss.last")]
+    made: list[Table | Missing] = []
+    for reducer, setting in sorted({(p.reducer or "", p.setting) for p in found}):
+        here = {p: v for p, v in found.items() if (p.reducer or "", p.setting) == (reducer, setting)}
+        taps, schemes = data.taps(p.tap for p in here), data.order(p.scheme for p in here)
+        body = []
+        for budget in sorted({p.budget for p in here}):
+            for i, scheme in enumerate(schemes):
+                cells = [f'<th scope="rowgroup" rowspan="{len(schemes)}">{budget:,}</th>'] if i == 0 else []
+                cells.append(f'<th scope="row">{escape(scheme)}</th>')
+                for tap in taps:
+                    values = here.get(Place(budget, scheme, tap, reducer or None, setting), [])
+                    paper = data.published("ivis-loss", "last", budget, scheme, tap)
+                    cells.append(f"<td>{_spanned(values)}{_quoted(paper)}</td>")
+                body.append(cells)
+        caption = (
+            f"{escape(reducer)}, {escape(setting)}: loss of the last epoch, mean over folds and their range; "
+            "lower embeds better. It depends on n and k before anything else: compare tables of one setting alone. "
+            + QUOTED
+        )
+        made.append(Table("ivis-loss", title, caption, _table(["labels", "scheme", *taps], body)))
+    return made
+
+
+QUOTED = "Numbers in italics are quoted from the paper, on its data and training."
+
+
+def claims(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    """The paper's sentences with what the records say of them."""
+    body = []
+    for claim in verdicts:
+        verdict = str(claim.get("verdict", "no data"))
+        kind = verdict.replace(" ", "-") if verdict in VERDICTS else "no-data"
+        text, where = (escape(str(claim.get(key, ""))) for key in ("text", "where"))
+        about = f'{text} <span class="dim">{where}</span>'
+        if claim.get("decisive"):
+            about += f'<br><span class="dim">decided by {escape(str(claim["decisive"]))}</span>'
+        effect = claim.get("effect")
+        size = "–" if effect is None else f"{effect:+.3g}{_interval(claim)}"
+        if claim.get("n"):
+            few = ", descriptive" if claim.get("descriptive") else ""
+            size += f'<br><span class="dim">n = {claim["n"]}{few}</span>'
+        mark = f'<span class="verdict {kind}">{escape(verdict)}</span>'
+        body.append([f"<td>{mark}</td>", f'<td class="text">{about}</td>', f"<td>{size}</td>"])
+    return _table(["verdict", "claim", "effect, 95 % interval"], body)
+
+
+def leaderboard(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as they are, without columns that say nothing."""
+    columns = [c for c in ROW_COLUMNS if any(row.get(c) not in (None, "") for row in rows)]
+    return _table(columns, ([f"<td>{escape(_plain(row.get(c)))}</td>" for c in columns] for row in rows))
+
+
+def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    columns = "".join(f'<th scope="col">{escape(h)}</th>' for h in head)
+    rows = "".join(f"<tr>{''.join(cells)}</tr>" for cells in body)
+    return f'<div class="wide"><table><thead><tr>{columns}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _percent(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    text = f"{100 * np.mean(values):.1f}"
+    return f"{text} ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else text
+
+
+def _spanned(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    text = f"{np.mean(values):.3f}"
+    if len(values) == 1:
+        return text
+    return f'{text} <span class="dim">{min(values):.3f}–{max(values):.3f}</span>'
+
+
+def _quoted(paper: Published | None, percent: bool = False) -> str:
+    if paper is None:
+        return ""
+    scale, digits = (100, 1) if percent else (1, 3)
+    text = f"{scale * paper.value:.{digits}f}"
+    if paper.spread is not None:
+        text += f" ± {scale * paper.spread:.{digits}f}"
+    return f'<br><i class="quoted" title="{escape(paper.where)}">{text}</i>'
+
+
+def _interval(claim: Mapping[str, Any]) -> str:
+    low, high = claim.get("low", claim.get("ci_low")), claim.get("high", claim.get("ci_high"))
+    return "" if low is None or high is None else f" [{low:+.3g}, {high:+.3g}]"
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

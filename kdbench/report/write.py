@@ -1,0 +1,78 @@
+"""Make everything a report shows, and write it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdbench.errors import DataError, WorkspaceError
+from kdbench.report import figures, tables
+from kdbench.report.page import Item, page
+from kdbench.report.select import Missing, Selection
+from kdbench.report.style import Drawing, arrange, styled
+
+if TYPE_CHECKING:
+    from kdbench.api import CellRecord
+    from kdbench.suite.schema import Suite
+
+
+def write(
+    records: Sequence[CellRecord],
+    *,
+    suite: Suite,
+    out: Path,
+    store_root: Path,
+    leaderboard_rows: Sequence[Mapping[str, Any]],
+    claims: Sequence[Mapping[str, Any]],
+    superclass_of: Sequence[int] | None,
+    superclass_names: Sequence[str],
+) -> list[Path]:
+    """See `kdbench.report.write_report`."""
+    data = Selection.of(records, suite, store_root)
+    ordered = sorted(records, key=lambda r: (r.budget, r.fold, r.scheme, r.key))
+    with styled():
+        items: list[Item] = [
+            *_made("Accuracy", lambda: [tables.accuracy(data)]),
+            *_made("Accuracy by number of labels", lambda: figures.accuracy(data)),
+            *_made(
+                "Output correlation within superclasses",
+                lambda: figures.superclass_correlation(data, superclass_names),
+            ),
+            *_made("Converged ivis loss", lambda: tables.ivis_loss(data)),
+            *_made("Class area", lambda: figures.class_area(data)),
+            *_made("Embeddings", lambda: figures.embeddings(data, superclass_of)),
+        ]
+        for item in items:
+            if isinstance(item, Drawing):
+                arrange(item.figure)
+        text = page(items, suite=suite, records=ordered, leaderboard_rows=leaderboard_rows, claims=claims)
+        return _save(text, [i for i in items if isinstance(i, Drawing)], Path(out))
+
+
+def _made(title: str, make: Callable[[], Sequence[Item]]) -> Sequence[Item]:
+    """What `make` makes; an array that is gone or does not fit leaves its figure out, with that reason."""
+    try:
+        return make()
+    except DataError as error:
+        return [Missing(title, f"{error.where}: {error.what}" if error.where else error.what)]
+
+
+def _save(text: str, drawings: Sequence[Drawing], out: Path) -> list[Path]:
+    folder = out / "figures"
+    written = [out / "report.html"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written[0].write_text(text, encoding="utf-8")
+        for drawing in drawings:
+            for suffix, content in ((".png", drawing.png), (".svg", drawing.svg.encode())):
+                path = folder / (drawing.name + suffix)
+                path.write_bytes(content)
+                written.append(path)
+    except OSError as error:
+        raise WorkspaceError(
+            f"the report can't be written: {error.strerror or error}",
+            where=str(error.filename or out),
+            hint="make that folder writable, or choose another one",
+        ) from error
+    return written
