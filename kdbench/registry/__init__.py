@@ -220,7 +220,7 @@ class Registry:
         return Component(spec, factory, MappingProxyType(parameters), engine, bound, origin)
 
     def parameters(self, kind: str, name: str) -> dict[str, Parameter]:
-        """All parameters of a component: those that a suite may set, then the engine's. Raises as `resolve`."""
+        """The parameters of a component: a suite's, then the engine's. Raises as `resolve`."""
         component = self.resolve(kind, name)
         return {**component.parameters, **component.engine}
 
@@ -243,7 +243,7 @@ class Registry:
         """A component with checked parameters.
 
         Args:
-            params: what the suite sets, or what `check` returned; unlike there, the engine's may be among them.
+            params: what the suite sets, or what `check` returned; the engine's may be among them.
             engine: values for `random_state`, `n_jobs`, `device`; those that the constructor does not take
                 are left out.
 

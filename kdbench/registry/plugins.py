@@ -203,7 +203,9 @@ def _load_one(candidate: Candidate, loaded: Loaded) -> None:
     except (Exception, SystemExit) as error:
         what = f"can't be imported: {type(error).__name__}: {error}"
         loaded.broken.append(
-            candidate.info([candidate.failure(what, error_place(error), _hint(error), error)])
+            candidate.info(
+                [candidate.failure(what, error_place(error) or candidate.origin, _hint(error), error)]
+            )
         )
         return
     candidate = replace(candidate, origin=str(getattr(plugin, "__file__", None) or candidate.origin))

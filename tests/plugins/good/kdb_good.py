@@ -1,0 +1,41 @@
+"""A plugin with nothing wrong: what the others are compared with."""
+
+from kdbench.api import DatasetSpec, MetricSpec, ReducerSpec, SuiteSpec, hookimpl
+
+
+@hookimpl
+def kdbench_datasets():
+    yield DatasetSpec(name="good-data", target="kdb_good_parts:Data", summary="data")
+    yield DatasetSpec(name="good-family/*", target="kdb_good_parts:Family", summary="a family")
+
+
+@hookimpl
+def kdbench_reducers():
+    return [
+        ReducerSpec(name="good-reducer", target="kdb_good_parts:Reducer", summary="a reducer", version=3),
+        ReducerSpec(
+            name="good-absent",
+            target="kdb_good_parts:Reducer",
+            summary="needs what nobody has",
+            requires=("kdb-nowhere>=2",),
+        ),
+        ReducerSpec(name="good-untargeted", target="kdb_good_parts:Reduce", summary="no such class"),
+    ]
+
+
+@hookimpl
+def kdbench_metrics():
+    return (MetricSpec(name="good-metric", target="kdb_good_parts:Metric", summary="a metric"),)
+
+
+@hookimpl
+def kdbench_suites():
+    return [
+        SuiteSpec(name="good-suite", target="kdb_good_parts:good_suite.toml", summary="a suite"),
+        SuiteSpec(name="good-unshipped", target="kdb_good_parts:absent.toml", summary="no such file"),
+    ]
+
+
+@hookimpl
+def kdbench_run_finished(run):
+    run.append("good")

@@ -1,0 +1,3 @@
+"""A plugin that can't be imported."""
+
+import kdb_nowhere  # noqa: F401

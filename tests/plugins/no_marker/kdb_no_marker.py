@@ -1,0 +1,17 @@
+"""A plugin that forgot a marker, and misspelt another hook."""
+
+from kdbench.api import ReducerSpec, hookimpl
+
+
+def kdbench_reducers():
+    return [ReducerSpec(name="unmarked", target="kdb_no_marker:Nothing", summary="never seen")]
+
+
+@hookimpl
+def kdbench_reducer():
+    return [ReducerSpec(name="misspelt", target="kdb_no_marker:Nothing", summary="never seen")]
+
+
+@hookimpl
+def kdbench_suites():
+    return ()
