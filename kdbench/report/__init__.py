@@ -32,8 +32,9 @@ def write_report(
         leaderboard_rows: rows of `leaderboard.csv`, shown as they are.
         claims: verdicts with "text", "where", "verdict" and, where known, "effect", "low", "high", "n",
             "descriptive" and "decisive" (what was compared).
-        superclass_of, superclass_names: of the dataset; without them superclasses are numbered and embeddings
-            coloured by class. An embedding is coloured where the record has an array "labels" for it.
+        superclass_of, superclass_names: of the dataset, where the records' arrays do not say: the
+            metric superclass-correlation leaves "names", class-area leaves "label" and "superclass". An
+            embedding whose points have no known class is drawn in one colour.
 
     Returns:
         The files written, the page first. What could not be drawn is named on the page, with the reason.

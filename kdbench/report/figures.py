@@ -63,6 +63,8 @@ def accuracy(data: Selection) -> Made:
 
 def superclass_correlation(data: Selection, names: Sequence[str] = ()) -> Made:
     """LW Fig. 5: mean correlation of the outputs within each superclass."""
+    from matplotlib.patches import Rectangle
+
     title = "Output correlation within superclasses"
     found = {p: a for p, a in data.arrays("superclass-correlation.r").items() if p.scheme != TEACHER}
     if not found:
@@ -75,6 +77,7 @@ def superclass_correlation(data: Selection, names: Sequence[str] = ()) -> Made:
         names = [str(name) for name in next(iter(stored.values()))[0]]
     labels = list(names) if len(names) == n else [f"superclass {i}" for i in range(n)]
     width = 0.8 / len(schemes)
+    quoted = False
     figure, rows = panels(len(budgets), 1, 7.6, 1.2 + 1.75 * len(budgets), sharex=True, sharey=True)
     for [ax], budget in zip(rows, budgets, strict=True):
         for i, scheme in enumerate(schemes):
@@ -88,15 +91,27 @@ def superclass_correlation(data: Selection, names: Sequence[str] = ()) -> Made:
             ax.bar(x, mean, width * 0.92, color=look[scheme][0], label=scheme)
             if len(folds) > 1:
                 ax.errorbar(x, mean, reach, fmt="none", ecolor=INK, elinewidth=0.7)
+            for at, label in zip(x, labels, strict=True):
+                paper = data.published("superclass-correlation", label, budget, scheme)
+                if paper is not None:
+                    quoted = True
+                    ax.plot(at, paper.value, marker="D", ms=5, mfc="none", mec=INK, mew=1, ls="none")
         ax.axhline(0, color=INK, lw=0.7)
         ax.set_title(f"{budget:,} labels", loc="left")
         ax.set(ylabel="mean r", xlim=(-0.6, n - 0.4))
     rows[-1][0].set_xticks(range(n), labels, rotation=50, ha="right", rotation_mode="anchor", fontsize=8.5)
-    figure.legend(*rows[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=5)
+    if quoted:
+        rows[0][0].plot([], [], marker="D", ms=5, mfc="none", mec=INK, mew=1, ls="none", label=QUOTED)
+    handles = [Rectangle((0, 0), 1, 1, color=look[s][0]) for s in schemes]
+    marks = [h for h, text in zip(*rows[0][0].get_legend_handles_labels(), strict=True) if text == QUOTED]
+    entries = [*schemes, QUOTED][: len(schemes) + len(marks)]
+    figure.legend([*handles, *marks], entries, loc="outside upper right", ncols=5)
     caption = (
         "Pearson correlation between the test-set outputs of classes in one superclass, mean over pairs and "
         f"folds; lines span the folds ({_folds(found)})."
     )
+    if quoted:
+        caption += " Diamonds are the paper's own numbers, on its data and training."
     return [Drawing("superclass-correlation", f"{title} (LW Fig. 5)", caption, figure)]
 
 
@@ -190,7 +205,11 @@ def embeddings(data: Selection, superclass_of: Sequence[int] | None = None) -> M
     found = here.arrays("embedding")
     if not found:
         return [Missing(title, "no record has an array <tap>/<reducer>/embedding")]
-    groups = {p: arrays[0] for p, arrays in here.arrays("labels").items()}
+    groups = {p: a[0] for p, a in (here.arrays("labels") | here.arrays("class-area.label")).items()}
+    stored = [arrays[0] for arrays in here.arrays("class-area.superclass").values()]
+    if superclass_of is None and stored:
+        superclass_of = [int(s) for s in stored[0]]
+    seconds = data.values("embedding-time", "seconds")
     made: Made = []
     for reducer in sorted({p.reducer or "" for p in found}):
         for budget in sorted({p.budget for p in found if (p.reducer or "") == reducer}):
@@ -210,6 +229,9 @@ def embeddings(data: Selection, superclass_of: Sequence[int] | None = None) -> M
             if coloured:
                 what = "class" if superclass_of is None else "superclass"
                 caption += f" Colour and marker tell each {what}; axes have no unit."
+            times = [s for p, v in seconds.items() if (p.budget, p.reducer) == (budget, reducer) for s in v]
+            if times:
+                caption += f" An embedding took {min(times):.3g} to {max(times):.3g} s."
             name = f"embedding-{slug(reducer)}-{budget}"
             made.append(Drawing(name, f"{title} by {reducer}, {budget:,} labels", caption, figure))
     return made

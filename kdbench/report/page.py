@@ -112,6 +112,7 @@ def _facts(records: Sequence[CellRecord], suite: Suite) -> str:
         "Folds": [str(len({r.fold for r in records}))] if records else [],
         "Student": [r.student for r in records],
         "Teacher": [r.teacher for r in records],
+        "Teacher's confidence": confidence(done),
         "Cells": [cells],
         "Work": [_duration(sum(r.seconds for r in records))] if records else [],
         "Hardware": [_hardware(r.hardware) for r in records],
@@ -123,6 +124,16 @@ def _facts(records: Sequence[CellRecord], suite: Suite) -> str:
         if shown:
             lines.append(f"<dt>{name}</dt><dd>{escape(', '.join(shown))}</dd>")
     return f'<dl class="facts">{"".join(lines)}</dl>'
+
+
+def confidence(records: Sequence[CellRecord]) -> list[str]:
+    """Mean of the teacher's top probability at the scheme's temperature, by budget; low: it says little."""
+    found: dict[tuple[int, str], list[float]] = {}
+    for record in records:
+        for r in record.results:
+            if (r.metric, r.value_name) == ("teacher-confidence", "top_probability"):
+                found.setdefault((record.budget, r.setting), []).append(r.value)
+    return [f"{sum(v) / len(v):.3f} at {s} ({b:,} labels)" for (b, s), v in sorted(found.items())]
 
 
 def _item(item: Drawing | tables.Table) -> str:

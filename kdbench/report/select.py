@@ -125,6 +125,12 @@ class Selection:
                 return p
         return None
 
+    def quoted_only(self, metric: str, value_name: str, schemes: Iterable[str]) -> list[str]:
+        """Schemes of the paper that were not run, in the suite's order."""
+        ours = {name for s in schemes for name in (s, self._component(s))}
+        named = (p.scheme for p in self.suite.published if (p.metric, p.value_name) == (metric, value_name))
+        return [s for s in dict.fromkeys(named) if s is not None and s not in ours]
+
     def _component(self, scheme: str) -> str:
         """Name of the component behind a scheme's label."""
         return next((c.name for c in self.suite.schemes if c.title == scheme), scheme.split("[")[0])

@@ -50,10 +50,16 @@ def accuracy(data: Selection) -> Table | Missing:
             ]
             paper = data.published("accuracy", "accuracy", budget, scheme)
             text = _percent(values)
+            quote = _below(_quoted(paper, percent=True))
             if values and scheme != TEACHER and np.mean(values) == best.get(budget):
                 text = f"<b>{text}</b>"
-            cells.append(f"<td>{text}{_quoted(paper, percent=True)}</td>")
+            cells.append(f"<td>{text}{quote}</td>")
         body.append(cells)
+    for scheme in data.quoted_only("accuracy", "accuracy", data.schemes):
+        papers = [data.published("accuracy", "accuracy", budget, scheme) for budget in budgets]
+        if any(papers):
+            quoted = [f"<td>{_quoted(paper, percent=True) or '–'}</td>" for paper in papers]
+            body.append([f'<th scope="row"><i class="quoted">{escape(scheme)}</i></th>', *quoted])
     head = ["scheme", *(f"{b:,} labels" for b in budgets)]
     caption = "Percent, mean ± standard deviation over folds; best student in bold. " + QUOTED
     return Table("accuracy-table", title, caption, _table(head, body))
@@ -77,12 +83,12 @@ def ivis_loss(data: Selection) -> list[Table | Missing]:
                 for tap in taps:
                     values = here.get(Place(budget, scheme, tap, reducer or None, setting), [])
                     paper = data.published("ivis-loss", "last", budget, scheme, tap)
-                    cells.append(f"<td>{_spanned(values)}{_quoted(paper)}</td>")
+                    cells.append(f"<td>{_spanned(values)}{_below(_quoted(paper))}</td>")
                 body.append(cells)
         caption = (
             f"{escape(reducer)}, {escape(setting)}: loss of the last epoch, mean over folds and their range; "
-            "lower embeds better. It depends on n and k before anything else: compare tables of one setting alone. "
-            + QUOTED
+            "lower embeds better. It depends on n and k before anything else: compare tables of one setting "
+            "alone. " + QUOTED
         )
         made.append(Table("ivis-loss", title, caption, _table(["labels", "scheme", *taps], body)))
     return made
@@ -146,7 +152,12 @@ def _quoted(paper: Published | None, percent: bool = False) -> str:
     text = f"{scale * paper.value:.{digits}f}"
     if paper.spread is not None:
         text += f" ± {scale * paper.spread:.{digits}f}"
-    return f'<br><i class="quoted" title="{escape(paper.where)}">{text}</i>'
+    about = f"{paper.where}; ± {paper.spread_kind}" if paper.spread_kind else paper.where
+    return f'<i class="quoted" title="{escape(about)}">{text}</i>'
+
+
+def _below(text: str) -> str:
+    return f"<br>{text}" if text else ""
 
 
 def _interval(claim: Mapping[str, Any]) -> str:

@@ -32,7 +32,10 @@ class ClassArea:
 
     Values: ``median`` (primary), ``mean``, ``q25``, ``q75`` over classes, all >= 0; ``left_out``: classes
     without an area: fewer than 3 points, or points on a line. Where no class has one (a collapsed embedding)
-    only ``left_out`` is given. Array ``ratio``: float64 (n_classes,), NaN for those left out.
+    only ``left_out`` is given.
+
+    Arrays: ``ratio`` float64 (n_classes,), NaN for classes left out; for drawing the embedding,
+    ``label`` int32 (n,), the class of each point, and ``superclass`` int32 (n_classes,) where the dataset has them.
 
     Args:
         level: mass of a region, inside 0..1.
@@ -92,7 +95,10 @@ class ClassArea:
                 "q25": float(q25),
                 "q75": float(q75),
             }
-        return MetricResult(values, {"ratio": ratio}, setting=self._setting(len(points)))
+        arrays = {"ratio": ratio, "label": labels.astype(np.int32)}
+        if view.superclass_of is not None:
+            arrays["superclass"] = np.asarray(view.superclass_of, dtype=np.int32)
+        return MetricResult(values, arrays, setting=self._setting(len(points)))
 
     def ratios(self, points: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
         """Ratio of each class, NaN without an area: float64 (n_classes,). `points` (n, 2), `labels` (n,)."""

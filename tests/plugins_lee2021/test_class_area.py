@@ -18,6 +18,7 @@ def view(points, labels, n_classes):
         embedding=SimpleNamespace(points=np.asarray(points, np.float32)),
         labels=np.asarray(labels),
         class_names=tuple(f"c{i}" for i in range(n_classes)),
+        superclass_of=np.arange(n_classes) // 2,
     )
 
 
@@ -134,6 +135,8 @@ def test_values_summarise_the_classes_and_say_who_was_left_out():
     assert ratio.shape == (6,)
     np.testing.assert_array_equal(np.isnan(ratio), [False, False, False, True, True, True])
     known = ratio[:3]
+    np.testing.assert_array_equal(result.arrays["label"], labels)
+    np.testing.assert_array_equal(result.arrays["superclass"], [0, 0, 1, 1, 2, 2])
     assert result.values["left_out"] == 3
     assert result.values["median"] == pytest.approx(np.median(known))
     assert result.values["mean"] == pytest.approx(known.mean())

@@ -245,6 +245,83 @@ def test_stored_superclass_names_are_used_without_being_told(tmp_path):
     assert ">medium mammals</text>" in text
 
 
+def test_schemes_that_only_the_paper_has_are_quoted_rows(tmp_path):
+    from kdbench.suite.schema import Published
+
+    only = [
+        Published(where="T", budget=b, scheme="FixMatch", metric="accuracy", value_name="accuracy", value=v)
+        for b, v in ((400, 0.5115), (10000, 0.774))
+    ]
+    elsewhere = only[1].model_copy(update={"scheme": "Pi-model"})  # at no budget of ours
+    cells = [record(400, 0, "kl"), record(2500, 0, "kl")]
+    given = suite(published=(*only, elsewhere))
+    text = write_report(cells, suite=given, out=tmp_path, store_root=tmp_path)[0].read_text()
+    table = Reader(text).tables[0]
+    assert table[2:] == [["FixMatch", "51.1", "–"]]
+
+
+def test_a_label_of_a_scheme_finds_the_number_published_for_its_component(tmp_path):
+    from dataclasses import replace
+
+    from kdbench.suite.schema import Component
+
+    cell = replace(record(400, 0, "kl"), scheme="distilled")
+    given = suite(schemes=(Component(name="kl", params={"t2_scaling": True}, label="distilled"),))
+    text = write_report([cell], suite=given, out=tmp_path, store_root=tmp_path)[0].read_text()
+    assert Reader(text).tables[0][1][1].endswith("| 23.8 ± 0.8")
+
+
+def test_numbers_of_one_superclass_stand_at_its_bar(tmp_path):
+    from kdbench.suite.schema import Published
+
+    people = Published(
+        where="5.2", budget=400, scheme="kl", metric="superclass-correlation", value_name="people", value=0.42
+    )
+    cells = records(tmp_path, budgets=(400,), folds=1)
+    kwargs = {"out": tmp_path / "out", "store_root": tmp_path, "superclass_names": SUPERCLASS_NAMES}
+    without = write_report(cells, suite=suite(published=()), **kwargs)[0].read_text()
+    text = write_report(cells, suite=suite(published=(people,)), **kwargs)[0].read_text()
+    assert "Diamonds are the paper" in text
+    assert "Diamonds are the paper" not in without
+
+
+def test_embeddings_are_coloured_by_what_the_records_know_and_their_times_told(tmp_path):
+    from dataclasses import replace
+
+    from kdbench.api import Result
+
+    cells = []
+    for cell in records(tmp_path, budgets=(400,), folds=1, embed=True):
+        arrays = {k.replace("/labels", "/class-area.label"): v for k, v in cell.arrays.items()}
+        time = Result("embedding-time", "seconds", 12.34, "A", "ivis-torch", "n=400")
+        cells.append(replace(cell, arrays=arrays, results=(*cell.results, time)))
+    text = write_report(cells, suite=suite(), out=tmp_path / "a", store_root=tmp_path)[0].read_text()
+    assert "Colour and marker tell each class;" in text
+    assert "An embedding took 12.3 to 12.3 s." in text
+    np.save(tmp_path / "groups.npy", SUPERCLASS_OF)
+    key = "A/ivis-torch/class-area.superclass"
+    cells = [replace(c, arrays={**c.arrays, key: "groups.npy"}) if c.arrays else c for c in cells]
+    text = write_report(cells, suite=suite(), out=tmp_path / "b", store_root=tmp_path)[0].read_text()
+    assert "Colour and marker tell each superclass;" in text
+    cells = [
+        replace(c, arrays={k: v for k, v in c.arrays.items() if k.endswith("/embedding")}) for c in cells
+    ]
+    text = write_report(cells, suite=suite(), out=tmp_path / "c", store_root=tmp_path)[0].read_text()
+    assert "Colour and marker" not in text
+
+
+def test_a_teachers_confidence_is_shown(tmp_path):
+    from dataclasses import replace
+
+    from kdbench.api import Result
+
+    cell = record(400, 0, "kl")
+    told = Result("teacher-confidence", "top_probability", 0.0412, setting="T=4")
+    cell = replace(cell, results=(*cell.results, told))
+    text = write_report([cell], suite=suite(), out=tmp_path, store_root=tmp_path)[0].read_text()
+    assert "0.041 at T=4 (400 labels)" in text
+
+
 def test_a_folder_that_cannot_be_written_is_an_error_with_advice(tmp_path):
     blocker = tmp_path / "file"
     blocker.write_text("")
