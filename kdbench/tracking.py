@@ -1,7 +1,7 @@
 """Events of a run to MLflow, and cells back from it. The only file that imports MLflow, and never at import.
 
-One experiment a suite ("kdbench/<suite>"), one parent run an invocation, one child run a cell. Only the driver
-writes. The records in the workspace stay the truth: whatever is missing in a store, `sync` replays.
+One experiment a suite ("kdbench/<suite>"), one parent run an invocation, one child run a cell. Only the
+driver writes. The records in the workspace stay the truth: whatever is missing in a store, `sync` replays.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Tracker:
         refers to it."""
         with self._talking():
             parent = self._parent(run)
-            found = self._find(cell, statuses=("finished",))
+            found = self._find_finished(cell)
             logged = found or self._log_cell(cell, parent)
             self._cells.setdefault(run.id, []).append(
                 {
@@ -218,12 +218,14 @@ class Tracker:
             )
         return self._parents[run.id]
 
-    def _find(self, cell: CellRecord, statuses: Sequence[str]) -> str | None:
-        """The run that holds exactly this record, if there is one."""
-        query = f"tags.`kdbench.cell` = '{cell.key}' and tags.`kdbench.digest` = '{codec.digest(cell)}'"
-        runs = self.client.search_runs([self._experiment(cell.suite)], query, max_results=10)
-        fitting = (r.info.run_id for r in runs if r.data.tags.get("kdbench.status") in statuses)
-        return next(fitting, None)
+    def _find_finished(self, cell: CellRecord) -> str | None:
+        """The run that holds exactly this record, whole and finished, if there is one."""
+        query = (
+            f"tags.`kdbench.cell` = '{cell.key}' and tags.`kdbench.digest` = '{codec.digest(cell)}' "
+            "and tags.`kdbench.status` = 'finished' and tags.`kdbench.complete` = '1'"
+        )
+        runs = self.client.search_runs([self._experiment(cell.suite)], query, max_results=1)
+        return runs[0].info.run_id if runs else None
 
     def _log_cell(self, cell: CellRecord, parent: str | None) -> str:
         tags = {**codec.describing_tags(cell), "mlflow.source.name": "kdbench"}
@@ -252,8 +254,8 @@ class Tracker:
         return run
 
     def _log_dataset(self, run: str, cell: CellRecord) -> None:
-        from mlflow.entities import DatasetInput, InputTag
         from mlflow.entities import Dataset as LoggedDataset
+        from mlflow.entities import DatasetInput, InputTag
 
         source = json.dumps({"dataset": cell.dataset, "digest": cell.dataset_digest})
         entity = LoggedDataset(
@@ -272,7 +274,7 @@ class Tracker:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """As few calls as MLflow's limits allow: 100 parameters and 100 tags and 1,000 metrics in all a call."""
+        """As few calls as MLflow allows: 100 parameters, 100 tags and 1,000 things in all a call."""
         from mlflow.entities import Metric, Param, RunTag
 
         now = int(time.time() * 1000)
@@ -288,7 +290,7 @@ class Tracker:
 
 
 def fetch_cells(uri: str, suite: str, scale: str | None = None) -> list[CellRecord]:
-    """The cells of a suite in a tracking store, one a key, in the order they were logged, without their curves.
+    """The cells of a suite in a tracking store, one a key, as they were logged, oldest first, without curves.
 
     A failed cell is kept when no finished one has its key. No artifact is opened.
 

@@ -1,8 +1,9 @@
-"""Cell records as what a tracking store holds: tags, flat parameters, metric names; and back. No MLflow in here.
+"""Cell records as what a tracking store holds (tags, flat parameters, metric names) and back. No MLflow here.
 
-A run's metrics are for people, who read, chart and compare them in the tracking store's pages. The record itself, all
-but its curves and its error's full text, travels beside them in numbered tags as compact JSON: exact names,
-exact values (NaN and infinities too), and one search returns thousands of records without opening an artifact.
+A run's metrics are for people, who read, chart and compare them in the tracking store's pages. The record
+itself, all but its curves and its error's full text, travels beside them in numbered tags as compact JSON:
+exact names, exact values (NaN and infinities too), and one search returns thousands of records without
+opening an artifact.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _RESULT_COLUMNS = ("metric", "value_name", "value", "tap", "reducer", "setting",
 
 
 def digest(record: CellRecord) -> str:
-    """32 hex digits of what was measured: the same for a record that ran twice, another when a result was added."""
+    """32 hex digits of what was measured: the same if it ran twice, another after a result was added."""
     data = record.to_json()
     kept = {k: data[k] for k in ("key", "status", "results", "params", "error")}
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str)
@@ -99,7 +100,7 @@ def hardware_label(hardware: Mapping[str, Any]) -> str:
 
 
 def metric_names(results: Sequence[Result]) -> list[str]:
-    """One readable name a result that MLflow accepts: "score/<tap>/<reducer>/<metric>.<value>", without what is None.
+    """A readable name that MLflow accepts for each result: "score/<tap>/<reducer>/<metric>.<value>".
 
     Names are distinct; two results that would be called alike get " 2", " 3"... in the order they stand in.
     """
@@ -118,7 +119,7 @@ def metric_names(results: Sequence[Result]) -> list[str]:
 
 
 def plain_name(text: str) -> str:
-    """`text` with nothing but what MLflow allows in a name: letters, digits, "_-. :/", at most 250 characters."""
+    """`text` with nothing but what MLflow allows in a name: letters, digits, "_-. :/"; 250 characters."""
     text = text.replace("=", ":").replace("[", " ").replace("]", "")
     text = re.sub(r"[^\w\-. :/]", "", text, flags=re.ASCII)
     text = "/".join(part.strip(" .") or "-" for part in text.split("/"))
@@ -144,8 +145,9 @@ def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def merged(records: Iterable[CellRecord]) -> list[CellRecord]:
     """One record a key, in the order of the newest of each; records are given oldest first.
 
-    A failed record stands only where no finished one does. The results of finished records with one key are united,
-    the newest value of each winning, so that measuring something new does not lose what was measured before.
+    A failed record stands only where no finished one does. The results of finished records with one key are
+    united, the newest value of each winning, so that measuring something new does not lose what was measured
+    before.
     """
     chosen: dict[str, CellRecord] = {}
     for record in records:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -44,8 +44,8 @@ def build(
     scale: str | None,
     workspace: Path,
     tracking_uri: str | None,
+    plugin_files: tuple[Path, ...],
     as_json: bool,
-    **rest: Any,
 ) -> None:
     """Write README.md, leaderboard.csv, leaderboard.json, index.html and table.tex of SUITE.
 
@@ -57,7 +57,7 @@ def build(
     from kdbench.leaderboard import build as write
     from kdbench.suite import load_suite
 
-    registry = registry_from(plugin_files(rest))
+    registry = registry_from(plugin_files)
     loaded = load_suite(suite, scale=scale, registry=registry)
     uri = tracking.tracking_uri(tracking_uri, workspace)
     cells = tracking.fetch_cells(uri, loaded.name, scale)
@@ -78,14 +78,9 @@ def build(
         echo_json({"suite": loaded.name, "scales": scales, "files": [str(p) for p in written]})
     else:
         for path in written:
-            console().print(str(path), highlight=False, soft_wrap=True, markup=False)
+            console().print(str(path), soft_wrap=True)
 
 
 def directions_of(registry: Registry) -> dict[str, bool | None]:
     """Metric name to whether higher is better, of all metrics that are installed."""
     return {spec.name: getattr(spec, "higher_is_better", None) for spec in registry.specs("metrics")}
-
-
-def plugin_files(options: dict[str, Any]) -> tuple[Path, ...]:
-    """What --plugin was given."""
-    return tuple(next(iter(options.values()), None) or ())

@@ -42,4 +42,4 @@ def sync(
         echo_json({"tracking_uri": tracker.uri, **counts})
     else:
         line = f"{counts['logged']} logged, {counts['found']} found there already: {tracker.uri}"
-        console().print(line, highlight=False, soft_wrap=True, markup=False)
+        console().print(line, soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -18,22 +17,28 @@ from kdbench.cli.options import json_option, plugin_option, scale_option, tracki
 @plugin_option
 @json_option
 def command(
-    suite: str, scale: str | None, workspace: Path, tracking_uri: str | None, as_json: bool, **rest: Any
+    suite: str,
+    scale: str | None,
+    workspace: Path,
+    tracking_uri: str | None,
+    plugin_files: tuple[Path, ...],
+    as_json: bool,
 ) -> None:
     """Give the verdict on each claim of SUITE, and check every stored result against its checksum.
 
-    Reads the workspace's records, or the cells of a tracking store when --tracking-uri is given. Exit code 4 when a
-    claim is contradicted or a result is damaged.
+    Reads the workspace's records, or the cells of a tracking store when --tracking-uri is given. Exit code 4
+    when a claim is contradicted or a result is damaged.
     """
-    from kdbench.cli.leaderboard import plugin_files
     from kdbench.cli.options import console, echo_json, registry_from
     from kdbench.errors import VerificationError, WorkspaceError
     from kdbench.leaderboard import claims_table, evaluate
+    from kdbench.leaderboard.render import rounded
     from kdbench.suite import load_suite
 
-    loaded = load_suite(suite, scale=scale, registry=registry_from(plugin_files(rest)))
+    loaded = load_suite(suite, scale=scale, registry=registry_from(plugin_files))
     damaged: list[str] = []
-    if tracking_uri:
+    given = click.get_current_context().get_parameter_source("tracking_uri")
+    if tracking_uri and given is click.core.ParameterSource.COMMANDLINE:
         from kdbench.tracking import fetch_cells
 
         where = tracking_uri
@@ -60,14 +65,14 @@ def command(
                 "suite": loaded.name,
                 "scale": loaded.scale,
                 "cells": len(cells),
-                "claims": [v.to_json() for v in verdicts],
+                "claims": rounded([v.to_json() for v in verdicts]),
                 "damaged": damaged,
             }
         )
     else:
         console().print(claims_table(verdicts))
         for line in damaged:
-            console().print(f"damaged: {line}", highlight=False, soft_wrap=True, markup=False)
+            console().print(f"damaged: {line}", soft_wrap=True)
     contradicted = [v.id for v in verdicts if v.verdict == "contradicted"]
     problems = []
     if contradicted:

@@ -56,7 +56,7 @@ def build(
     directions: Directions | None = None,
     cells: Sequence[CellRecord] | None = None,
 ) -> list[Path]:
-    """Write README.md, leaderboard.csv, leaderboard.json, index.html and table.tex to `<out>/<suite>/<scale>/`.
+    """Write README.md, leaderboard.csv and .json, index.html and table.tex to `<out>/<suite>/<scale>/`.
 
     Args:
         tracking_uri, workspace: where the cells are (`kdbench.tracking.Tracker`).
@@ -66,7 +66,8 @@ def build(
         The paths written.
 
     Raises:
-        WorkspaceError: the store is not there, holds no cell of this suite and scale, or `out` can't be written.
+        WorkspaceError: the store is not there, holds no cell of this suite and scale, or `out` can't be
+        written.
     """
     from kdbench import tracking
 

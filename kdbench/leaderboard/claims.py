@@ -1,10 +1,10 @@
-"""A paper's sentences as comparisons over records: supported, contradicted or undecided, with effect and interval."""
+"""A paper's sentences as comparisons over records: a verdict on each, with effect and interval."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kdbench.api.records import CellRecord
@@ -23,8 +23,8 @@ KEYS = ("scheme", "budget", "tap", "reducer")
 class Comparison:
     """One comparison of a claim: left minus right, paired by fold.
 
-    `left` says what was compared ("kl · 400 labels · C · ivis"), `right` with what, as far as that differs; `low` and `high` are the 95 % interval,
-    None with fewer than two folds.
+    `left` says what was compared ("kl · 400 labels · C · ivis"), `right` with what, as far as that differs;
+    `low` and `high` are the 95 % interval, None with fewer than two folds.
     """
 
     left: str
@@ -40,9 +40,10 @@ class Comparison:
 class ClaimVerdict:
     """What the records say of a claim.
 
-    A claim of several comparisons is supported when each of them is, each at 95 % (all must hold, so nothing is to
-    be corrected), and contradicted when one of them is at 95 % after Bonferroni's correction for their number.
-    `effect`, `low`, `high`, `n` and `decisive` are of the comparison that speaks most against the claim.
+    A claim of several comparisons is supported when each of them is, each at 95 % (all must hold, so nothing
+    is to be corrected), and contradicted when one of them is at 95 % after Bonferroni's correction for their
+    number. `effect`, `low`, `high`, `n` and `decisive` are of the comparison that speaks most against the
+    claim.
     `descriptive`: the comparison rests on fewer than five folds.
     """
 
@@ -95,22 +96,27 @@ def _judge(claim: Claim, taken: list[Sample]) -> ClaimVerdict:
         plain = paired(left.values, right.values)
         if plain is None or strict is None:
             continue
-        verdict: Verdict = "undecided"
+        word: Verdict = "undecided"
         if _holds(claim, plain):
-            verdict = "supported"
+            word = "supported"
         elif _fails(claim, strict):
-            verdict = "contradicted"
+            word = "contradicted"
         names = _names(left, right)
-        compared.append(Comparison(*names, verdict, plain.mean, plain.low, plain.high, plain.n))
-    about = {
-        "id": claim.id, "text": claim.text, "where": claim.where, "metric": f"{claim.metric}.{claim.value_name}",
-        "expect": claim.expect, "margin": claim.margin,
-    }  # fmt: skip
+        compared.append(Comparison(*names, word, plain.mean, plain.low, plain.high, plain.n))
+    verdict = ClaimVerdict(
+        id=claim.id,
+        text=claim.text,
+        where=claim.where,
+        metric=f"{claim.metric}.{claim.value_name}",
+        expect=claim.expect,
+        margin=claim.margin,
+        verdict="no data",
+    )
     if not compared:
-        return ClaimVerdict(**about, verdict="no data")
+        return verdict
     worst = max(compared, key=lambda c: (_severity(c), _against(claim, c.effect)))
-    return ClaimVerdict(
-        **about,
+    return replace(
+        verdict,
         verdict=worst.verdict,
         effect=worst.effect,
         low=worst.low,
@@ -157,9 +163,9 @@ def _against(claim: Claim, effect: float) -> float:
 def _pairs(claim: Claim, taken: list[Sample]) -> list[tuple[Sample, Sample]]:
     """Left and right samples of every comparison.
 
-    For each key: lists of one length on both sides are compared element by element, other values each with each;
-    a key that one side leaves out is equal on both sides; one that both leave out takes every value there is.
-    Both sides are of one setting, and of one reducer unless the claim says otherwise.
+    For each key: lists of one length on both sides are compared element by element, other values each with
+    each; a key that one side leaves out is equal on both sides; one that both leave out takes every value
+    there is. Both sides are of one setting, and of one reducer unless the claim says otherwise.
     """
     choices = [_choices(key, claim.left, claim.right, taken) for key in KEYS]
     index: dict[tuple, list[Sample]] = {}
@@ -182,7 +188,7 @@ def _choices(key: str, left: Mapping, right: Mapping, taken: list[Sample]) -> li
     if key not in left and key not in right:
         return [(value, value) for value in known]
     if key not in left or key not in right:
-        values = [v for wanted in _listed((left | right)[key]) for v in _named(wanted, known)]
+        values = [v for wanted in _listed({**left, **right}[key]) for v in _named(wanted, known)]
         return [(value, value) for value in values]
     lefts, rights = _listed(left[key]), _listed(right[key])
     if len(lefts) == len(rights):

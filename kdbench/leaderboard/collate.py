@@ -12,9 +12,9 @@ from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW, estimate, paired
 if TYPE_CHECKING:
     from kdbench.suite.schema import Published, Suite
 
-#: Columns of a row, in order. `metric` is "<metric>.<value>"; `n` counts folds; `ci_*` and `difference_*` are 95 %
-#: intervals; `difference` is paired by fold, to `undistilled`, over `difference_n` folds; `descriptive` marks rows of
-#: too few folds to conclude from; `variant` says what a row differs in from the main one of the same name.
+#: Columns of a row, in order. `metric` is "<metric>.<value>"; `n` counts folds; `ci_*` and `difference_*` are
+#: 95 % intervals; `difference` is paired by fold, to `undistilled`, over `difference_n` folds; `descriptive`
+#: marks rows of too few folds to conclude from; `variant` says what a row differs in from the main one.
 COLUMNS = (
     "suite", "scale", "dataset", "budget", "scheme", "student", "teacher", "tap", "reducer", "metric",
     "n", "mean", "ci_low", "ci_high", "difference", "difference_low", "difference_high",
@@ -30,7 +30,8 @@ def collate(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Row
 
     Args:
         cells: oldest first; failed ones are counted.
-        suite: gives the published numbers, the order of schemes and taps, and says which experiment is the main one.
+        suite: gives the published numbers, the order of schemes and taps, and says which experiment is the
+            main one.
     """
     taken = samples(cells, suite)
     rows = []

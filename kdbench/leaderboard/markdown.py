@@ -56,8 +56,8 @@ def _head(board: Board) -> str:
     lines.append("| | |\n|---|---|\n" + "\n".join(f"| {k} | {_cell(v)} |" for k, v in facts if v))
     how = (
         "Numbers are mean ± standard deviation over folds; bold is the best student of its column. "
-        "*Italic* numbers are quoted from the paper, not measured here; it may have used other data, networks "
-        "and training than this scale does. "
+        "*Italic* numbers are quoted from the paper, not measured here; it may have used other data, "
+        "networks and training than this scale does. "
         f"Intervals are 95 %: Student's t below {BOOTSTRAP_FROM} folds, bootstrap over folds from there on. "
         "All results, with intervals, stand in [leaderboard.csv](leaderboard.csv) and "
         "[leaderboard.json](leaderboard.json); [index.html](index.html) sorts and filters them."
@@ -150,8 +150,9 @@ def _claims(board: Board) -> str:
         for v in board.claims
     ]
     note = (
-        "A claim of several comparisons is supported when each is, and contradicted when one is after Bonferroni's "
-        "correction; effect and interval are of the comparison that speaks most against the claim. "
+        "A claim of several comparisons is supported when each is, and contradicted when one is "
+        "after Bonferroni's correction; effect "
+        "and interval are of the comparison that speaks most against the claim. "
         "Claims are hypotheses of the paper, tested on this scale's data."
     )
     header = ["claim", "verdict", "effect (95 %)", "folds", "hold", "shown"]

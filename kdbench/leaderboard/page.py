@@ -19,22 +19,23 @@ _SHOWN = (
     "variant", "failed", "hardware", "kdbench_version",
 )  # fmt: skip
 _NUMBERS = frozenset(
-    {"budget", "mean", "ci_low", "ci_high", "n", "difference", "difference_low", "difference_high", "published",
-     "failed"}
+    {"budget", "mean", "ci_low", "ci_high", "n", "difference", "difference_low", "difference_high",
+     "published", "failed"}
 )  # fmt: skip
 
 
 def to_html(board: Board) -> str:
-    """index.html of a leaderboard. Deterministic; works from a file, offline and without a script (unsorted)."""
+    """index.html of a leaderboard. Deterministic; works from a file, offline; without a script, unsorted."""
     suite = board.suite
     title = escape(suite.title if suite else board.suite_name)
+    reference = suite.reference if suite else ""
     tables = whole_network_tables(board.rows, board.directions) + tap_tables(board.rows, board.directions)
     parts = [
         f"<h1>{title}</h1>",
         f"<p class=sub>leaderboard of <code>{escape(board.suite_name)}</code> at scale "
-        f"<code>{escape(board.scale)}</code>{' · ' + escape(suite.reference) if suite and suite.reference else ''}</p>",
-        "<p>Mean ± standard deviation over folds; bold: best student of its column; <i>italic</i>: quoted from the "
-        "paper, not measured here. Fewer than five folds are descriptive only.</p>",
+        f"<code>{escape(board.scale)}</code>{f' · {escape(reference)}' if reference else ''}</p>",
+        "<p>Mean ± standard deviation over folds; bold: best student of its column; <i>italic</i>: quoted "
+        "from the paper, not measured here. Fewer than five folds are descriptive only.</p>",
         *(_table(t) for t in tables),
         _claims(board),
         _failed(board),
@@ -62,12 +63,14 @@ def _table(table: Table) -> str:
                 continue
             text = f"<b>{escape(e.text())}</b>" if e.best else escape(e.text())
             if e.quoted():
-                text += f"<br><i title='{escape(str(e.row['published_source']), quote=True)}'>{escape(e.quoted())}</i>"
+                source = escape(str(e.row["published_source"]), quote=True)
+                text += f"<br><i title='{source}'>{escape(e.quoted())}</i>"
             cells += f"<td title='{_interval(e.row)}'>{text}</td>"
         lines.append(f"<tr>{cells}</tr>")
     unit = " [%]" if table.percent else ""
     return (
-        f"<h2>{escape(table.title)}{unit}</h2>\n<div class=wide><table><thead><tr>{head}</tr></thead>\n<tbody>"
+        f"<h2>{escape(table.title)}{unit}</h2>\n"
+        f"<div class=wide><table><thead><tr>{head}</tr></thead>\n<tbody>"
         + "\n".join(lines)
         + "</tbody></table></div>"
     )
@@ -103,7 +106,8 @@ def _failed(board: Board) -> str:
     if not board.failed:
         return ""
     items = "".join(
-        f"<li>{c.budget} labels · fold {c.fold + 1} · {escape(c.scheme)}: <code>{escape(last_line(c.error))}</code></li>"
+        f"<li>{c.budget} labels · fold {c.fold + 1} · {escape(c.scheme)}: "
+        f"<code>{escape(last_line(c.error))}</code></li>"
         for c in board.failed
     )
     return f"<h2>Failed cells</h2>\n<ul>{items}</ul>"
@@ -127,8 +131,8 @@ def _filters(rows: Sequence[Row]) -> str:
         options = "".join(f"<option>{escape(str(v))}</option>" for v in values)
         name = "labels" if column == "budget" else column
         selects.append(
-            f"<label>{name} <select data-column='{_SHOWN.index(column)}'><option value=''>all</option>{options}"
-            "</select></label>"
+            f"<label>{name} <select data-column='{_SHOWN.index(column)}'><option value=''>all</option>"
+            f"{options}</select></label>"
         )
     return f"<form id=filters onsubmit='return false'>{' '.join(selects)} <span id=count></span></form>"
 
@@ -163,7 +167,8 @@ _CSS = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}
 h1{margin-bottom:0}h2{margin:2rem 0 .5rem;font-size:1.15rem}.sub,small,i{color:var(--dim)}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}
+th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;
+  vertical-align:top}
 thead th{background:var(--soft);border-bottom:2px solid var(--line)}.l{text-align:left}
 td.l:first-child{white-space:normal;max-width:34rem}
 th button{font:inherit;font-weight:600;border:0;background:none;color:inherit;cursor:pointer;padding:0}

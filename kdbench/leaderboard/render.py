@@ -1,4 +1,4 @@
-"""Leaderboards as files: csv, json and LaTeX. The same cells give the same bytes: sorted, rounded, without dates."""
+"""Leaderboards as csv, json and LaTeX. The same cells give the same bytes: sorted, rounded, without dates."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Board:
 
 
 def rounded(value: Any) -> Any:
-    """Floats to six significant digits, wherever they stand; NaN and infinities to None, which JSON can say."""
+    """Floats to six significant digits, wherever they stand; NaN and infinities to None, as JSON has none."""
     if isinstance(value, float):
         if not math.isfinite(value):
             return None
@@ -84,8 +84,8 @@ def to_json(board: Board) -> str:
 
 def _failed(cell: CellRecord) -> dict[str, Any]:
     return {
-        "dataset": cell.dataset, "budget": cell.budget, "scheme": cell.scheme, "fold": cell.fold, "seed": cell.seed,
-        "student": cell.student, "teacher": cell.teacher, "error": last_line(cell.error),
+        "dataset": cell.dataset, "budget": cell.budget, "scheme": cell.scheme, "fold": cell.fold,
+        "seed": cell.seed, "student": cell.student, "teacher": cell.teacher, "error": last_line(cell.error),
     }  # fmt: skip
 
 

@@ -1,9 +1,10 @@
-"""Cells to samples: one value a fold for everything that was measured, and never two experiments in one sample.
+"""Cells to samples: one value a fold for all that was measured, and never two experiments in one sample.
 
-Cells belong together when they differ in nothing but fold and seed: not in network, data, budget, scale, precision or
-any parameter that shapes training. What was measured on them belongs together when the metric's and the reducer's
-parameters agree too. Where several such experiments would print the same name, one is the main one (nearest to the
-suite, then the one with most cells, then the newest) and the others say in `variant` what they differ in.
+Cells belong together when they differ in nothing but fold and seed: not in network, data, budget, scale,
+precision or any parameter that shapes training. What was measured on them belongs together when the metric's
+and the reducer's parameters agree too. Where several such experiments would print the same name, one is the
+main one (nearest to the suite, then the one with most cells, then the newest) and the others say in `variant`
+what they differ in.
 """
 
 from __future__ import annotations
@@ -183,8 +184,8 @@ def _experiment(cell: CellRecord) -> tuple:
 def _variants(cells: list[CellRecord], suite: Suite | None) -> dict[tuple, str]:
     """The label of each experiment at each budget, "" for a main one.
 
-    What all students share is settled first, then what a scheme and its teacher add, then what the budget brings:
-    a scheme that ran with other settings at one budget alone is not taken for the main one there.
+    What all students share is settled first, then what a scheme and its teacher add, then what the budget
+    brings: a scheme that ran with other settings at one budget alone is not taken for the main one there.
     """
     levels: list[dict[tuple, dict[Fingerprint, list[int]]]] = [
         defaultdict(lambda: defaultdict(list)) for _ in range(3)

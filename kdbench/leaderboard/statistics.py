@@ -1,9 +1,10 @@
 """Means and differences over folds, with 95 % intervals that say what they rest on.
 
-The replicate is a fold. Below `BOOTSTRAP_FROM` folds the interval is Student's t; from there on the percentile
-bootstrap with 10,000 resamples of a fixed generator. With five folds the percentile bootstrap of a mean covers
-about 84 % where it says 95 % (it resamples a spread that is already too small by sqrt((n-1)/n)), Student's t 95 %.
-Below `DESCRIPTIVE_BELOW` folds a number is marked descriptive; with one fold there is no interval.
+The replicate is a fold. Below `BOOTSTRAP_FROM` folds the interval is Student's t; from there on the
+percentile bootstrap with 10,000 resamples of a fixed generator. With five folds the percentile bootstrap of a
+mean covers about 84 % where it says 95 % (it resamples a spread that is already too small by sqrt((n-1)/n)),
+Student's t 95 %. Below `DESCRIPTIVE_BELOW` folds a number is marked descriptive; with one fold there is no
+interval.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows of a leaderboard as tables to read: what stands in which column, which number is best, how it is written."""
+"""Rows of a leaderboard as tables to read: what stands where, which number is best, how it is written."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Entry:
 
 @dataclass
 class Table:
-    """A title, the columns' names, and lines of (labels, entries); an entry is None where nothing was measured."""
+    """Title, names of columns, and lines of (labels, entries); None where nothing was measured."""
 
     title: str
     metric: str
@@ -59,7 +59,7 @@ class Table:
 def number(
     mean: float | None, sd: float | None = None, *, percent: bool = False, plus_minus: str = "±"
 ) -> str:
-    """ "23.75 ± 0.85" of 0.2375 and 0.0085 as percent; three decimals otherwise, four digits of what is large."""
+    """ "23.75 ± 0.85" of 0.2375 and 0.0085 as percent; else three decimals, fewer of large ones."""
     if mean is None:
         return ""
     if math.isnan(mean):
@@ -135,7 +135,7 @@ def tap_tables(rows: Sequence[Row], directions: Directions | None = None) -> lis
             rows,
             directions,
             by_tap=True,
-        )  # fmt: skip
+        )
         for (dataset, metric, reducer, setting), group in _groups(
             [r for r in rows if r["primary"] and r["tap"] is not None],
             ("dataset", "metric", "reducer", "setting"),
@@ -172,7 +172,7 @@ def _pivot(
     lines: dict[tuple[str, ...], dict] = {}
     for row in group:
         label = scheme_label(row, rows)
-        labels = (str(row["budget"]), label) if by_tap else (label,)
+        labels: tuple[str, ...] = (str(row["budget"]), label) if by_tap else (label,)
         lines.setdefault(labels, {})[row[column]] = row
     # An order of its own: budgets within variants within networks would tear a scheme's line apart.
     if by_tap:
@@ -180,15 +180,18 @@ def _pivot(
     higher = {**DEFAULT_DIRECTIONS, **(directions or {})}.get(metric.rsplit(".", 1)[0])
     best = _best(group, higher, ("budget", "tap"))
     names = [str(v) if by_tap else f"{v} labels" for v in values]
-    table = Table(title, metric, ("labels", "scheme") if by_tap else ("scheme",), names)
-    for labels, found in lines.items():
-        entries = [Entry(found[v], id(found[v]) in best) if v in found else None for v in values]
-        table.lines.append((labels, entries))
+    heads: tuple[str, ...] = ("labels", "scheme") if by_tap else ("scheme",)
+    table = Table(title, metric, heads, names)
+    for line, found in lines.items():
+        entries: list[Entry | None] = [
+            Entry(found[v], id(found[v]) in best) if v in found else None for v in values
+        ]
+        table.lines.append((line, entries))
     return table
 
 
 def _best(group: list[Row], higher: bool | None, within: tuple[str, ...]) -> set[int]:
-    """The best students' rows, by identity; none where no direction is the better one or nothing stands beside."""
+    """The best students' rows, by identity; none where no direction is better or nothing stands beside."""
     best: set[int] = set()
     if higher is None:
         return best

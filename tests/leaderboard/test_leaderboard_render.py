@@ -1,0 +1,229 @@
+import csv
+import io
+import json
+import math
+import os
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+from synthetic_cells import cell, cells, suite, with_params
+
+from kdbench.api.records import Result
+from kdbench.errors import WorkspaceError
+from kdbench.leaderboard import COLUMNS, claims_table, evaluate, terminal_table
+from kdbench.leaderboard.build import board_of, write
+from kdbench.leaderboard.markdown import to_markdown
+from kdbench.leaderboard.page import to_html
+from kdbench.leaderboard.render import rounded, to_csv, to_json, to_tex
+from kdbench.leaderboard.tables import number
+
+
+@pytest.fixture
+def failed():
+    trace = 'Traceback (most recent call last):\n  File "/home/x/y.py", line 1\nValueError: loss is | NaN'
+    return replace(cell("kl", fold=5), status="failed", results=(), error=trace)
+
+
+@pytest.fixture
+def board(failed):
+    return board_of([*cells(), failed], "demo", "quick", suite(), {"accuracy": True, "ivis-loss": False})
+
+
+def test_the_same_cells_in_any_order_give_the_same_bytes(tmp_path, failed):
+    all_cells = [*cells(), failed]
+    for name, given in (("a", all_cells), ("b", all_cells[::-1])):
+        write(board_of(given, "demo", "quick", suite()), tmp_path / name)
+    files = sorted(p.name for p in (tmp_path / "a/demo/quick").iterdir())
+    assert files == ["README.md", "index.html", "leaderboard.csv", "leaderboard.json", "table.tex"]
+    for name in files:
+        assert (tmp_path / "a/demo/quick" / name).read_bytes() == (
+            tmp_path / "b/demo/quick" / name
+        ).read_bytes()
+
+
+def test_pages_hold_no_place_of_this_machine(board, tmp_path):
+    for path in write(board, tmp_path):
+        text = path.read_text()
+        assert str(tmp_path) not in text
+        assert "/home/x" not in text
+
+
+def test_csv_reads_back(board):
+    read = list(csv.DictReader(io.StringIO(to_csv(board.rows))))
+    assert tuple(read[0]) == COLUMNS
+    assert len(read) == len(board.rows)
+    for line, row in zip(read, board.rows, strict=True):
+        assert float(line["mean"]) == pytest.approx(row["mean"], rel=1e-5)
+        assert line["tap"] == (row["tap"] or "")
+
+
+def test_json_reads_back_and_has_no_nan(board):
+    data = json.loads(to_json(board), parse_constant=pytest.fail)
+    assert (data["suite"], data["scale"], data["columns"]) == ("demo", "quick", list(COLUMNS))
+    assert data["claims"][0]["verdict"] == "supported"
+    assert data["failed"][0]["error"] == "ValueError: loss is | NaN"
+
+
+def test_nan_stays_visible():
+    odd = replace(cell("kl"), results=(Result("accuracy", "accuracy", math.nan, primary=True),))
+    board = board_of([odd], "demo", "quick")
+    assert ",nan," in to_csv(board.rows)
+    assert json.loads(to_json(board))["rows"][0]["mean"] is None
+    assert "| nan |" in to_markdown(board)
+    assert "nan" in to_html(board)
+
+
+def test_the_readme_says_what_a_reader_needs(board):
+    text = to_markdown(board)
+    line = next(t for t in text.splitlines() if t.startswith("| kl |"))
+    assert line.count("**") == 4  # best student of both budgets
+    quoted = next(t for t in text.splitlines() if t.startswith("| *kl, quoted*"))
+    assert "*23.75 ± 0.85*" in quoted
+    assert "1 quoted number without a run" in text
+    assert "56.51" in text
+    for part in (
+        "2 cores",
+        "wide-resnet[depth=28]",
+        "Distilled beats undistilled (5.1) | supported",
+        "1 failed",
+    ):
+        assert part in text
+    assert r"ValueError: loss is \| NaN" in text
+    assert text.index("**A2**") < text.index("**A10**")
+    assert "kdbench leaderboard build demo --scale quick" in text
+
+
+def test_the_lower_loss_is_the_better_one_where_it_is_known(board):
+    text = to_markdown(board)
+    kl = [t for t in text.splitlines() if t.startswith("| 400 | kl |") and "±" in t]
+    assert kl
+    assert all(t.count("**") == 6 for t in kl)
+    unknown = board_of(cells(), "demo", "quick", suite())
+    assert "**" not in next(t for t in to_markdown(unknown).splitlines() if t.startswith("| 400 | kl |"))
+
+
+def test_every_line_of_a_table_has_as_many_cells(board):
+    for block in to_markdown(board).split("\n\n"):
+        if block.startswith("|"):
+            counts = {t.replace(r"\|", "").count("|") for t in block.splitlines()}
+            assert len(counts) == 1, block
+
+
+def test_variants_have_lines_of_their_own(board):
+    longer = [with_params(c, "x", {"student.epochs": 40}) for c in cells() if c.scheme == "kl"]
+    text = to_markdown(board_of(cells() + longer, "demo", "quick", suite()))
+    assert "| kl (student.epochs=40) |" in text
+
+
+class Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.outside, self.rows = [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        self.outside += [v for k, v in attrs if k in ("src", "href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+        self.rows += tag == "tr"
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_escaped_and_loads_nothing(board):
+    text = to_html(board)
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert page.outside == []
+    assert page.rows > len(board.rows)
+    assert "http" not in text.replace("https://", "http")
+    assert "A demonstration &lt;&amp;&gt;" in text
+    assert "<&>" not in text
+
+
+def test_the_tex_table_is_booktabs(board):
+    text = to_tex(board)
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == text.count(r"\begin{tabular}") == 1
+    labelled = [replace(c, scheme="kl[t_2=1%]") if c.scheme == "kl" else c for c in cells()]
+    assert r"kl[t\_2=1\%]" in to_tex(board_of(labelled, "demo", "quick", suite()))
+    lines = [t for t in text.splitlines() if t.endswith(r"\\")]
+    assert {t.count("&") for t in lines} == {2}
+
+
+@pytest.mark.parametrize("with_suite", [True, False])
+def test_a_board_needs_no_suite_and_no_finished_cell(with_suite, failed, tmp_path):
+    only_failed = board_of([failed], "demo", "quick", suite() if with_suite else None)
+    assert only_failed.rows == []
+    assert "ValueError" in write(only_failed, tmp_path)[0].read_text()
+
+
+def test_cells_of_other_scales_and_suites_are_left_out():
+    others = [replace(c, scale="paper") for c in cells()] + [replace(c, suite="other") for c in cells()]
+    board = board_of(cells() + others, "demo", "quick", suite())
+    assert {(r["suite"], r["scale"]) for r in board.rows} == {("demo", "quick")}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_a_folder_that_cant_be_written(board, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(WorkspaceError, match="can't be written"):
+        write(board, tmp_path)
+
+
+def test_a_file_where_the_folder_should_be(board, tmp_path):
+    (tmp_path / "demo").write_text("")
+    with pytest.raises(WorkspaceError, match="--out"):
+        write(board, tmp_path)
+
+
+def shown(renderable):
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(renderable)
+    return console.export_text()
+
+
+def test_the_terminal_shows_labels_with_brackets_within_100_columns():
+    five = tuple("ABCDE")
+    many = []
+    for c in cells(budgets=(400, 2500, 5000, 10000, 20000)):
+        loss = tuple(Result("ivis-loss", "last", 0.5, t, "ivis-torch[k=15]", "n=2000", True) for t in five)
+        label = "kl[t2_scaling=True]" if c.scheme == "kl" else c.scheme
+        many.append(replace(c, scheme=label, results=c.results[:1] + (loss if c.student else ())))
+    text = shown(terminal_table(board_of(many, "demo", "quick", suite(taps=list(five))).rows))
+    assert "kl[t2_scaling=True]" in text
+    assert "ivis-torch[k=15]" in text
+    assert "…" not in text
+    assert max(len(t.rstrip()) for t in text.splitlines()) <= 100
+
+
+def test_the_terminal_says_when_there_is_nothing():
+    assert "nothing to rank" in shown(terminal_table([]))
+
+
+def test_the_terminal_shows_claims():
+    text = shown(claims_table(evaluate(cells(), suite())))
+    assert "supported" in text
+    assert "Distilled beats" in text
+    assert "2 of 2 comparisons" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (((0.2375, 0.0085), {"percent": True}), "23.75 ± 0.85"),
+        (((0.2375,), {}), "0.237"),
+        (((16384.0,), {}), "16384"),
+        (((0.00012,), {}), "1.20e-04"),
+        (((None,), {}), ""),
+    ],
+)
+def test_numbers(given, text):
+    assert number(*given[0], **given[1]) == text
+
+
+def test_rounding_keeps_six_digits_and_no_negative_zero():
+    assert rounded([0.12345678, -0.0, math.inf, "x", 3]) == [0.123457, 0.0, None, "x", 3]
+    assert math.copysign(1, rounded(-0.0)) == 1
