@@ -34,8 +34,8 @@ class ClassArea:
     without an area: fewer than 3 points, or points on a line. Where no class has one (a collapsed embedding)
     only ``left_out`` is given.
 
-    Arrays: ``ratio`` float64 (n_classes,), NaN for classes left out; for drawing the embedding,
-    ``label`` int32 (n,), the class of each point, and ``superclass`` int32 (n_classes,) where the dataset has them.
+    Arrays: ``ratio`` float64 (n_classes,), NaN for classes left out; and, so that the embedding can be drawn,
+    ``label`` int32 (n,), the class of each point, and ``superclass`` int32 (n_classes,) where there are any.
 
     Args:
         level: mass of a region, inside 0..1.
