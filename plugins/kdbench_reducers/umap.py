@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -13,6 +16,27 @@ from kdbench.api import Neighbours
 from kdbench.api.data import NeighbourMetric
 from kdbench_reducers import _checks
 from kdbench_reducers._base import BaseReducer, seed_of, thread_count
+
+
+def import_umap() -> ModuleType:
+    """umap-learn without its ParametricUMAP.
+
+    That one brings TensorFlow, Keras and torchvision into a process that holds PyTorch, which costs seconds and
+    a GiB, and was seen to end the process: each brings an LLVM of its own. umap-learn does without where
+    TensorFlow can't be imported, so for the moment of the import it can't.
+    """
+    if "umap" not in sys.modules:
+        loaded = sys.modules.get("tensorflow")
+        sys.modules["tensorflow"] = None  # type: ignore[assignment]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that ParametricUMAP is missing
+                importlib.import_module("umap")
+        finally:
+            del sys.modules["tensorflow"]
+            if loaded is not None:
+                sys.modules["tensorflow"] = loaded
+    return sys.modules["umap"]
 
 
 @contextmanager
@@ -97,9 +121,8 @@ class UMAP(BaseReducer):
         return self.n_neighbors - 1, self.metric
 
     def _fit(self, X: np.ndarray, neighbours: Neighbours | None) -> np.ndarray:
-        import umap  # here and not above: it brings numba, and TensorFlow where that is installed
-
         assert neighbours is not None
+        umap = import_umap()
         if self.metric == "angular":  # what umap-learn reads of X itself must be of the same geometry
             length = np.linalg.norm(X, axis=1, keepdims=True)
             X = X / np.where(length > 0, length, 1)
