@@ -97,22 +97,23 @@ class _Blame:
     def __init__(self, file: SuiteFile, scale: str, overrides: Sequence[Override] = ()) -> None:
         self._file, self._scale, self._overrides = file, scale, overrides
 
-    def __call__(self, path: Sequence[str | int]) -> str:
+    def __call__(self, path: Sequence[str | int], missing: bool = False) -> str:
+        """`missing`: nobody wrote `path`; it is about what lacks it."""
         key = ".".join(str(p) for p in path)
+        path = path[:-1] if missing else path
         for override in reversed(self._overrides):
             shared = itertools.takewhile(
                 lambda pair: isinstance(pair[0], str), zip(path, override.keys, strict=False)
             )
             if path and all(mine == theirs for mine, theirs in shared):
                 return f"{override.where}: {key}"
-        overlay: Any = self._file.scales[self._scale]
+        written: Any = self._file.scales[self._scale]
+        in_scale = bool(path)
         for part in path:
-            if not isinstance(overlay, Mapping):
-                break
-            if part not in overlay:
-                return f"{self._file.origin}: {key}" if key else self._file.origin
-            overlay = overlay[part]
-        return f"{self._file.origin}: scales.{self._scale}.{key}"
+            if in_scale and isinstance(written, Mapping):
+                in_scale, written = part in written, written.get(part)
+        prefix = f"scales.{self._scale}." if in_scale else ""
+        return f"{self._file.origin}: {prefix}{key}" if key else self._file.origin
 
 
 def _merged(file: SuiteFile, scale: str) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def _suite_error(error: ValidationError, document: Mapping[str, Any], blame: _Bl
             hint = "a list is expected: [...]"
     if others:
         hint = f"{hint}{'; ' if hint else ''}{others} more {'is' if others == 1 else 'are'} wrong in it"
-    return SuiteError(what, where=blame(path), hint=hint)
+    return SuiteError(what, where=blame(path, first["type"] == "missing"), hint=hint)
 
 
 def _path(loc: Sequence[str | int], document: Any) -> tuple[str | int, ...]:

@@ -18,7 +18,8 @@ from pydantic.fields import FieldInfo
 from kdbench.errors import SuiteError, did_you_mean
 from kdbench.suite.schema import Component, Model, component_table
 
-_BARE = re.compile(r"[A-Za-z][\w./:+-]*")
+_BARE = re.compile(r"[A-Za-z][\w./:+-]*(\[.*\])?")  # a name, a path, a title like tsne[perplexity=5]
+_OVERRIDE = re.compile(r"\s*((?:[^=\s\[]|\[[^\]]*\])+?)\s*([+-]?)=\s*(.*?)\s*", re.DOTALL)
 _FIXED = {
     "name": "the name says whose results these are",
     "scale": "use --scale",
@@ -99,7 +100,7 @@ def parse_override(text: str) -> Override:
     Raises:
         SuiteError: no `=`, an empty path, or a value that is neither.
     """
-    found = re.fullmatch(r"\s*([^=\s]+?)\s*([+-]?)=\s*(.*?)\s*", text, re.DOTALL)
+    found = _OVERRIDE.fullmatch(text)
     if not found:
         raise SuiteError("not of the form PATH=VALUE", where=f"--set {text}", hint="--set student.epochs=3")
     path, sign, raw = found.groups()
@@ -181,7 +182,7 @@ def _set_item(items: list[Any], kind: Any, rest: str, override: Override, at: st
         known = [n for c in items for n in _names(c)]
         raise override.error(f"nothing in {at} fits {rest!r}", did_you_mean(rest.split(".")[0], known))
     if len({i for i, _ in hits}) > 1:
-        labels = ", ".join(Component.model_validate(items[i]).title for i, _ in hits)
+        labels = ", ".join(_names(items[i])[0] for i, _ in hits)
         raise override.error(f"several in {at} fit {rest!r}: {labels}", "give each a label")
     index, name = max(hits, key=lambda hit: len(hit[1]))
     items[index] = _set(items[index], item, rest[len(name) + 1 :], override, f"{at}.{name}")

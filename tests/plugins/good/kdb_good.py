@@ -1,12 +1,34 @@
 """A plugin with nothing wrong: what the others are compared with."""
 
-from kdbench.api import DatasetSpec, MetricSpec, ReducerSpec, SuiteSpec, hookimpl
+from kdbench.api import (
+    ArchitectureSpec,
+    DatasetSpec,
+    MetricSpec,
+    ReducerSpec,
+    SchemeSpec,
+    SuiteSpec,
+    hookimpl,
+)
 
 
 @hookimpl
 def kdbench_datasets():
     yield DatasetSpec(name="good-data", target="kdb_good_parts:Data", summary="data")
     yield DatasetSpec(name="good-family/*", target="kdb_good_parts:Family", summary="a family")
+
+
+@hookimpl
+def kdbench_architectures():
+    return [ArchitectureSpec(name="good-net", target="kdb_good_parts:Net", summary="a network")]
+
+
+@hookimpl
+def kdbench_schemes():
+    needs = frozenset({"teacher_logits", "unlabelled"})
+    return [
+        SchemeSpec(name="good-alone", target="kdb_good_parts:Scheme", summary="without a teacher"),
+        SchemeSpec(name="good-taught", target="kdb_good_parts:Scheme", summary="with one", needs=needs),
+    ]
 
 
 @hookimpl
@@ -25,7 +47,10 @@ def kdbench_reducers():
 
 @hookimpl
 def kdbench_metrics():
-    return (MetricSpec(name="good-metric", target="kdb_good_parts:Metric", summary="a metric"),)
+    return (
+        MetricSpec(name="good-metric", target="kdb_good_parts:Metric", summary="a metric"),
+        MetricSpec(name="good-score", target="kdb_good_parts:Score", summary="another"),
+    )
 
 
 @hookimpl

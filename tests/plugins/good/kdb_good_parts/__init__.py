@@ -44,6 +44,29 @@ class Reducer:
         return X
 
 
+class Net:
+    """A network."""
+
+    def __init__(self, *, depth: int = 10, width: float = 1.0) -> None:
+        self.depth, self.width = depth, width
+
+
+class Scheme:
+    """A scheme."""
+
+    def __init__(self, *, temperature: float = 4.0) -> None:
+        if temperature <= 0:
+            raise ValueError(f"temperature={temperature}: above 0")
+        self.temperature = temperature
+
+
+class Score:
+    """A metric."""
+
+    def __init__(self, *, grid: int = 64) -> None:
+        self.grid = grid
+
+
 class Metric:
     """A metric whose constructor is not of the contract: its parameter is positional."""
 
