@@ -1,0 +1,72 @@
+"""Observers that every run has: the tracking store, and the hooks of plugins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kdbench.api.records import CellRecord, RunSummary, StageSummary
+from kdbench.errors import WorkspaceError
+from kdbench.runner import Observer
+
+if TYPE_CHECKING:
+    from kdbench.registry import Registry
+    from kdbench.tracking import Tracker
+
+
+class Tracking(Observer):
+    """Tells the tracker. A store that is lost on the way does not stop the work: results are in the workspace,
+    and `failure` is raised at the end of the run."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self.failure: WorkspaceError | None = None
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        if self.failure is not None:
+            return
+        try:
+            getattr(self.tracker, event)(*arguments)
+        except WorkspaceError as error:
+            self.failure = WorkspaceError(
+                f"the tracking store was lost during the run: {error.what}",
+                where=error.where,
+                hint="every result is in the workspace; `kdbench track sync` replays them once the store is back",
+            )
+            click.echo(f"warning: {self.failure.what}; going on without it", err=True)
+
+    def run_started(self, run: RunSummary) -> None:
+        self._tell("run_started", run)
+
+    def stage_finished(self, run: RunSummary, stage: StageSummary) -> None:
+        self._tell("stage_finished", run, stage)
+
+    def cell_finished(self, run: RunSummary, cell: CellRecord) -> None:
+        self._tell("cell_finished", run, cell)
+
+    def run_finished(self, run: RunSummary) -> None:
+        self._tell("run_finished", run)
+
+
+class Hooks(Observer):
+    """Passes events on to the observers of plugins; one that raises is reported, not fatal."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def _tell(self, hook: str, **arguments: Any) -> None:
+        for failure in self._registry.notify(hook, **arguments):
+            click.echo(f"warning: {failure}", err=True)
+
+    def run_started(self, run: RunSummary) -> None:
+        self._tell("kdbench_run_started", run=run)
+
+    def stage_finished(self, run: RunSummary, stage: StageSummary) -> None:
+        self._tell("kdbench_stage_finished", run=run, stage=stage)
+
+    def cell_finished(self, run: RunSummary, cell: CellRecord) -> None:
+        self._tell("kdbench_cell_finished", run=run, cell=cell)
+
+    def run_finished(self, run: RunSummary) -> None:
+        self._tell("kdbench_run_finished", run=run)

@@ -1,0 +1,191 @@
+"""`kdbench run`: a suite from its plan to its leaderboard."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kdbench.cli.options import (
+    data_option,
+    json_option,
+    plugin_option,
+    scale_option,
+    seed_option,
+    set_option,
+    tracking_option,
+    workspace_option,
+)
+from kdbench.cli.plan import device_option
+from kdbench.errors import CellsFailed
+
+if TYPE_CHECKING:
+    from kdbench.cli.observers import Tracking
+    from kdbench.cli.session import Session
+    from kdbench.runner import Observer, RunReport
+
+
+@click.command()
+@click.argument("suite")
+@scale_option
+@set_option
+@workspace_option
+@data_option
+@plugin_option
+@tracking_option
+@seed_option
+@device_option
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Stages at once.")
+@json_option
+def command(
+    suite: str,
+    scale: str | None,
+    overrides: tuple[str, ...],
+    workspace: Path,
+    data_dir: Path | None,
+    plugin_files: tuple[Path, ...],
+    tracking_uri: str | None,
+    seed: int,
+    device: str | None,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Run SUITE, or go on where an earlier run of it stopped.
+
+    Everything is checked before anything is trained. What is done already is found and not done again. Ends
+    with the leaderboard and the verdict on each claim.
+    """
+    from kdbench.cli.observers import Tracking
+    from kdbench.cli.options import console
+    from kdbench.cli.plan import plan_table
+    from kdbench.cli.session import prepare
+    from kdbench.tracking import Tracker
+
+    session = prepare(
+        suite, scale=scale, overrides=overrides, plugin_files=plugin_files, workspace=workspace, data_dir=data_dir,
+        seed=seed, device=device,
+    )  # fmt: skip
+    tracker = Tracker(tracking_uri, session.store.root)
+    tracker.check()
+    tracking = Tracking(tracker)
+    if not as_json:
+        console().print(plan_table(session))
+    report = _execute(session, tracking, plugin_files, jobs, quiet=as_json)
+    _conclude(session, report, tracking, as_json=as_json)
+    if tracking.failure is not None:
+        raise tracking.failure
+    broken = [c for c in report.cells if c.status == "failed"]
+    if broken or report.failed:
+        raise CellsFailed(
+            f"{len(broken)} of {len(report.cells)} cells failed; the others are finished and recorded",
+            where="; ".join(dict.fromkeys(s.title for s in report.failed)),
+            hint="their tracebacks are in the tracking store and in the report; the same command tries them again",
+        )
+
+
+def _execute(
+    session: Session, tracking: Observer, plugin_files: tuple[Path, ...], jobs: int, *, quiet: bool
+) -> RunReport:
+    from kdbench.cli.observers import Hooks
+    from kdbench.cli.progress import BarProgress, LineProgress
+    from kdbench.cli.session import available_cores, stage_seconds
+    from kdbench.executors import Context, ProcessExecutor, SerialExecutor
+    from kdbench.runner import new_summary, run_plan
+
+    threads = max(1, available_cores() // jobs)
+    context = Context(session.store.root, session.places, plugin_files, session.device, threads)
+    executor: ProcessExecutor | SerialExecutor
+    if jobs > 1 and session.outstanding:
+        executor = ProcessExecutor(context, jobs)
+    else:
+        executor = SerialExecutor(context, session.registry, session.store)
+    observers = [tracking, Hooks(session.registry)]
+    if not quiet:
+        weights, _ = stage_seconds(session.store, session.outstanding)
+        make = BarProgress if sys.stderr.isatty() else LineProgress
+        observers.insert(0, make(weights, len(session.outstanding)))
+    summary = new_summary(
+        session.plan, session.store, device=session.device, threads=threads, plugins=session.registry.versions()
+    )
+    return run_plan(session.plan, session.store, executor, observers, summary)
+
+
+def _conclude(session: Session, report: RunReport, tracking: Tracking, *, as_json: bool) -> None:
+    """Write leaderboard and report, and tell what came out."""
+    from kdbench.cli.leaderboard import directions_of
+    from kdbench.cli.options import console, echo_json
+    from kdbench.cli.session import duration
+    from kdbench.leaderboard import claims_table, terminal_table
+    from kdbench.leaderboard.build import board_of, write
+    from kdbench.leaderboard.render import rounded
+    from kdbench.report import write_report
+
+    suite, root = session.plan.suite, session.store.root
+    board = board_of(report.cells, suite.name, suite.scale, suite, directions_of(session.registry))
+    paths = write(board, root / "leaderboards")
+    paths += _report(session, report, board, write_report)
+    if tracking.failure is None and report.executed:
+        tracking.tracker.log_files(report.summary, [p for p in paths if p.suffix == ".html"])
+    verdicts = [v.to_json() for v in board.claims]
+    shown = [paths[0], next((p for p in paths if p.name == "report.html"), None)]
+    if as_json:
+        echo_json(
+            {
+                "run": report.summary.id,
+                "suite": suite.name,
+                "scale": suite.scale,
+                "status": report.summary.status,
+                "stages": {"executed": report.executed, "cached": report.cached, "failed": len(report.failed)},
+                "seconds": round(report.seconds, 1),
+                "leaderboard": rounded([dict(row) for row in board.rows]),
+                "claims": rounded(verdicts),
+                "warnings": report.warnings,
+                "files": [str(p) for p in paths],
+                "tracking_uri": tracking.tracker.uri,
+            }
+        )
+        return
+    out = console()
+    out.print()
+    out.print(terminal_table(board.rows, directions_of(session.registry)))
+    if board.claims:
+        out.print(claims_table(board.claims))
+    for sentence in report.warnings:
+        out.print(f"warning: {sentence}", style="yellow")
+    out.print(
+        f"{report.executed} stages done in {duration(report.seconds)}, {report.cached} found done"
+        + (f", {len(report.failed)} failed" if report.failed else "")
+    )
+    for name, path in zip(("leaderboard", "report"), shown, strict=True):
+        if path is not None:
+            out.print(f"{name + ':':13}{_near(path)}", soft_wrap=True)
+    out.print(f"{'tracking:':13}{tracking.tracker.uri}", soft_wrap=True)
+
+
+def _report(session: Session, report: RunReport, board: Any, write_report: Any) -> list[Path]:
+    """The page of figures; made again only when there is something new to show."""
+    from kdbench.leaderboard.render import rounded
+
+    suite, root = session.plan.suite, session.store.root
+    out = root / "reports" / suite.name / suite.scale
+    page = out / "report.html"
+    if page.exists() and not report.executed and not report.failed:
+        return [page]
+    return write_report(
+        report.cells,
+        suite=suite,
+        out=out,
+        store_root=root,
+        leaderboard_rows=rounded([dict(row) for row in board.rows]),
+        claims=[v.to_json() for v in board.claims],
+    )
+
+
+def _near(path: Path) -> str:
+    """Relative to the working folder where it lies below it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd().resolve()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,165 @@
+"""What `run` and `plan` prepare alike: suite, data, plan and store, all checked before anything is executed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdbench.errors import DataError, SuiteError
+
+if TYPE_CHECKING:
+    from kdbench.api.data import DataPlaces, ImageData
+    from kdbench.plan import Plan, Stage
+    from kdbench.registry import Registry
+    from kdbench.store import Store
+
+
+@dataclass(frozen=True)
+class Session:
+    """A suite, planned over its data."""
+
+    registry: Registry
+    places: DataPlaces
+    plan: Plan
+    store: Store
+    device: str
+    done: frozenset[str]
+    outstanding: tuple[Stage, ...]
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def prepare(
+    suite: str,
+    *,
+    scale: str | None,
+    overrides: tuple[str, ...],
+    plugin_files: tuple[Path, ...],
+    workspace: Path,
+    data_dir: Path | None,
+    seed: int,
+    device: str | None,
+) -> Session:
+    """Load and check everything that a run of `suite` rests on.
+
+    Raises:
+        SuiteError, DataError, WorkspaceError, PluginError: whatever is wrong, before any work.
+    """
+    from kdbench.cli.options import data_places, registry_from
+    from kdbench.plan import make_plan
+    from kdbench.store import Store
+    from kdbench.suite import load_suite
+
+    registry = registry_from(plugin_files)
+    loaded = load_suite(suite, scale=scale, overrides=overrides, registry=registry)
+    store = Store(workspace)
+    places = data_places(data_dir)
+    data = load_data(registry, loaded.data.dataset.name, loaded.data.dataset.params, places)
+    chosen = device or default_device()
+    plan = make_plan(loaded, registry, data, seed=seed, device=chosen)
+    done = frozenset(key for key in plan.stages if store.has(key))
+    outstanding = tuple(plan.outstanding(done))
+    check_networks(registry, plan, data, outstanding)
+    return Session(registry, places, plan, store, chosen, done, outstanding)
+
+
+def default_device() -> str:
+    """The GPU where torch sees one.
+
+    Looking costs torch's import; without a driver's device file there is nothing to see.
+    """
+    if not (Path("/dev/nvidiactl").exists() or Path("/proc/driver/nvidia").exists() or Path("/dev/dxg").exists()):
+        return "cpu"
+    from kdbench.training.precision import default_device as look
+
+    return look()
+
+
+def load_data(registry: Registry, name: str, params: dict, places: DataPlaces) -> ImageData:
+    """The dataset; decoding it the first time may take a while."""
+    data: ImageData = registry.create("datasets", name, params).load(places)
+    if len(data.class_names) < 2:
+        raise DataError(f"dataset {name!r} has {len(data.class_names)} class; at least 2 are needed")
+    return data
+
+
+def check_networks(registry: Registry, plan: Plan, data: ImageData, outstanding: tuple[Stage, ...]) -> None:
+    """Build every network that stages still have to train, and look at its taps and head.
+
+    A weights file that does not fit, or weights that can't be had, are found here rather than hours later.
+
+    Raises:
+        DataError, SuiteError, PluginError: of the architecture.
+    """
+    kinds = {stage.kind for stage in outstanding}
+    suite = plan.suite
+    wanted = []
+    if kinds & {"source", "backbone", "teacher"} and suite.teacher is not None:
+        wanted.append(("teacher", suite.teacher.architecture))
+    if kinds & {"student", "features"}:
+        wanted.append(("student", suite.student.architecture))
+    if not wanted:
+        return
+    import torch
+
+    for role, reference in wanted:
+        architecture = registry.create("architectures", reference.name, reference.params)
+        with torch.random.fork_rng(devices=[]):
+            try:
+                model = architecture.build(data.n_classes, data.input_shape)
+            except (ValueError, RuntimeError) as error:
+                raise SuiteError(str(error), where=f"{role}.architecture {reference.title}") from error
+        if role == "student":
+            known = architecture.taps(model)
+            for tap in suite.taps:
+                if tap not in known:
+                    raise SuiteError(
+                        f"{reference.title} has no tap {tap!r}", where="taps", hint="its taps: " + ", ".join(known)
+                    )
+        elif suite.teacher is not None and (suite.teacher.mode == "head" or suite.teacher.source):
+            if not isinstance(model.get_submodule(architecture.head(model)), torch.nn.Linear):
+                raise SuiteError(
+                    f"the head of {reference.title} is not a linear layer", where="teacher.architecture"
+                )
+
+
+#: Seconds a stage takes where the store has no record of one like it: a rough guess for two cores.
+ROUGH_SECONDS = {"neighbours": 1.0, "embedding": 15.0, "score": 0.5}
+#: Units of work a second, likewise.
+ROUGH_RATE = {"source": 0.1, "backbone": 150.0, "teacher": 150.0, "targets": 400.0, "student": 700.0, "features": 600.0}
+
+
+def stage_seconds(store: Store, outstanding: tuple[Stage, ...]) -> tuple[dict[str, float], bool]:
+    """Seconds that each stage may take by its key, and whether all of it rests on records of this store.
+
+    A stage is taken to cost what the median record of its kind and component cost per unit of work.
+    """
+    from statistics import median
+
+    if not outstanding:
+        return {}, True
+    rates: dict[tuple[str, str], list[float]] = {}
+    for record in store.records():
+        if record.get("work") and record.get("seconds"):
+            rates.setdefault((record["kind"], record["component"]), []).append(record["seconds"] / record["work"])
+    known = {name: median(values) for name, values in rates.items()}
+    seconds = {}
+    for stage in outstanding:
+        rough = ROUGH_SECONDS.get(stage.kind, 1 / ROUGH_RATE.get(stage.kind, 1.0))
+        seconds[stage.key] = stage.work * known.get((stage.kind, stage.component), rough)
+    return seconds, all((s.kind, s.component) in known for s in outstanding)
+
+
+def duration(seconds: float) -> str:
+    """"3 s", "4 min", "2 h 10 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
