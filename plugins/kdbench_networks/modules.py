@@ -113,11 +113,12 @@ def last_layer(trunk: nn.Module) -> str:
 def find_taps(
     network: Network, candidates: Sequence[str], input_shape: tuple[int, int, int], who: str
 ) -> dict[str, str]:
-    """The candidates that a forward pass really calls and that return one tensor, in the order of their
-    calls.
+    """The candidates that a forward pass really calls and that return one tensor, in the order of the calls.
 
     Runs one black image through the network in evaluation mode, so that a network that can't take images of
-    this size is found out here and not after hours.
+    this size is found out here and not after hours. Where an activation that works in place would overwrite a
+    tap's output, the trunk's activations are made to work out of place; a candidate that is overwritten all
+    the same is left out.
 
     Args:
         candidates: module paths below `trunk`.
@@ -130,13 +131,27 @@ def find_taps(
     Raises:
         UsageError: the network does not take images of this size.
     """
-    called: list[str] = []
+    called = _trace(network, candidates, input_shape, who)
+    if not all(called.values()):
+        for module in network.trunk.modules():
+            if getattr(module, "inplace", False):
+                module.inplace = False  # type: ignore[assignment]
+        called = _trace(network, candidates, input_shape, who)
+    kept = [path for path, intact in called.items() if intact]
+    return {path: f"trunk.{path}" for path in kept} | {"penultimate": network.features_path}
+
+
+def _trace(
+    network: Network, candidates: Sequence[str], input_shape: tuple[int, int, int], who: str
+) -> dict[str, bool]:
+    """The candidates that were called, in that order, and whether their outputs were left as they were."""
+    outputs: dict[str, tuple[Tensor, int]] = {}
     handles = []
 
     def note(path: str):
         def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and path not in called:
-                called.append(path)
+            if isinstance(output, Tensor) and path not in outputs:
+                outputs[path] = output, output._version
 
         return hook
 
@@ -161,14 +176,14 @@ def find_taps(
             handle.remove()
         for name, module in network.named_modules():
             module.training = modes[name]
-    return {path: f"trunk.{path}" for path in called} | {"penultimate": network.features_path}
+    return {path: output._version == version for path, (output, version) in outputs.items()}
 
 
 def top_level_blocks(trunk: nn.Module, classifier: str) -> list[str]:
     """Children of the trunk with parameters, except the one that holds the classifier.
 
-    Lists of modules, and the sequences that torchvision calls `features` or `layers`, are opened, so that their
-    parts are taps.
+    Lists of modules, and the sequences that torchvision calls `features` or `layers`, are opened, so that
+    their parts are taps.
     """
     blocks: list[str] = []
     for name, child in trunk.named_children():

@@ -18,8 +18,8 @@ _AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 class TorchvisionModel(Zoo):
     """Any classifier of torchvision, by the name torchvision gives it: `torchvision/resnet50`.
 
-    Taps: the top-level blocks (those inside `features` where a network has one), each under its module path, in
-    the order of the forward pass; last `penultimate`, what the classifier sees. Auxiliary classifiers
+    Taps: the top-level blocks (those inside `features` where a network has one), each under its module path,
+    in the order of the forward pass; last `penultimate`, what the classifier sees. Auxiliary classifiers
     (googlenet, inception_v3) are left out. squeezenet's classifier is a 1x1 convolution, so it has no linear
     head.
 
