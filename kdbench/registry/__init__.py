@@ -19,7 +19,7 @@ import pluggy
 
 from kdbench import __version__
 from kdbench.api.specs import SPEC_TYPES, Spec
-from kdbench.errors import PluginError, UsageError, did_you_mean, nearest
+from kdbench.errors import PluginError, UsageError, did_you_mean
 from kdbench.registry.collect import Entry, Origin, collect
 from kdbench.registry.components import (
     ENGINE_PARAMETERS,
@@ -180,7 +180,7 @@ class Registry:
         names = [s.name for s in self.specs(kind)]
         others = [k for k in KINDS if f"{k}/{name}" in self._entries]
         broken = sorted({i.name for i in self._plugins if i.status in ("failed", "partly")})
-        if others and not nearest(name, names):
+        if others:
             hint = f"{name!r} is one of the {others[0]}"
         else:
             hint = did_you_mean(name, names)

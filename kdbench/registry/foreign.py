@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import re
@@ -34,11 +35,7 @@ def foreign_spec(path: str) -> ReducerSpec:
     found = importlib.util.find_spec(top)
     if found is None:
         raise UsageError(f"there is no module {top!r}", where=where, hint="is its package installed?")
-    distributions = metadata.packages_distributions().get(top)
-    if distributions:
-        version = f"{distributions[0]} {metadata.version(distributions[0])}"
-    else:
-        version = _source_version(path.partition(":")[0])
+    version = _distribution_version(top) or _source_version(path.partition(":")[0])
     # A version of text serves keys as well as a number does; plugins' own specs carry numbers.
     return ReducerSpec(
         name=path,
@@ -46,6 +43,13 @@ def foreign_spec(path: str) -> ReducerSpec:
         version=cast(Any, version),
         summary=f"a scikit-learn-compatible class, from {version}",
     )
+
+
+@functools.cache  # reads the file lists of all distributions, and they don't change under a running process
+def _distribution_version(module: str) -> str:
+    """Name and version of the distribution that brings a top-level module; "" for none."""
+    distributions = metadata.packages_distributions().get(module)
+    return f"{distributions[0]} {metadata.version(distributions[0])}" if distributions else ""
 
 
 def _source_version(module: str) -> str:

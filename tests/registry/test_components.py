@@ -23,7 +23,8 @@ def registry(install) -> Registry:
     return Registry.discover(select=["kdb_good"])
 
 
-def test_nothing_is_imported_before_it_is_resolved(registry):
+def test_nothing_is_imported_before_it_is_resolved(registry, monkeypatch):
+    monkeypatch.delitem(sys.modules, "kdb_good_parts", raising=False)
     registry.spec("reducers", "good-reducer")
     assert "kdb_good_parts" not in sys.modules
     registry.resolve("reducers", "good-reducer")

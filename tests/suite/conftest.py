@@ -12,7 +12,7 @@ from kdbench.registry import Registry
 GOOD = Path(__file__).parents[1] / "plugins" / "good"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def registry():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(GOOD))
