@@ -294,6 +294,8 @@ class Registry:
         failures = []
         by_name = {i.name: i for i in self._plugins}
         for impl in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
+            if impl.hookwrapper or impl.wrapper:
+                continue  # reported when the plugin was loaded
             try:
                 impl.function(*(arguments[a] for a in impl.argnames))
             except Exception as error:

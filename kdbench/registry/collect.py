@@ -51,10 +51,7 @@ def collect(loaded: Loaded) -> tuple[dict[str, Entry], dict[str, tuple[Origin, .
             candidate = loaded.candidates[impl.plugin_name]
             failures = loaded.failures[impl.plugin_name]
             if impl.hookwrapper or impl.wrapper:
-                failures.append(
-                    candidate.failure(f"kdbench_{kind} can't be a wrapper", function_place(impl.function))
-                )
-                continue
+                continue  # reported when the plugin was loaded
             origin = Origin(candidate.name, candidate.title, function_place(impl.function))
             for spec in _specs(kind, impl.function, candidate, failures):
                 entry = Entry(spec, origin)

@@ -238,6 +238,8 @@ def _wrong_hooks(plugin: object) -> Iterable[tuple[str, str, str]]:
             yield what, where, "put @kdbench.api.hookimpl above it, or rename it"
         elif (mark.get("specname") or name) not in known and not mark.get("optionalhook"):
             yield f"there is no hook {name}, so it is not called", where, did_you_mean(name, known)
+        elif mark.get("wrapper") or mark.get("hookwrapper"):
+            yield f"{name} is a wrapper, so it is not called", where, "hooks of kdbench have nothing to wrap"
 
 
 def function_place(function: Any) -> str:

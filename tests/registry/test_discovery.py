@@ -50,6 +50,7 @@ BROKEN = {
         [
             ("", "there is no hook kdbench_reducer,", "kdbench_reducers"),
             (line_of("no_marker/kdb_no_marker.py", "def kdbench_reducers"), "has no marker", "hookimpl"),
+            ("", "kdbench_suites is a wrapper", ""),
         ],
     ),
     "wrong_return": (

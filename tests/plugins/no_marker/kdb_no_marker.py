@@ -1,4 +1,4 @@
-"""A plugin that forgot a marker, and misspelt another hook."""
+"""A plugin that forgot a marker, misspelt a hook, and wraps another."""
 
 from kdbench.api import ReducerSpec, hookimpl
 
@@ -12,6 +12,6 @@ def kdbench_reducer():
     return [ReducerSpec(name="misspelt", target="kdb_no_marker:Nothing", summary="never seen")]
 
 
-@hookimpl
+@hookimpl(wrapper=True)
 def kdbench_suites():
-    return ()
+    return (yield)
