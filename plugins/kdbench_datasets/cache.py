@@ -64,9 +64,9 @@ def cached(
     folder = places.cache / "datasets"
     entry = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     # An entry appears by a rename and is complete from then on, so reading it needs no lock.
-    if (found := _read(entry)) is not None:
-        return found
-    with _writing(folder):
+    with _using(folder):
+        if (found := _read(entry)) is not None:
+            return found
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(entry.with_name(entry.name + ".lock"))
         lock.acquire()
@@ -74,7 +74,7 @@ def cached(
         if (found := _read(entry)) is not None:  # someone else was faster
             return found
         data = build()
-        with _writing(folder):
+        with _using(folder):
             if entry.exists():
                 log.warning("%s is damaged: it is made anew", entry)
                 shutil.rmtree(entry)
@@ -90,12 +90,12 @@ def cached(
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def _using(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
         raise WorkspaceError(
-            f"decoded images can't be kept: {e}",
+            f"the cache of decoded images can't be used: {e}",
             where=str(folder),
             hint="choose a folder that can be written and has space, with --workspace",
         ) from e
@@ -157,5 +157,5 @@ def _read(entry: Path) -> ImageData | None:
             digest=meta["digest"],
             source=meta["source"],
         )
-    except (FileNotFoundError, ValueError, KeyError, EOFError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, EOFError):
         return None

@@ -62,8 +62,8 @@ class _Cifar:
 
         name = self.layout.name
         hint = (
-            f"put {self.layout.pickled_folder}/, or the hub's train-*.parquet and test-*.parquet, into a folder"
-            " and name it with --data-dir or $KDBENCH_DATA"
+            f"put {self.layout.pickled_folder}/, or the hub's train-*.parquet and test-*.parquet, into a"
+            " folder and name it with --data-dir or $KDBENCH_DATA"
         )
         places_text = "".join(f"\n    {line}" for line in looked) or " nowhere (no folder was given)"
         if not places.download:

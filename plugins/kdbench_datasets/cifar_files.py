@@ -61,7 +61,7 @@ class Source:
     files: dict[SplitName, tuple[Path, ...]]
 
     def fingerprint(self) -> list[tuple[str, int, int]]:
-        """(path, bytes, modification time in ns) of each file: changes when a file does, without reading it."""
+        """(path, bytes, modification time in ns) of each file: changes when one does, costs no reading."""
         every = [path for paths in self.files.values() for path in paths]
         return [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in every]
 

@@ -90,7 +90,7 @@ def pie(p: Plane, k: int) -> np.ndarray:
 
 
 def button(p: Plane, k: int) -> np.ndarray:
-    n, hole = k + 1, p.trait(0, 0.17, 0.22)
+    n, hole = k + 1, p.trait(0, 0.19, 0.24)
     around = (0.0, 0.35, 0.4, 0.46, 0.5, 0.55)[n]
     holes = [p.disc(around * c, around * s, hole) for c, s in (direction(i / n) for i in range(n))]
     return (p.r < 0.95) & ~union(*holes)
@@ -125,8 +125,8 @@ def arrow(p: Plane, k: int) -> np.ndarray:
     if k == 2:  # lines alone
         return p.strokes(((0.15, -0.65), (0.8, 0), (0.15, 0.65)), w) | p.stroke(-0.9, 0, 0.8, 0, w)
     if k == 3:  # two chevrons
-        return p.strokes(((-0.75, -0.7), (-0.05, 0), (-0.75, 0.7)), w) | p.strokes(
-            ((0.05, -0.7), (0.75, 0), (0.05, 0.7)), w
+        return p.strokes(((-0.7, -0.62), (-0.05, 0), (-0.7, 0.62)), w) | p.strokes(
+            ((0.05, -0.62), (0.7, 0), (0.05, 0.62)), w
         )
     tail = p.convex(((-1, -0.5), (-0.5, 0), (-1, 0.5)))  # fletched
     return p.convex(((0.3, -0.5), (1, 0), (0.3, 0.5))) | p.box(-0.1, 0, 0.5, w) | tail
@@ -146,9 +146,9 @@ def letter(p: Plane, k: int) -> np.ndarray:
 
 
 def zigzag(p: Plane, k: int) -> np.ndarray:
-    n, w = k + 2, p.trait(0, 0.1, 0.14)
-    height = 0.7 if n < 4 else 0.6
-    path = tuple((-0.9 + 1.8 * i / n, height if i % 2 else -height) for i in range(n + 1))
+    n, w = k + 2, p.trait(0, 0.09, 0.12)
+    height = 0.62 if n < 4 else 0.54
+    path = tuple((-0.75 + 1.5 * i / n, height if i % 2 else -height) for i in range(n + 1))
     return p.strokes(path, w)
 
 
@@ -172,9 +172,9 @@ def ellipse(p: Plane, k: int) -> np.ndarray:
 
 def comb(p: Plane, k: int) -> np.ndarray:
     n = (2, 4, 5, 6, 7)[k]  # three are a letter
-    w = p.trait(0, 0.85, 1.15) * np.float32((0.2, 0.13, 0.1, 0.085, 0.07)[k])
-    teeth = [p.box(-0.78 + 1.56 * i / (n - 1), 0.2, w, 0.65) for i in range(n)]
-    return union(p.box(0, -0.5, 0.78 + w, 0.18), *teeth)
+    w = p.trait(0, 0.85, 1.15) * np.float32((0.18, 0.12, 0.09, 0.075, 0.06)[k])
+    teeth = [p.box(-0.68 + 1.36 * i / (n - 1), 0.15, w, 0.55) for i in range(n)]
+    return union(p.box(0, -0.45, 0.68 + w, 0.17), *teeth)
 
 
 def striped(p: Plane, k: int) -> np.ndarray:

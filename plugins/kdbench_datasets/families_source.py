@@ -19,9 +19,9 @@ def cells(p: Plane, k: int) -> np.ndarray:
         (".##", "##.", "..."),  # S
         (".##", "##.", ".#."),  # F
     )
-    half = p.trait(0, 0.27, 0.31)
+    half = p.trait(0, 0.22, 0.26)
     spots = [
-        ((column - 1) * 0.6, (row - 1) * 0.6)
+        ((column - 1) * 0.5, (row - 1) * 0.5)
         for row, line in enumerate(layouts[k])
         for column, cell in enumerate(line)
         if cell == "#"
@@ -34,7 +34,7 @@ def bow(p: Plane, k: int) -> np.ndarray:
     slope = (0.9, 0.6, 0.9, 0.0, 1.3)[k]
     if k == 3:  # dumb-bell
         return p.disc(-0.62, 0, 0.36) | p.disc(0.62, 0, 0.36) | p.box(0, 0, 0.6, neck)
-    wing = (np.abs(p.y) < neck + slope * x) & (x < (0.85, 1.0, 0.85, 1.0, 0.62)[k])
+    wing = (np.abs(p.y) < neck + slope * x) & (x < (0.75, 0.92, 0.75, 1.0, 0.58)[k])
     return wing | (p.r < 0.45) if k == 2 else wing  # with a knot
 
 

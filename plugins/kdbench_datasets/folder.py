@@ -22,16 +22,17 @@ Files = dict[str, list[Path]]  # class name to its images, both in alphabetical 
 class ImageFolder:
     """Images in folders named after their classes.
 
-    Either `path/<class>/*.png`, or `path/train/<class>/...` and `path/test/<class>/...`. Without `test/`, a share
-    of every class is held out. `path/superclasses.toml` may name superclasses: `superclass = ["class", ...]`, every
-    class in exactly one. Images are turned as their EXIF data say, cropped in the middle to a square, scaled
-    (bicubic) and made RGB. Files that do not end like an image, and hidden ones, are left alone.
+    Either `path/<class>/*.png`, or `path/train/<class>/...` and `path/test/<class>/...`. Without `test/`, a
+    share of every class is held out. `path/superclasses.toml` may name superclasses: `superclass = ["class",
+    ...]`, every class in exactly one. Images are turned as their EXIF data say, cropped in the middle to a
+    square, scaled (bicubic) and made RGB. Files that do not end like an image, and hidden
+    ones, are left alone.
 
     Args:
         path: the folder; a relative one is looked for in the data folders, then in the working directory.
         size: height and width of the images, 4..1024 pixels.
-        test_fraction: the share of every class that is held out where there is no `test/`, at least one image;
-            strictly between 0 and 1.
+        test_fraction: the share of every class that is held out where there is no `test/`, at least one
+            image; strictly between 0 and 1.
         seed: of that draw.
 
     Raises:

@@ -29,11 +29,13 @@ class Look:
     Attributes:
         clutter: pieces (bars and discs) behind each shape.
         noise: largest change of a value by pixel noise, of 255 (triangular distribution).
+        rotation: largest turn either way, in degrees.
         scale: smallest and largest radius of a shape, in pixels.
     """
 
     clutter: int
     noise: int
+    rotation: float
     scale: tuple[float, float]
 
 
@@ -64,15 +66,15 @@ def _plane(rng: np.random.Generator, look: Look, n: int) -> Plane:
     draw = rng.random((BLOCK, 8))[:n]
     traits = rng.random((BLOCK, 2))[:n].astype(np.float32)
     radius = look.scale[0] + (look.scale[1] - look.scale[0]) * draw[:, 0]
-    turn = 2 * math.pi * draw[:, 1]
+    turn = math.radians(look.rotation) * (2 * draw[:, 1] - 1)
     room = np.maximum(SIDE / 2 - radius, 0)
     cx = SIDE / 2 + room * (2 * draw[:, 2] - 1)
     cy = SIDE / 2 + room * (2 * draw[:, 3] - 1)
     stretch = 0.9 + 0.2 * draw[:, 4]  # along an axis of the object
     shear = 0.24 * (draw[:, 5] - 0.5)
     c, s = np.cos(turn), np.sin(turn)
-    # object = M (pixel - centre), M = shear . stretch . rotation / radius; in float64, so that the last bit of
-    # a sine does not show
+    # object = M (pixel - centre), M = shear . stretch . rotation / radius; in float64, so that the last bit
+    # of a sine does not show
     xx, xy = c / radius / stretch, s / radius / stretch
     yx, yy = -s / radius * stretch, c / radius * stretch
     xx, xy = xx + shear * yx, xy + shear * yy

@@ -36,6 +36,7 @@ class Shapes:
         seed: another seed, other images of the same classes.
         clutter: pieces behind each shape.
         noise: largest change of a value by pixel noise, 0..128 of 255.
+        rotation: largest turn either way, 0..180 degrees.
 
     Raises:
         ValueError: a parameter out of range, or a number of images that the classes can't share equally.
@@ -49,8 +50,9 @@ class Shapes:
         task: Literal["target", "source"] = "target",
         n_superclasses: int = 0,
         seed: int = 0,
-        clutter: int = 6,
-        noise: int = 48,
+        clutter: int = 3,
+        noise: int = 16,
+        rotation: float = 30.0,
     ) -> None:
         if task not in _TASKS:
             raise ValueError(f"task={task!r}: 'target' or 'source'")
@@ -69,8 +71,11 @@ class Shapes:
             raise ValueError(f"clutter={clutter!r}: 0..64")
         if not 0 <= noise <= 128:
             raise ValueError(f"noise={noise!r}: 0..128")
+        if not 0 <= rotation <= 180:
+            raise ValueError(f"rotation={rotation!r}: 0..180 degrees")
         self.n_train, self.n_test, self.task = n_train, n_test, task
         self.n_superclasses, self.seed, self.clutter, self.noise = n_superclasses, seed, clutter, noise
+        self.rotation = rotation
 
     def load(self, places: DataPlaces) -> ImageData:
         """The images, generated the first time and memory-mapped from `places.cache` afterwards."""
@@ -97,7 +102,7 @@ class Shapes:
         families = _TASKS[self.task][: self.n_superclasses or None]
         n_classes = len(families) * _EACH
         each = total // n_classes
-        look = Look(clutter=self.clutter, noise=self.noise, scale=(8.0, 13.5))
+        look = Look(clutter=self.clutter, noise=self.noise, rotation=self.rotation, scale=(8.0, 13.5))
         images = np.empty((each, n_classes, SIDE, SIDE, 3), np.uint8)
         masks = np.empty((each, n_classes, SIDE, SIDE), bool)
 
