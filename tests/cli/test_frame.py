@@ -55,8 +55,6 @@ def one_file(tmp_path) -> Path:
     "args", [["--help"], ["--version"], ["list"], ["list", "reducers", "--json"], ["plan", "--help"]]
 )
 def test_it_starts_without_anything_heavy(args):
-    if args[0] == "plan":
-        pytest.importorskip("kdbench.cli.plan")
     code = (
         "import sys\nfrom kdbench.cli.main import invoke\n"
         f"code = invoke({args!r})\n"
@@ -82,10 +80,10 @@ def test_help_imports_no_verb():
 
 @pytest.mark.parametrize("verb", frame.VERBS)
 def test_every_verb_has_help(capsys, verb):
-    pytest.importorskip(f"kdbench.cli.{verb}")
     code, out, _ = call(capsys, verb, "--help")
     assert code == 0
-    assert out.startswith(f"Usage: kdbench {verb}") or "Usage:" in out
+    assert f"{verb} " in out.splitlines()[0]
+    assert "--help" in out
 
 
 def test_version(capsys):

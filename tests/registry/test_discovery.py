@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from kdbench.api import hookspecs
 from kdbench.errors import PluginError, UsageError
-from kdbench.registry import Registry
+from kdbench.registry import KINDS, Registry
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
@@ -215,6 +217,22 @@ def test_observers_are_called_one_by_one(install):
     assert "RuntimeError: no disk" in failure.what
     assert failure.where == line_of("raising_observer/kdb_raising_observer.py", "raise RuntimeError")
     assert registry.notify("kdbench_stage_finished", run=called, stage=None) == []
+
+
+def test_every_hook_is_documented_called_and_has_an_example(install):
+    install("good")
+    registry = Registry.discover(select=["kdb_good"])
+    hooks = {n: o for n, o in vars(hookspecs).items() if n.startswith("kdbench_")}
+    assert all(inspect.getdoc(hook) for hook in hooks.values())
+    kinds = {n.removeprefix("kdbench_") for n in hooks} & set(KINDS)
+    assert kinds == set(KINDS)
+    assert all(registry.specs(kind) for kind in kinds)
+    observers = [n for n in hooks if n.removeprefix("kdbench_") not in KINDS]
+    called: list[str] = []
+    for name in observers:
+        arguments = dict.fromkeys(inspect.signature(hooks[name]).parameters, name) | {"run": called}
+        assert registry.notify(name, **arguments) == []
+    assert called == ["started", "kdbench_stage_finished", "kdbench_cell_finished", "good"]
 
 
 def test_discovery_imports_no_implementation():

@@ -3,6 +3,7 @@
 from kdbench.api import (
     ArchitectureSpec,
     DatasetSpec,
+    ExecutorSpec,
     MetricSpec,
     ReducerSpec,
     SchemeSpec,
@@ -54,11 +55,31 @@ def kdbench_metrics():
 
 
 @hookimpl
+def kdbench_executors():
+    return [ExecutorSpec(name="good-executor", target="kdb_good_parts:Net", summary="an executor")]
+
+
+@hookimpl
 def kdbench_suites():
     return [
         SuiteSpec(name="good-suite", target="kdb_good_parts:good_suite.toml", summary="a suite"),
         SuiteSpec(name="good-unshipped", target="kdb_good_parts:absent.toml", summary="no such file"),
     ]
+
+
+@hookimpl
+def kdbench_run_started(run):
+    run.append("started")
+
+
+@hookimpl
+def kdbench_stage_finished(run, stage):
+    run.append(stage)
+
+
+@hookimpl
+def kdbench_cell_finished(cell, run):
+    run.append(cell)
 
 
 @hookimpl
