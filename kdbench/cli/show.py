@@ -138,7 +138,7 @@ def _print_component(data: dict[str, Any]) -> None:
     if data["parameters"]:
         out.print(parameters)
     if data["doc"]:
-        out.print(f"\n{data['doc']}")
+        out.print(f"\n{data['doc']}", soft_wrap=True)
 
 
 def _show_suite(
