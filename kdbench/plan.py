@@ -121,8 +121,8 @@ class Plan:
 
 
 class _Builder:
-    def __init__(self, suite: Suite, registry: Registry, data: ImageData, seed: int, device: str) -> None:
-        self.suite, self.registry, self.data, self.seed, self.device = suite, registry, data, seed, device
+    def __init__(self, suite: Suite, registry: Registry, data: ImageData, seed: int, auto: str) -> None:
+        self.suite, self.registry, self.data, self.seed, self.auto_precision = suite, registry, data, seed, auto
         self.stages: dict[str, Stage] = {}
         self.exclusions: dict[str, None] = {}
         self._files: dict[str, str] = {}
@@ -154,10 +154,10 @@ class _Builder:
 
     def recipe(self, training: Training) -> dict[str, Any]:
         from kdbench.suite.schema import Training as Base
-        from kdbench.training.precision import resolve_precision
 
         fields = {name: getattr(training, name) for name in Base.model_fields}
-        fields["precision"] = resolve_precision(training.precision, self.device)
+        if training.precision == "auto":
+            fields["precision"] = self.auto_precision
         return fields
 
     def draw(self, budget: int, fold: int, *, unlabelled: bool) -> dict[str, Any]:
@@ -491,17 +491,19 @@ def _flat(prefix: str, value: Any) -> dict[str, Any]:
     return {prefix: value}
 
 
-def make_plan(suite: Suite, registry: Registry, data: ImageData, *, seed: int = 0, device: str = "cpu") -> Plan:
+def make_plan(
+    suite: Suite, registry: Registry, data: ImageData, *, seed: int = 0, auto_precision: str = "float32"
+) -> Plan:
     """Plan a suite over its loaded dataset.
 
     Args:
         seed: everything random follows from it.
-        device: where networks will run; `auto` precision is resolved for it and stands in the keys.
+        auto_precision: what precision "auto" is on the device that networks will run on; it stands in the keys.
 
     Raises:
         SuiteError: budgets or folds that can't be, neighbours beyond the images there are, a missing teacher.
     """
-    builder = _Builder(suite, registry, data, seed, device)
+    builder = _Builder(suite, registry, data, seed, auto_precision)
     d = suite.data
     for name, refs in (("schemes", suite.schemes), ("reducers", suite.reducers), ("metrics", suite.metrics)):
         titles = [r.title for r in refs]

@@ -58,7 +58,7 @@ def command(
 
     session = prepare(
         suite, scale=scale, overrides=overrides, plugin_files=plugin_files, workspace=workspace, data_dir=data_dir,
-        seed=seed, device=device,
+        seed=seed, device=device, only_plan=True,
     )  # fmt: skip
     if as_json:
         echo_json(plan_data(session))
@@ -93,6 +93,7 @@ def plan_data(session: Session) -> dict[str, Any]:
         "to_do": len(left),
         "estimate": {"seconds": round(sum(seconds.values())), "from_records": measured},
         "exclusions": list(plan.exclusions),
+        "problem": str(session.problem) if session.problem else None,
     }  # fmt: skip
 
 
@@ -127,6 +128,9 @@ def plan_table(session: Session) -> Group:
     if session.outstanding:
         seconds, measured = stage_seconds(session.store, session.outstanding)
         basis = "from this workspace's records" if measured else "a rough guess: some stages have no record yet"
+        if session.problem is not None:
+            lines.append(Text(f"a run would stop: {session.problem.what}", style="yellow"))
+            lines.append(Text(f"  hint: {session.problem.hint}", style="dim"))
         lines.append(Text(f"time: about {duration(sum(seconds.values()))} ({basis})"))
     else:
         lines.append(Text("nothing to do: every stage is done"))

@@ -27,6 +27,7 @@ class Session:
     device: str
     done: frozenset[str]
     outstanding: tuple[Stage, ...]
+    problem: DataError | None = None
 
 
 def available_cores() -> int:
@@ -44,8 +45,12 @@ def prepare(
     data_dir: Path | None,
     seed: int,
     device: str | None,
+    only_plan: bool = False,
 ) -> Session:
     """Load and check everything that a run of `suite` rests on.
+
+    Args:
+        only_plan: weights that can't be had are kept as the session's `problem` instead of raised.
 
     Raises:
         SuiteError, DataError, WorkspaceError, PluginError: whatever is wrong, before any work.
@@ -54,6 +59,7 @@ def prepare(
     from kdbench.plan import make_plan
     from kdbench.store import Store
     from kdbench.suite import load_suite
+    from kdbench.training.precision import resolve_precision
 
     registry = registry_from(plugin_files)
     loaded = load_suite(suite, scale=scale, overrides=overrides, registry=registry)
@@ -61,11 +67,17 @@ def prepare(
     places = data_places(data_dir)
     data = load_data(registry, loaded.data.dataset.name, loaded.data.dataset.params, places)
     chosen = device or default_device()
-    plan = make_plan(loaded, registry, data, seed=seed, device=chosen)
+    plan = make_plan(loaded, registry, data, seed=seed, auto_precision=resolve_precision("auto", chosen))
     done = frozenset(key for key in plan.stages if store.has(key))
     outstanding = tuple(plan.outstanding(done))
-    check_networks(registry, plan, data, outstanding)
-    return Session(registry, places, plan, store, chosen, done, outstanding)
+    problem = None
+    try:
+        check_networks(registry, plan, data, outstanding)
+    except DataError as error:
+        if not only_plan:
+            raise
+        problem = error
+    return Session(registry, places, plan, store, chosen, done, outstanding, problem)
 
 
 def default_device() -> str:
