@@ -27,6 +27,7 @@ from kdbench_reducers._scaling import SCALINGS, fit_scaling
 from kdbench_reducers.ivis_torch import refuse_small
 
 _MODULES = ("ivis", "tensorflow", "tf_keras")
+_WORKER = Path(__file__).with_name("_ivis_worker.py")
 _STDERR_LINES = 30
 
 
@@ -159,9 +160,8 @@ class Ivis(BaseReducer):
             np.save(folder / "data.npy", scaled)
             if self.neighbours == "exact":
                 np.save(folder / "neighbours.npy", lists)
-            worker = Path(__file__).with_name("_ivis_worker.py")
             done = subprocess.run(
-                [sys.executable, "-P", str(worker), name],
+                [sys.executable, "-P", str(_WORKER), name],
                 env=worker_environment(os.environ, threads, name),
                 capture_output=True,
                 text=True,

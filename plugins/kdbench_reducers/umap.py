@@ -21,8 +21,8 @@ from kdbench_reducers._base import BaseReducer, seed_of, thread_count
 def import_umap() -> ModuleType:
     """umap-learn without its ParametricUMAP.
 
-    That one brings TensorFlow, Keras and torchvision into a process that holds PyTorch, which costs seconds and
-    a GiB, and was seen to end the process: each brings an LLVM of its own. umap-learn does without where
+    That one brings TensorFlow, Keras and torchvision into a process that holds PyTorch, which costs seconds
+    and a GiB, and was seen to end the process with a segmentation fault. umap-learn does without where
     TensorFlow can't be imported, so for the moment of the import it can't.
     """
     if "umap" not in sys.modules:

@@ -1,0 +1,308 @@
+"""The parts of ivis-torch against NumPy, and what its parameters do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from kdbench.api import exact_neighbours
+from kdbench.errors import KdbenchError, UsageError
+from kdbench_reducers import _ivis_train
+from kdbench_reducers._ivis_loss import TripletLoss, fit_diagnostics
+from kdbench_reducers._ivis_network import WIDTHS, Encoder
+from kdbench_reducers._ivis_train import hardest
+from kdbench_reducers._ivis_triplets import Outside, TripletSampler, fixed_triplets, neighbour_lists
+from kdbench_reducers._scaling import fit_scaling
+from kdbench_reducers.ivis_torch import IvisTorch
+
+
+def data(n: int = 200, d: int = 12, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
+
+
+def lists_of(n: int = 200, k: int = 10, with_self: bool = True) -> np.ndarray:
+    return neighbour_lists(exact_neighbours(data(n), k), with_self)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# --- loss
+
+
+@pytest.mark.parametrize("variant", ["both", "min", "an"])
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("margin", [0.0, 1.0, 2.5])
+def test_the_loss_is_the_formula_in_numpy(variant, squared, margin):
+    a, p, n = (points.astype(np.float64) for points in data(3 * 50, 2).reshape(3, 50, 2))
+    power = 2 if squared else 1
+    ap, an, pn = (np.linalg.norm(x - y, axis=1) ** power for x, y in ((a, p), (a, n), (p, n)))
+    hinges = {
+        "both": [ap - an + margin, ap - pn + margin],
+        "min": [ap - np.minimum(an, pn) + margin],
+        "an": [ap - an + margin],
+    }[variant]
+    expected = np.mean([np.maximum(h, 0).mean() for h in hinges])
+    found = TripletLoss(variant, squared, margin)(torch.from_numpy(np.stack([a, p, n])))
+    assert float(found) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_the_loss_has_a_finite_gradient_where_a_positive_is_its_own_anchor():
+    points = torch.zeros(3, 4, 2, requires_grad=True)
+    TripletLoss()(points).backward()
+    assert torch.isfinite(points.grad).all()
+
+
+# --- triplets
+
+
+def test_negatives_are_uniform_over_the_rows_outside_the_list():
+    lists = torch.tensor([[0, 2, 5], [1, 3, 0], [2, 0, 1], [3, 6, 4], [4, 5, 6], [5, 4, 3], [6, 1, 2]])
+    outside = Outside(lists)
+    assert outside.count == 4
+    for anchor in range(7):
+        found = outside(torch.full((4,), anchor), torch.arange(4)).tolist()
+        assert found == sorted(set(range(7)) - set(lists[anchor].tolist()))
+
+
+def test_an_anchor_is_never_its_own_negative_where_lists_leave_it_out():
+    lists = torch.from_numpy(lists_of(with_self=False))
+    sampler = TripletSampler(lists, batch_size=64, sampling="per_row", generator=generator())
+    anchors, positives, negatives = sampler.epoch()
+    assert (negatives != anchors).all()
+    assert (positives != anchors).all()
+
+
+def test_lists_that_leave_no_negative_are_refused():
+    with pytest.raises(ValueError, match="no negative"):
+        Outside(torch.tensor([[0, 1], [1, 0]]))
+
+
+@pytest.mark.parametrize("sampling", ["rank_per_batch", "per_row"])
+def test_an_epoch_has_each_anchor_once_with_a_listed_positive_and_an_unlisted_negative(sampling):
+    lists = torch.from_numpy(lists_of())
+    sampler = TripletSampler(lists, batch_size=64, sampling=sampling, generator=generator())
+    anchors, positives, negatives = sampler.epoch()
+    assert anchors.tolist() == list(range(200))
+    rank = (lists == positives[:, None]).int()
+    assert (rank.sum(1) == 1).all()
+    assert not (lists == negatives[:, None]).any()
+    ranks = rank.argmax(1)
+    per_batch = [len(set(ranks[i : i + 64].tolist())) for i in range(0, 200, 64)]
+    assert (per_batch == [1, 1, 1, 1]) == (sampling == "rank_per_batch")
+    assert sorted(sampler.order()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("sampling", ["rank_per_batch", "per_row"])
+def test_every_rank_is_drawn_equally_often(sampling):
+    lists = torch.from_numpy(lists_of(40, 4))
+    sampler = TripletSampler(lists, batch_size=8, sampling=sampling, generator=generator())
+    ranks = torch.cat([(lists == sampler.epoch()[1][:, None]).int().argmax(1) for _ in range(400)])
+    share = torch.bincount(ranks, minlength=5) / len(ranks)
+    assert share.min() > 0.17
+    assert share.max() < 0.23
+
+
+def test_fixed_triplets_are_fixed_and_fit_the_lists():
+    lists = lists_of()
+    anchors, positives, negatives = fixed_triplets(lists, 3_000)
+    assert np.array_equal(fixed_triplets(lists, 3_000)[2], negatives)
+    assert (lists[anchors] == positives[:, None]).any(1).all()
+    assert not (lists[anchors] == negatives[:, None]).any()
+
+
+def test_the_hard_negative_is_the_nearest_of_the_batch_outside_the_list():
+    lists = torch.from_numpy(lists_of())
+    rows = TripletSampler(lists, batch_size=200, sampling="per_row", generator=generator()).epoch()[:, :50]
+    points = torch.from_numpy(data(150, 2, seed=4)).view(3, 50, 2)
+    found = hardest(points, rows, lists)
+    for i in range(50):
+        allowed = [j for j in range(50) if rows[2, j] not in lists[rows[0, i]]]
+        distances = [float((points[0, i] - points[2, j]).norm()) for j in allowed]
+        assert int(found[i]) == allowed[int(np.argmin(distances))]
+
+
+# --- network
+
+
+@pytest.mark.parametrize("model", list(WIDTHS))
+def test_weights_are_drawn_as_keras_draws_them(model):
+    encoder = Encoder(700, 3, WIDTHS[model], generator=generator())
+    for weight in list(encoder.weights)[:-1]:
+        fan_in = weight.shape[1]
+        assert float(weight.detach().std()) == pytest.approx(fan_in**-0.5, rel=0.03)
+        assert float(weight.detach().abs().max()) <= 2 * fan_in**-0.5 / 0.8796 + 1e-6
+    last = encoder.weights[-1].detach()
+    assert float(last.abs().max()) <= np.sqrt(6 / sum(last.shape))
+    assert all((bias == 0).all() for bias in encoder.biases)
+
+
+def test_without_dropout_it_is_the_network_in_numpy():
+    encoder = Encoder(12, 2, (20, 20, 20), generator=generator())
+    x = data().astype(np.float64)
+    for i, weight in enumerate(encoder.weights):
+        x = x @ weight.detach().double().numpy().T
+        if i < 3:
+            x = 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x))
+    np.testing.assert_allclose(encoder(torch.from_numpy(data())).detach().numpy(), x, atol=1e-5)
+
+
+def test_both_hidden_layers_drop_a_tenth_each():
+    encoder = Encoder(1, 1, (1, 1), generator=None)
+    with torch.no_grad():
+        for weight in encoder.weights:
+            weight.fill_(1)
+        values = encoder(torch.full((100_000, 1), 0.7), generator())
+        plain = encoder(torch.full((1, 1), 0.7))
+    kept_twice = float((values.round(decimals=4) == values.max().round(decimals=4)).float().mean())
+    assert kept_twice == pytest.approx(0.81, abs=0.01)
+    assert float(plain) < float(values.max())
+
+
+def test_dropout_is_torch_s_alpha_dropout_in_distribution():
+    torch_own = torch.nn.AlphaDropout(0.1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        expected = torch_own(torch.full((50_000,), 0.5)).unique()
+    encoder = Encoder(1, 1, (1,), generator=None)
+    with torch.no_grad():
+        encoder.weights[0].fill_(0.5 / 1.0507009873554805)
+        encoder.weights[1].fill_(1)
+        found = encoder(torch.ones(50_000, 1), generator()).unique()
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+# --- scaling
+
+
+def test_scalings_do_what_they_say():
+    X = data() * 5 + 3
+    X[:, 4] = 7
+    minmax = fit_scaling(X, "minmax")(X)
+    assert minmax.min() == 0
+    assert minmax.max() == pytest.approx(1)
+    assert (minmax[:, 4] == 0).all()
+    unit = fit_scaling(X, "unit-std")(X)
+    assert unit.std(axis=0).mean() == pytest.approx(1, rel=1e-5)
+    np.testing.assert_allclose(unit / X, unit[0, 0] / X[0, 0], rtol=1e-5)
+    assert np.array_equal(fit_scaling(X, "none")(X), X)
+    assert np.isfinite(fit_scaling(np.ones((4, 2), np.float32), "unit-std")(X[:, :2])).all()
+
+
+# --- the reducer
+
+
+def short(**params) -> IvisTorch:
+    return IvisTorch(**{"k": 10, "epochs": 3, "random_state": 0, "device": "cpu", **params})
+
+
+@pytest.mark.parametrize(
+    ("params", "variant", "squared"),
+    [
+        ({}, "both", False),
+        ({"compat": "1.8.4"}, "min", False),
+        ({"compat": "paper"}, "an", True),
+        ({"distance": "euclidean"}, "an", False),
+        ({"compat": "paper", "squared": False}, "an", False),
+        ({"compat": "paper", "loss_variant": "both"}, "both", True),
+        ({"compat": "1.8.4", "loss_variant": "both", "squared": True}, "both", True),
+    ],
+)
+def test_presets_resolve_and_what_is_given_wins(params, variant, squared):
+    assert short(**params).loss == TripletLoss(variant, squared, 1.0)
+
+
+def test_k_counts_the_row_itself_where_the_package_does():
+    assert short(compat="2.0.11").neighbours_wanted(200) == (9, "angular")
+    assert short(compat="1.8.4").neighbours_wanted(200) == (10, "angular")
+    assert short(compat="paper", metric="euclidean").neighbours_wanted(200) == (10, "euclidean")
+
+
+def test_every_option_changes_the_fit():
+    X = data(300)
+    plain = short().fit_transform(X)
+    options = [
+        {"compat": "1.8.4"},
+        {"compat": "paper"},
+        {"sampling": "per_row"},
+        {"negative": "hard"},
+        {"loss_variant": "min"},
+        {"squared": True},
+        {"margin": 2.0},
+        {"model": "maaten"},
+        {"metric": "euclidean"},
+        {"scaling": "unit-std"},
+        {"precision": "bfloat16"},
+        {"learning_rate": 3e-3},
+        {"batch_size": 50},
+        {"k": 11},
+    ]
+    for option in options:
+        other = short(**option).fit_transform(X)
+        assert np.isfinite(other).all(), option
+        assert not np.array_equal(plain, other), option
+    assert short(embedding_dims=5).fit_transform(X).shape == (300, 5)
+
+
+def test_it_stops_when_the_loss_has_had_no_new_minimum_and_keeps_the_last_weights():
+    fitted = short(epochs=500, n_epochs_without_progress=4).fit(data(150, 4))
+    history = fitted.loss_history_
+    assert len(history) < 500
+    assert int(np.argmin(history)) == len(history) - 1 - 4
+    since = [i - int(np.argmin(history[: i + 1])) for i in range(len(history) - 1)]
+    assert max(since) < 4  # nowhere before had it waited so long
+
+
+def test_the_training_loss_falls_and_diagnostics_describe_it():
+    X = np.repeat(10 * data(10, 8, seed=2), 30, axis=0) + data(300, 8)
+    fitted = short(epochs=40, n_epochs_without_progress=40)
+    points = fitted.fit_transform(X)
+    history = fitted.loss_history_
+    assert history[-1] < 0.6 * history[0]
+    found = fitted.diagnostics_
+    assert found["loss_last"] == history[-1]
+    assert found["loss_min"] == min(history)
+    assert found["loss_tail"] == pytest.approx(np.mean(history[-20:]))
+    assert (found["n_epochs"], found["n"], found["k"]) == (len(history), 300, 10)
+    lists = neighbour_lists(exact_neighbours(X, 9, "angular"), True)
+    a, p, n = points.astype(np.float64)[fixed_triplets(lists)]
+    ap, an, pn = (np.sqrt(np.maximum(((x - y) ** 2).sum(1), 1e-7)) for x, y in ((a, p), (a, n), (p, n)))
+    expected = (np.maximum(ap - an + 1, 0).mean() + np.maximum(ap - pn + 1, 0).mean()) / 2
+    assert found["loss_eval"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_points_that_are_all_alike_have_the_margin_as_their_loss():
+    found = fit_diagnostics(np.zeros((200, 2)), lists_of(), [2.0, 1.0, 1.5], TripletLoss(margin=0.7), 11)
+    assert found["loss_eval"] == pytest.approx(0.7)
+    assert (found["loss_last"], found["loss_min"], found["loss_tail"]) == (1.5, 1.0, 1.5)
+
+
+def test_one_batch_trained_by_hand_is_one_epoch():
+    """Adam's first step moves each weight by the learning rate against its gradient's sign."""
+    X, lists = torch.from_numpy(data(60)), torch.from_numpy(lists_of(60))
+    encoder = Encoder(12, 2, (16, 16, 16), generator=generator())
+    before = [w.detach().clone() for w in encoder.weights]
+    recipe = _ivis_train.Recipe(TripletLoss(), 60, 1, 5, 1e-3, "per_row", False)
+    history = _ivis_train.train(encoder, X, lists, recipe, triplets=generator(1), dropout=generator(2))
+    again = Encoder(12, 2, (16, 16, 16), generator=generator())
+    sampler = TripletSampler(lists, batch_size=60, sampling="per_row", generator=generator(1))
+    loss = TripletLoss()(again(X[sampler.epoch().reshape(-1)], generator(2)).view(3, 60, 2))
+    loss.backward()
+    assert history == [pytest.approx(loss.item(), rel=1e-6)]
+    for old, new, weight in zip(before, encoder.weights, again.weights, strict=True):
+        moved = weight.grad.abs() > 1e-4
+        torch.testing.assert_close((new - old)[moved], -1e-3 * weight.grad.sign()[moved], rtol=0.1, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_is_an_error_that_says_what_to_try():
+    with pytest.raises(KdbenchError, match=r"(?s)loss of epoch .*learning_rate"):
+        short(scaling="none", learning_rate=1e30, epochs=5).fit_transform(data() * 1e15)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_there_is_refused_and_auto_is_the_cpu():
+    with pytest.raises(UsageError, match="cuda"):
+        short(device="cuda").fit_transform(data())
+    assert short(device="auto").resolved_device() == "cpu"
