@@ -55,7 +55,7 @@ class Spec:
 
     name: str
     target: str
-    version: int = 1
+    version: int | str = 1
     summary: str
     reference: str = ""
     requires: tuple[str, ...] = ()
