@@ -232,6 +232,6 @@ def _of_suite(taken: list[Sample], suite: Suite) -> list[Sample]:
     }
     for name, title in wanted.items():
         own = [s for s in taken if getattr(s.setup, name) in (title, "")]
-        if any(getattr(s.setup, name) == title for s in own):
+        if title and any(getattr(s.setup, name) == title for s in own):
             taken = own
     return taken

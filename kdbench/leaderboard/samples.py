@@ -31,6 +31,8 @@ _SHARED = frozenset({"data", "student"})
 #: Parameters that follow from the budget, and that schemes without unlabelled images do not have.
 _BUDGET_BOUND = frozenset({"data.unlabelled"})
 
+_PLAIN = (str, int, float, type(None))
+
 Replicate = tuple[int, int]  # seed, fold
 Fingerprint = frozenset[tuple[str, str]]
 
@@ -94,15 +96,17 @@ def samples(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Sam
     for cell in _oldest_first_by_setup(cells):
         if cell.status != "finished":
             continue
-        setup = setup_of(cell)
+        setup, training, shared = setup_of(cell), _training(cell), _shared(cell)
+        variant = labels[_experiment(cell), cell.budget]
+        components: dict[tuple, Fingerprint] = {}
         for result in cell.results:
-            extra = _component_params(cell, result)
+            if (result.metric, result.reducer) not in components:
+                components[result.metric, result.reducer] = _component_params(cell, result)
+            extra = components[result.metric, result.reducer]
             measured = Measured(result.metric, result.value_name, result.tap, result.reducer, result.setting)
-            key = (setup, measured, _training(cell), extra)
+            key = (setup, measured, training, extra)
             if key not in made:
-                made[key] = Sample(
-                    setup, measured, labels[_experiment(cell), cell.budget], _shared(cell) | extra
-                )
+                made[key] = Sample(setup, measured, variant, shared | extra)
             sample = made[key]
             sample.primary = sample.primary or result.primary
             sample.values[cell.seed, cell.fold] = float(result.value)
@@ -159,7 +163,7 @@ def _component_params(cell: CellRecord, result: Result) -> Fingerprint:
 
 def _fingerprint(params: Mapping[str, Any]) -> Fingerprint:
     return frozenset(
-        (name, json.dumps(value, sort_keys=True, default=str))
+        (name, repr(value) if isinstance(value, _PLAIN) else json.dumps(value, sort_keys=True, default=str))
         for name, value in params.items()
         if name.rsplit(".", 1)[-1] not in _INCIDENTAL
     )
@@ -226,7 +230,7 @@ def _difference(fingerprint: Fingerprint, main: Fingerprint) -> str:
 
 
 def _short(value: str) -> str:
-    value = value.strip('"')
+    value = value.strip("\"'")
     return value if len(value) <= 24 else f"{value[:10]}..."
 
 

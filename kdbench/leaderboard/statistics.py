@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -70,7 +71,14 @@ def _student(mean: float, sd: float, n: int, level: float) -> tuple[float, float
 def _bootstrap(x, level: float) -> tuple[float, float]:
     import numpy as np
 
-    rng = np.random.default_rng(SEED)
-    means = x[rng.integers(0, len(x), size=(RESAMPLES, len(x)))].mean(axis=1)
+    means = x[_resamples(len(x))].mean(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=4)
+def _resamples(n: int):
+    """Indices of the resamples of n folds, the same for every row: (RESAMPLES, n)."""
+    import numpy as np
+
+    return np.random.default_rng(SEED).integers(0, n, size=(RESAMPLES, n))

@@ -1,0 +1,135 @@
+"""The three verbs on a small real workspace."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from synthetic_cells import cells
+
+from kdbench.api.records import Result
+from kdbench.errors import KdbenchError, VerificationError, WorkspaceError
+
+SUITE = """
+name = "demo"
+title = "A demonstration"
+default_scale = "quick"
+[data]
+dataset = "digits"
+budgets = [400, 2500]
+folds = 5
+[student]
+architecture = "wide-resnet"
+[[claim]]
+id = "kl-beats-undistilled"
+text = "Distilled beats undistilled"
+where = "5.1"
+metric = "accuracy"
+value_name = "accuracy"
+left = { scheme = "kl" }
+right = { scheme = "undistilled" }
+expect = "greater"
+[scales.quick]
+"""
+
+
+@pytest.fixture(scope="module")
+def synced(tmp_path_factory):
+    """A workspace whose records are in its tracking store, and a suite file."""
+    from kdbench.cli.track import command
+    from kdbench.store import Store
+
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "demo.toml").write_text(SUITE)
+    store = Store(folder / "work")
+    for cell in cells(2):
+        store.save_cell(cell)
+    arguments = ["sync", "--workspace", str(folder / "work"), "--json"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        first = CliRunner().invoke(command, arguments, catch_exceptions=False)
+        second = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert (json.loads(first.output)["logged"], json.loads(second.output)["logged"]) == (12, 0)
+    assert json.loads(second.output)["found"] == 12
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_tracking_uri(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def invoke(verb, *arguments):
+    from importlib import import_module
+
+    command = import_module(f"kdbench.cli.{verb}").command
+    return CliRunner().invoke(command, [str(a) for a in arguments])
+
+
+def suite_and_work(folder: Path):
+    return folder / "demo.toml", "--workspace", folder / "work"
+
+
+def test_build_writes_every_scale_that_has_cells(synced, tmp_path):
+    suite, *work = suite_and_work(synced)
+    result = invoke("leaderboard", "build", suite, *work, "--out", tmp_path, "--json")
+    assert result.exception is None, result.exception
+    data = json.loads(result.stdout)
+    assert data["scales"] == ["quick"]
+    assert (tmp_path / "demo/quick/README.md").read_text().startswith("# A demonstration")
+    assert str(tmp_path / "demo/quick/leaderboard.csv") in data["files"]
+
+
+def test_build_without_cells_says_what_to_do(synced, tmp_path):
+    suite, *_ = suite_and_work(synced)
+    result = invoke("leaderboard", "build", suite, "--workspace", tmp_path)
+    assert isinstance(result.exception, WorkspaceError)
+    assert "no tracking database" in str(result.exception)
+
+
+def test_verify_gives_verdicts(synced):
+    result = invoke("verify", *suite_and_work(synced), "--scale", "quick", "--json")
+    assert result.exception is None, result.exception
+    data = json.loads(result.stdout)
+    assert (data["claims"][0]["verdict"], data["damaged"], data["cells"]) == ("supported", [], 12)
+    shown = invoke("verify", *suite_and_work(synced), "--scale", "quick")
+    assert "supported" in shown.output
+
+
+def test_verify_reads_a_tracking_store_where_one_is_named(synced, tmp_path):
+    uri = f"sqlite:///{synced}/work/mlflow.db"
+    result = invoke("verify", synced / "demo.toml", "--tracking-uri", uri, "--workspace", tmp_path, "--json")
+    assert json.loads(result.stdout)["cells"] == 12
+
+
+def test_a_contradicted_claim_exits_with_4(synced, tmp_path):
+    from kdbench.store import Store
+
+    store = Store(tmp_path / "work")
+    for cell in cells(5):
+        value = 0.9 if cell.scheme == "undistilled" else 0.1 + 0.001 * cell.fold
+        store.save_cell(replace(cell, results=(Result("accuracy", "accuracy", value, primary=True),)))
+    shutil.copy(synced / "demo.toml", tmp_path)
+    result = invoke("verify", *suite_and_work(tmp_path))
+    assert isinstance(result.exception, VerificationError)
+    assert result.exception.exit_code == 4
+    assert "kl-beats-undistilled" in str(result.exception)
+    assert "contradicted" in result.output
+
+
+@pytest.mark.parametrize("verb", [["verify"], ["leaderboard", "build"]])
+def test_an_unknown_suite_or_scale(verb, synced):
+    for arguments in (["nonsense"], [synced / "demo.toml", "--scale", "nonsense"]):
+        result = invoke(*verb, *arguments, "--workspace", synced / "work")
+        assert isinstance(result.exception, KdbenchError)
+        assert result.exception.exit_code == 2
+
+
+@pytest.mark.parametrize("arguments", [["verify", "demo.toml"], ["track", "sync"]])
+def test_no_workspace_is_told_and_none_is_made(arguments, synced, tmp_path, monkeypatch):
+    monkeypatch.chdir(synced)
+    result = invoke(*arguments, "--workspace", tmp_path / "none")
+    assert isinstance(result.exception, WorkspaceError)
+    assert not (tmp_path / "none").exists()
