@@ -44,7 +44,7 @@ def key(p: Plane, k: int) -> np.ndarray:
     rr = dx * dx + p.y * p.y
     whole = ((rr < 0.16) & (rr > 0.03)) | p.box(0.35, 0, 0.62, w)
     for i in range(k):
-        whole |= p.box(0.9 - 0.25 * i, 0.2, 0.075, 0.24)
+        whole |= p.box(0.88 - 0.26 * i, 0.23, 0.09, 0.29)
     return whole
 
 

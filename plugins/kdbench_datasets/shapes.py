@@ -23,9 +23,10 @@ class Shapes:
     """Colour images (32, 32, 3) of shapes in a cluttered scene; five classes a superclass, one family each.
 
     Within a family, classes differ in one respect (the number of arms, a ratio, a notch); within a class,
-    position, size, rotation, stretch, stroke widths, colours, shading and everything behind vary. Colours say
-    nothing of the class. The images are a function of the parameters alone, whatever the machine and the
-    number of threads; the first n images of a class do not depend on how many are asked for.
+    position, size, rotation, stretch, stroke widths, colours, shading and everything behind vary. A shape
+    is brighter than what is behind it; colours say nothing of the class. The images are a function of the
+    parameters alone, whatever the machine and the number of threads; the first n images of a class do not
+    depend on how many are asked for.
 
     Args:
         n_train: training images in all, the same number of every class.
