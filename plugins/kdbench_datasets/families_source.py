@@ -63,7 +63,7 @@ def mushroom(p: Plane, k: int) -> np.ndarray:
     if k == 1:
         return cap | stem
     if k == 2:  # umbrella
-        return cap | stem | p.box(0.2, 0.85, 0.2 + w, w)
+        return cap | stem | p.box(0.26, 0.87, 0.26 + w, w) | p.box(0.52, 0.72, w, 0.24)
     if k == 3:  # anchor
         arc = p.disc(0, 0, 0.9) & ~p.disc(0, -0.15, 0.72) & (p.y > 0.1)
         return arc | p.box(0, -0.1, w, 0.9) | p.box(0, -0.55, 0.4, w)
