@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from kdbench.errors import DataError, WorkspaceError
 from kdbench_datasets import cifar_names
 from kdbench_datasets.cache import content_digest
 from kdbench_datasets.cifar import Cifar10, Cifar100
+from kdbench_datasets.cifar_files import Source
 
 SUPERCLASS_OF = np.array(cifar_names.CIFAR100_SUPERCLASS_OF)
 
@@ -320,6 +322,35 @@ def test_an_incomplete_pickled_folder_is_told(tmp_path: Path, places: DataPlaces
     (folder / "test").unlink()
     with pytest.raises(DataError, match="incomplete: test of 2 files missing"):
         load(places, folder)
+
+
+def test_pickles_of_older_numpy_are_read(tmp_path: Path, places: DataPlaces) -> None:
+    """The published archives name numpy.core, where NumPy 2 writes numpy._core."""
+    folder = write_pickles(tmp_path)
+    expected = load(places, folder).digest
+    for name in ("train", "test"):
+        text = (folder / name).read_bytes()
+        (folder / name).write_bytes(text.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+        assert b"cnumpy.core.multiarray\n" in (folder / name).read_bytes()
+    assert load(places, folder).digest == expected
+
+
+def test_many_at_once_decode_once(
+    tmp_path: Path, places: DataPlaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_hub(tmp_path / "hub")
+    calls = []
+    decode = Tiny100._decode
+
+    def counted(self: Tiny100, source: Source) -> ImageData:
+        calls.append(source)
+        return decode(self, source)
+
+    monkeypatch.setattr(Tiny100, "_decode", counted)
+    with ThreadPoolExecutor(4) as pool:
+        digests = set(pool.map(lambda _: load(places, folder).digest, range(4)))
+    assert len(digests) == 1
+    assert len(calls) == 1
 
 
 class Evil:
