@@ -246,12 +246,33 @@ class Tracker:
         self._log_batches(run, metrics=metrics, params=codec.flat_params(cell.params))
         self._log_dataset(run, cell)
         self.client.log_dict(run, json.loads(json.dumps(cell.to_json(), default=str)), "record.json")
+        self._log_figures(run, cell)
         if cell.error:
             self.client.log_text(run, cell.error, "error.txt")
         # The record goes last: a run that was cut off half-way is never read as a whole one.
         self._log_batches(run, tags={**codec.to_tags(cell), "kdbench.complete": "1"})
         self.client.set_terminated(run, status="FINISHED" if cell.status == "finished" else "FAILED")
         return run
+
+    def _log_figures(self, run: str, cell: CellRecord) -> None:
+        """A cell's drawings as "figures/<tap>/<reducer>/<metric>/<name>.svg".
+
+        The records of a store may outlive its files, and travel without them: a drawing that is gone is named in
+        "figures/missing.txt" and the cell is logged all the same.
+        """
+        missing = []
+        for name, path in cell.figures.items():
+            file = self.workspace / path
+            if not file.exists():
+                missing.append(f"{name}: {path}")
+                continue
+            folder = codec.plain_name(f"figures/{name.rpartition('.')[0]}")
+            try:
+                self.client.log_artifact(run, str(file), folder)
+            except OSError as error:
+                raise WorkspaceError(f"a figure can't be read: {error}", where=str(file)) from error
+        if missing:
+            self.client.log_text(run, "\n".join(missing) + "\n", "figures/missing.txt")
 
     def _log_dataset(self, run: str, cell: CellRecord) -> None:
         from mlflow.entities import Dataset as LoggedDataset

@@ -141,7 +141,8 @@ def _claims(board: Board) -> str:
     lines = [
         [
             f"{v.text} ({v.where})",
-            f"**{v.verdict}**" if v.verdict == "contradicted" else v.verdict,
+            (f"**{v.verdict}**" if v.verdict == "contradicted" else v.verdict)
+            + (" (descriptive)" if v.descriptive and v.n else ""),
             effect_text(v),
             str(v.n) if v.n else "",
             f"{sum(c.verdict == 'supported' for c in v.comparisons)} of {len(v.comparisons)}",

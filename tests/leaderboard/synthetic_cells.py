@@ -70,6 +70,7 @@ def with_params(record: CellRecord, key: str, params: Mapping[str, Any]) -> Cell
 def suite(**changes: Any) -> Suite:
     accuracy = {"metric": "accuracy", "value_name": "accuracy"}
     loss = {"metric": "ivis-loss", "value_name": "last"}
+    at_400 = {"budget": 400, "scheme": "kl"}
     base = {
         "name": "demo",
         "title": "A demonstration <&>",
@@ -81,13 +82,14 @@ def suite(**changes: Any) -> Suite:
         "schemes": ["undistilled", "kl"],
         "taps": list(TAPS),
         "published": [
-            {"where": "Table 1", "budget": 400, "scheme": "kl", **accuracy, "value": 0.2375, "spread": 0.0085},
-            {"where": "Table 2", "budget": 400, "scheme": "kl", "tap": "A", **loss, "value": 0.606},
+            {"where": "Table 1", **at_400, **accuracy, "value": 0.2375, "spread": 0.0085},
+            {"where": "Table 2", **at_400, "tap": "A", **loss, "value": 0.606},
             {"where": "Table 1, text", "budget": 20000, "scheme": "kl", **accuracy, "value": 0.5651},
         ],
         "claim": [
             {
-                "id": "kl-beats-undistilled", "text": "Distilled beats undistilled", "where": "5.1", **accuracy,
+                "id": "kl-beats-undistilled", "text": "Distilled beats undistilled", "where": "5.1",
+                **accuracy,
                 "left": {"scheme": "kl"}, "right": {"scheme": "undistilled"}, "expect": "greater",
             },
         ],

@@ -22,8 +22,9 @@ def server(workspace):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{workspace}/mlflow.db", "--artifacts-destination", str(workspace / "served"),
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+        "--workers", "1", "--artifacts-destination", str(workspace / "served"),
+        "--backend-store-uri", f"sqlite:///{workspace}/mlflow.db",
     ]  # fmt: skip
     environment = {
         **os.environ,
