@@ -1,10 +1,10 @@
 """Content-addressed results on disk: written whole or not at all, checksummed, safe to share between processes.
 
-    objects/<2>/<key>/record.json    one artifact: what made it, its values, its files with their SHA-256
-    objects/<2>/<key>/*              arrays (.npy), tensors (.safetensors), tables (.json)
-    cells/<suite>/<scale>/<key>.json records of cells
-    failures/<key>.json              the last failure of a stage that has not succeeded since
-    partial/<key>/                   checkpoints of work under way
+objects/<2>/<key>/record.json    one artifact: what made it, its values, its files with their SHA-256
+objects/<2>/<key>/*              arrays (.npy), tensors (.safetensors), tables (.json), figures (.svg, .png)
+cells/<suite>/<scale>/<key>.json records of cells
+failures/<key>.json              the last failure of a stage that has not succeeded since
+partial/<key>/                   checkpoints of work under way
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from filelock import BaseFileLock
+    from matplotlib.figure import Figure
 
 #: Raised when the layout of the store changes; part of every key.
 STORE_VERSION = 1
+_FIGURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def canonical(value: Any) -> str:
@@ -78,10 +81,31 @@ class Draft:
     def tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
         from safetensors.torch import save_file
 
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, self.folder / f"{name}.safetensors")
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
+            self.folder / f"{name}.safetensors",
+        )
 
     def table(self, name: str, data: Any) -> None:
-        (self.folder / f"{name}.json").write_text(json.dumps(data, sort_keys=True), encoding="utf-8")
+        """JSON data; NaN is refused, as JSON has none."""
+        text = json.dumps(data, sort_keys=True, allow_nan=False)
+        (self.folder / f"{name}.json").write_text(text, encoding="utf-8")
+
+    def figure(self, name: str, figure: Figure) -> None:
+        """`<name>.svg` and `<name>.png`, on white; the same bytes for the same figure.
+
+        Raises:
+            ValueError: `name` is more than letters, digits, "-" and "_".
+        """
+        import matplotlib
+
+        if not _FIGURE_NAME.fullmatch(name):
+            raise ValueError(f"figure {name!r}: a name is letters, digits, '-' and '_'")
+        # Ids without a salt are random, and a date makes each file another one.
+        with matplotlib.rc_context({"svg.hashsalt": "kdbench", "svg.fonttype": "none"}):
+            for suffix, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+                path = self.folder / f"{name}.{suffix}"
+                figure.savefig(path, format=suffix, dpi=160, facecolor="white", metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -202,7 +226,7 @@ class Store:
                 p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in sorted(folder.iterdir())
             }
             record = {"key": key, **description, **draft.description, "values": draft.values, "files": files}
-            canonical(draft.values)  # refuses NaN and what JSON can't hold, before anything is kept
+            canonical(record)  # refuses NaN and what JSON can't hold, before anything is kept
             _write_json(folder / "record.json", record)
             target = self._folder(key)
             target.parent.mkdir(parents=True, exist_ok=True)
