@@ -1,0 +1,352 @@
+"""The store: whole or not at all, checksummed, shared between processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from kdbench.api import CellRecord, Result
+from kdbench.errors import VerificationError, WorkspaceError
+from kdbench.store import Store, canonical, content_key
+
+KEY = "ab" + "0" * 30
+OTHER = "cd" + "1" * 30
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "workspace")
+
+
+def fill(store: Store, key: str = KEY, value: float = 1.0) -> None:
+    with store.write(key, {"kind": "score", "title": "t"}) as draft:
+        draft.array("numbers", np.arange(12, dtype=np.float32).reshape(3, 4).T)
+        block = draft.open_array("block", (5, 2), np.float16)
+        block[:] = np.arange(10).reshape(5, 2)
+        block.flush()
+        draft.tensors("model", {"w": torch.arange(6.0).reshape(2, 3).T, "n": torch.tensor(4)})
+        draft.table("history", {"loss": [1.5, None]})
+        draft.values["value"] = value
+        draft.description["seconds"] = 0.25
+
+
+def assert_clean(store: Store) -> None:
+    assert list((store.root / "objects").rglob("record.json")) == []
+    assert list(store.records()) == []
+
+
+# -- there and back
+
+
+def test_what_is_written_is_read_back(store):
+    fill(store)
+    artifact = Store(store.root).open(KEY)
+    assert artifact.key == KEY
+    assert np.array_equal(artifact.array("numbers"), np.arange(12).reshape(3, 4).T)
+    assert artifact.array("block").dtype == np.float16
+    assert np.array_equal(artifact.array("block"), np.arange(10).reshape(5, 2))
+    tensors = artifact.tensors("model")
+    assert torch.equal(tensors["w"], torch.arange(6.0).reshape(2, 3).T)
+    assert tensors["n"].item() == 4
+    assert artifact.table("history") == {"loss": [1.5, None]}
+    assert artifact.values == {"value": 1.0}
+    assert artifact.record["kind"] == "score"
+    assert artifact.record["seconds"] == 0.25
+    assert artifact.has("numbers")
+    assert not artifact.has("number")
+
+
+def test_an_array_that_is_read_cannot_be_changed(store):
+    fill(store)
+    with pytest.raises(ValueError, match="read-only"):
+        store.open(KEY).array("numbers")[0] = 3
+
+
+def test_nothing_is_pickled(store):
+    with pytest.raises(ValueError, match="allow_pickle"), store.write(KEY, {}) as draft:
+        draft.array("objects", np.array([{"a": 1}], dtype=object))
+    assert_clean(store)
+
+
+def test_a_key_that_is_not_there(store):
+    assert not store.has(KEY)
+    with pytest.raises(KeyError):
+        store.open(KEY)
+
+
+def test_a_file_that_an_artifact_does_not_have(store):
+    fill(store)
+    with pytest.raises(VerificationError, match=r"no file absent\.npy"):
+        store.open(KEY).array("absent")
+
+
+# -- whole or not at all
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_exception_inside_leaves_nothing(store, error):
+    with pytest.raises(error), store.write(KEY, {}) as draft:
+        draft.array("numbers", np.zeros(3))
+        raise error
+    assert_clean(store)
+    assert not store.has(KEY)
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_nothing_is_seen_before_the_end(store):
+    with store.write(KEY, {}) as draft:
+        draft.array("numbers", np.zeros(3))
+        assert not store.has(KEY)
+        assert list(store.records()) == []
+    assert store.has(KEY)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), {1, 2}, np.float32(1)])
+def test_values_that_json_cannot_hold_are_refused(store, bad):
+    with pytest.raises((ValueError, TypeError)), store.write(KEY, {}) as draft:
+        draft.values["value"] = bad
+    assert_clean(store)
+
+
+def test_a_table_with_nan_is_refused(store):
+    with pytest.raises(ValueError, match="JSON"), store.write(KEY, {}) as draft:
+        draft.table("history", {"loss": [float("nan")]})
+    assert_clean(store)
+
+
+def test_a_description_with_nan_is_refused(store):
+    with pytest.raises(ValueError, match="JSON"), store.write(KEY, {"seconds": float("nan")}):
+        pass
+    assert_clean(store)
+
+
+KILLED = """
+import sys, time
+import numpy as np
+from pathlib import Path
+from kdbench.store import Store
+
+store = Store(Path(sys.argv[1]))
+with store.write(sys.argv[2], {"kind": "score"}) as draft:
+    draft.array("numbers", np.zeros(1000))
+    store.partial(sys.argv[2]).mkdir(parents=True)
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_writer_killed_in_the_middle_leaves_a_clean_store(store):
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(store.root), KEY], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "writing\n"
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    assert_clean(store)
+    assert store.verify() == []
+    assert len(list((store.root / "tmp").iterdir())) == 1
+    fill(store)  # what it left behind is in nobody's way
+    assert store.open(KEY).values == {"value": 1.0}
+    assert store.verify() == []
+
+
+def test_a_sweep_removes_old_leavings_alone(store):
+    old, new = store.root / "tmp" / f"{KEY}-1", store.root / "tmp" / f"{KEY}-2"
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "numbers.npy").write_text("x")
+    os.utime(old, (1, 1))
+    store.sweep()
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_a_folder_without_a_record_is_replaced(store):
+    """Where a crash of the machine left a folder whose record was never written."""
+    folder = store.root / "objects" / KEY[:2] / KEY
+    folder.mkdir(parents=True)
+    (folder / "numbers.npy").write_bytes(b"half")
+    assert not store.has(KEY)
+    fill(store)
+    assert store.open(KEY).array("numbers").shape == (4, 3)
+    assert store.verify() == []
+
+
+# -- damage
+
+
+def test_a_flipped_byte_is_named(store):
+    fill(store)
+    fill(store, OTHER)
+    assert store.verify() == []
+    path = store.open(KEY).folder / "numbers.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert store.verify() == [str(path)]
+    assert store.verify([OTHER]) == []
+    assert store.verify([KEY, OTHER]) == [str(path)]
+
+
+def test_a_missing_file_is_named(store):
+    fill(store)
+    path = store.open(KEY).folder / "model.safetensors"
+    path.unlink()
+    assert store.verify() == [str(path)]
+
+
+def test_a_file_of_another_size_is_refused_when_it_is_opened(store):
+    fill(store)
+    artifact = store.open(KEY)
+    path = artifact.folder / "numbers.npy"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(VerificationError) as caught:
+        artifact.array("numbers")
+    assert caught.value.exit_code == 4
+    assert str(path) in str(caught.value)
+    assert "run again" in str(caught.value)
+
+
+def test_a_damaged_record_is_refused(store):
+    fill(store)
+    (store.open(KEY).folder / "record.json").write_text("{")
+    with pytest.raises(VerificationError, match=r"record\.json is damaged"):
+        store.open(KEY)
+
+
+# -- several processes
+
+RACING = """
+import sys, time
+import numpy as np
+from pathlib import Path
+from kdbench.store import Store
+
+root, key, value = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+store = Store(root)
+(root / f"ready-{value}").write_text("")
+while len(list(root.glob("ready-*"))) < 2:
+    time.sleep(0.005)
+with store.write(key, {"kind": "score"}) as draft:
+    draft.array("numbers", np.full(1000, value))
+    draft.values["value"] = value
+"""
+
+
+def test_two_writers_of_one_key_leave_one_whole_artifact(store):
+    children = [
+        subprocess.Popen([sys.executable, "-c", RACING, str(store.root), KEY, str(v)]) for v in (1.0, 2.0)
+    ]
+    assert [c.wait() for c in children] == [0, 0]
+    artifact = store.open(KEY)
+    assert artifact.values["value"] in (1.0, 2.0)
+    assert (artifact.array("numbers") == artifact.values["value"]).all()
+    assert store.verify() == []
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_the_first_writer_of_a_key_is_kept(store):
+    with store.write(KEY, {}) as draft:
+        draft.values["value"] = 1
+        fill(store, value=2.0)
+    assert store.open(KEY).values == {"value": 2.0}
+
+
+def test_a_lock_is_held_by_one(store):
+    import filelock
+
+    with store.lock(KEY), pytest.raises(filelock.Timeout):
+        store.lock(KEY).acquire(timeout=0.05)
+    with store.lock(KEY), store.lock(OTHER):
+        pass
+
+
+# -- failures, checkpoints, workspaces
+
+
+def test_a_failure_and_checkpoints_are_gone_after_a_success(store):
+    store.fail(KEY, {"title": "t", "error": "boom"})
+    store.fail(OTHER, {"title": "u", "error": "boom"})
+    store.partial(KEY).mkdir(parents=True)
+    (store.partial(KEY) / "training.safetensors").write_text("x")
+    path = store.root / "failures" / f"{KEY}.json"
+    assert json.loads(path.read_text())["error"] == "boom"
+    fill(store)
+    assert not path.exists()
+    assert not store.partial(KEY).exists()
+    assert (store.root / "failures" / f"{OTHER}.json").exists()
+
+
+def test_checkpoints_outlive_a_failed_write(store):
+    store.partial(KEY).mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt), store.write(KEY, {}):
+        raise KeyboardInterrupt
+    assert store.partial(KEY).is_dir()
+
+
+def test_a_workspace_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkspaceError) as caught:
+        Store(tmp_path / "file" / "workspace")
+    assert caught.value.exit_code == 2
+    assert str(tmp_path / "file") in str(caught.value)
+    assert "--workspace" in str(caught.value)
+
+
+# -- keys
+
+
+def test_canonical_json():
+    assert canonical({"b": (1, 2), "a": {"y": None, "x": True}}) == '{"a":{"x":true,"y":null},"b":[1,2]}'
+    assert canonical("é") == '"\\u00e9"'
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(ValueError):
+            canonical({"a": bad})
+
+
+def test_keys_tell_content_apart_and_nothing_else():
+    assert content_key({"a": 1, "b": [2]}) == content_key({"b": (2,), "a": 1})
+    assert content_key({"a": 1}) != content_key({"a": 2})
+    assert content_key({"a": 1}) != content_key({"a": "1"})
+    assert len(content_key({})) == 32
+    assert set(content_key({})) <= set("0123456789abcdef")
+    # a known answer: a change of it makes every workspace's results be computed again
+    import hashlib
+
+    assert content_key({"a": 1}) == hashlib.sha256(b'{"a":1,"store":1}').hexdigest()[:32]
+
+
+# -- cells
+
+
+def cell(key: str = "k", **changed) -> CellRecord:
+    fields = dict(
+        key=key, suite="tiny", scale="here", dataset="shapes", dataset_digest="d", budget=20, fold=0, scheme="kl",
+        student="s", teacher="t", status="finished", results=(Result("accuracy", "accuracy", 0.5, primary=True),),
+        history={"loss": [1.0, None]}, params={"student.epochs": 2},
+    )  # fmt: skip
+    return CellRecord(**(fields | changed))
+
+
+def test_cells_are_read_back_by_suite_and_scale(store):
+    for record in (cell("b"), cell("a"), cell("c", scale="there"), cell("d", suite="other")):
+        store.save_cell(record)
+    assert store.cell("tiny", "here", "a") == cell("a")
+    assert store.cell("tiny", "here", "c") is None
+    assert [c.key for c in store.cells("tiny", "here")] == ["a", "b"]
+    assert [c.key for c in store.cells("tiny")] == ["a", "b", "c"]
+    assert len(store.cells()) == 4
+    store.save_cell(cell("a", status="failed", error="boom"))
+    again = store.cell("tiny", "here", "a")
+    assert again is not None
+    assert again.status == "failed"
+    assert len(store.cells()) == 4
