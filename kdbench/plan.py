@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from kdbench.suite.schema import Component, Student, Suite, Teacher, Training
 
 #: The order in which kinds of stages stand in tables.
-KINDS = ("source", "backbone", "teacher", "targets", "student", "features", "neighbours", "embedding", "score")
+KINDS = (
+    "source",
+    "backbone",
+    "teacher",
+    "targets",
+    "student",
+    "features",
+    "neighbours",
+    "embedding",
+    "score",
+)
 
 #: With more distinct views than this, a teacher is run beside its student instead of ahead of it.
 VIEWS_AHEAD = 2
@@ -122,7 +132,13 @@ class Plan:
 
 class _Builder:
     def __init__(self, suite: Suite, registry: Registry, data: ImageData, seed: int, auto: str) -> None:
-        self.suite, self.registry, self.data, self.seed, self.auto_precision = suite, registry, data, seed, auto
+        self.suite, self.registry, self.data, self.seed, self.auto_precision = (
+            suite,
+            registry,
+            data,
+            seed,
+            auto,
+        )
         self.stages: dict[str, Stage] = {}
         self.exclusions: dict[str, None] = {}
         self._files: dict[str, str] = {}
@@ -140,7 +156,11 @@ class _Builder:
         """Identity of a component: name, version and all parameters, files by their content."""
         params = self.registry.check(kind, ref.name, ref.params)
         spec = self.registry.spec(kind, ref.name)
-        return {"name": ref.name, "version": spec.version, "params": {k: self._content(v) for k, v in params.items()}}
+        return {
+            "name": ref.name,
+            "version": spec.version,
+            "params": {k: self._content(v) for k, v in params.items()},
+        }
 
     def _content(self, value: Any) -> Any:
         if isinstance(value, str) and ("/" in value or value.endswith((".pt", ".pth", ".safetensors"))):
@@ -335,7 +355,9 @@ class _Builder:
 
     # -- what is measured ---------------------------------------------------------------------------------------
 
-    def scores(self, network: str, role: str, title: str, metrics: list[Component], fold: int) -> tuple[list[Score], dict[str, str]]:
+    def scores(
+        self, network: str, role: str, title: str, metrics: list[Component], fold: int
+    ) -> tuple[list[Score], dict[str, str]]:
         scores: list[Score] = []
         embeddings: dict[str, str] = {}
         features = ""
@@ -347,26 +369,31 @@ class _Builder:
                 continue
             per_embedding = spec.needs & {"embedding", "loss_history"}
             per_tap = spec.needs & {"features", "neighbours"}
+            if "reducers" in spec.needs and not self.suite.reducers:
+                self.exclude(f"metric {metric.title}: the suite has no reducers")
+                continue
             if not (per_embedding or per_tap):
-                scores.append(self.score(metric, spec, {"network": network}, title, None, None))
+                scores.append(self.score(metric, spec, {"network": network}, title, None, None, fold))
                 continue
             if not features:
                 features = self.features(network, role, title)
             for tap in self.suite.taps:
                 inputs = {"network": network, "features": features}
                 if not per_embedding:
-                    scores.append(self.score(metric, spec, inputs, title, tap, None))
+                    scores.append(self.score(metric, spec, inputs, title, tap, None, fold))
                     continue
                 for reducer in self.suite.reducers:
                     reducer_spec = self.registry.spec("reducers", reducer.name)
                     assert isinstance(reducer_spec, ReducerSpec)
                     if "loss_history" in spec.needs and not reducer_spec.loss_history:
-                        self.exclude(f"metric {metric.title} of reducer {reducer.title}: it has no loss history")
+                        self.exclude(
+                            f"metric {metric.title} of reducer {reducer.title}: it has no loss history"
+                        )
                         continue
                     embedding = self.embedding(features, tap, reducer, title, fold)
                     embeddings[f"{tap}/{reducer.title}"] = embedding
                     with_embedding = {**inputs, "embedding": embedding}
-                    scores.append(self.score(metric, spec, with_embedding, title, tap, reducer))
+                    scores.append(self.score(metric, spec, with_embedding, title, tap, reducer, fold))
         return scores, embeddings
 
     def exclude(self, reason: str) -> None:
@@ -377,7 +404,9 @@ class _Builder:
         return len(self.data.test.labels) if size == "all" else size
 
     def features(self, network: str, role: str, title: str) -> str:
-        architecture = (self.suite.teacher if role == "teacher" and self.suite.teacher else self.suite.student).architecture
+        architecture = (
+            self.suite.teacher if role == "teacher" and self.suite.teacher else self.suite.student
+        ).architecture
         stage = Stage(
             kind="features",
             component=f"architectures/{architecture.name}",
@@ -391,7 +420,9 @@ class _Builder:
         )
         return self.add(stage)
 
-    def neighbours(self, features: str, tap: str, wanted: tuple[int, str] | None, title: str) -> dict[str, str]:
+    def neighbours(
+        self, features: str, tap: str, wanted: tuple[int, str] | None, title: str
+    ) -> dict[str, str]:
         if wanted is None:
             return {}
         metric = wanted[1]
@@ -409,7 +440,9 @@ class _Builder:
         """The largest k that any reducer or metric of the suite wants, by distance metric."""
         if not hasattr(self, "_wishes"):
             self._wishes: dict[str, int] = {}
-            refs = [("reducers", r) for r in self.suite.reducers] + [("metrics", m) for m in self.suite.metrics]
+            refs = [("reducers", r) for r in self.suite.reducers] + [
+                ("metrics", m) for m in self.suite.metrics
+            ]
             for kind, ref in refs:
                 wanted = self.wish(kind, ref)
                 if wanted:
@@ -452,12 +485,22 @@ class _Builder:
         return self.add(stage)
 
     def score(
-        self, metric: Component, spec: MetricSpec, inputs: dict[str, str], title: str, tap: str | None, reducer: Component | None
+        self, metric: Component, spec: MetricSpec, inputs: dict[str, str], title: str, tap: str | None,
+        reducer: Component | None, fold: int,
     ) -> Score:  # fmt: skip
         rows = self.suite.data.embedded if tap else self.suite.data.test
         aids = {}
         if tap and "neighbours" in spec.needs:
             aids = self.neighbours(inputs["features"], tap, self.wish("metrics", metric), title)
+        own: dict[str, Any] = {}
+        options = self.options(metric=_reference(metric))
+        if "reducers" in spec.needs:  # other metrics' keys do not depend on the suite's reducers
+            reducers = self.suite.reducers
+            own = {
+                "reducers": [[r.title, self.component("reducers", r)] for r in reducers],
+                "seed": derive_seed(self.seed, "embedding", fold) % 2**31,
+            }
+            options["reducers"] = [[r.title, _reference(r)] for r in reducers]
         place = " · ".join([p for p in (tap, reducer.title if reducer else None) if p] + [title])
         stage = Stage(
             kind="score",
@@ -467,11 +510,12 @@ class _Builder:
                 "metric": self.component("metrics", metric),
                 "tap": tap,
                 "test": {"size": rows, "seed": self.seed},
-            },
+            }
+            | own,
             inputs=inputs,
             aids=aids,
             title=f"score {metric.title} · {place}",
-            options=self.options(metric=_reference(metric)),
+            options=options,
         )
         key = self.add(stage)
         return Score(key, metric.title, spec.primary, tap, reducer.title if reducer else None)
@@ -487,7 +531,11 @@ def _views(training: Training) -> int:
 
 def _flat(prefix: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
-        return {k: v for name, inner in value.items() for k, v in _flat(f"{prefix}.{name}" if prefix else name, inner).items()}
+        return {
+            k: v
+            for name, inner in value.items()
+            for k, v in _flat(f"{prefix}.{name}" if prefix else name, inner).items()
+        }
     return {prefix: value}
 
 
@@ -509,7 +557,9 @@ def make_plan(
         titles = [r.title for r in refs]
         twice = sorted({t for t in titles if titles.count(t) > 1})
         if twice:
-            raise SuiteError(f"{name} has {twice[0]!r} twice", where=f"suite {suite.name}", hint="give one a label")
+            raise SuiteError(
+                f"{name} has {twice[0]!r} twice", where=f"suite {suite.name}", hint="give one a label"
+            )
     for budget in d.budgets:  # refused before anything else is built
         draw_fold(
             data.train.labels, data.n_classes, budget=budget, fold=0, seed=seed, train=d.train,
@@ -521,7 +571,9 @@ def make_plan(
     for_teachers = [m for m in metrics if m.name in suite.teacher_metrics or m.title in suite.teacher_metrics]
     cells: list[Cell] = []
 
-    def add_cell(network: str, role: str, scheme: str, budget: int, fold: int, chosen: list[Component], extra: dict) -> None:
+    def add_cell(
+        network: str, role: str, scheme: str, budget: int, fold: int, chosen: list[Component], extra: dict
+    ) -> None:
         title = f"{scheme} · {budget} labels · fold {fold + 1}"
         scores, embeddings = builder.scores(network, role, title, chosen, fold)
         student = suite.student.architecture.title if role == "student" else ""
@@ -529,10 +581,27 @@ def make_plan(
         teacher = suite.teacher.architecture.title if suite.teacher and taught else ""
         key = content_key({"cell": [network, sorted(s.key for s in scores), scheme]})
         cells.append(
-            Cell(key, budget, fold, scheme, student, teacher, seed, network, tuple(scores), embeddings, _flat("", extra))
+            Cell(
+                key,
+                budget,
+                fold,
+                scheme,
+                student,
+                teacher,
+                seed,
+                network,
+                tuple(scores),
+                embeddings,
+                _flat("", extra),
+            )
         )
 
-    data_params = {"dataset": suite.data.dataset.title, "train": d.train, "test": d.test, "embedded": d.embedded}
+    data_params = {
+        "dataset": suite.data.dataset.title,
+        "train": d.train,
+        "test": d.test,
+        "embedded": d.embedded,
+    }
     for budget in d.budgets:
         for fold in range(d.folds):
             if suite.teacher is not None:
@@ -544,7 +613,7 @@ def make_plan(
                 network = builder.student(scheme, budget, fold)
                 spec = registry.spec("schemes", scheme.name)
                 assert isinstance(spec, SchemeSpec)
-                extra = {
+                extra = dict[str, Any]() | {
                     "data": dict(data_params),
                     "student": _described(builder, suite.student),
                     "scheme": registry.check("schemes", scheme.name, scheme.params),
@@ -555,7 +624,15 @@ def make_plan(
                 if extra["taught"] and suite.teacher is not None:
                     extra["teacher"] = _described(builder, suite.teacher)
                 add_cell(network, "student", scheme.title, budget, fold, metrics, extra)
-    return Plan(suite, seed, suite.data.dataset.title, data.digest, _ordered(builder.stages), tuple(cells), tuple(builder.exclusions))
+    return Plan(
+        suite,
+        seed,
+        suite.data.dataset.title,
+        data.digest,
+        _ordered(builder.stages),
+        tuple(cells),
+        tuple(builder.exclusions),
+    )
 
 
 def _wants_pool(suite: Suite, registry: Registry) -> bool:
@@ -565,7 +642,10 @@ def _wants_pool(suite: Suite, registry: Registry) -> bool:
 
 def _described(builder: _Builder, training: Teacher | Student) -> dict[str, Any]:
     params = builder.component("architectures", training.architecture)["params"]
-    return {"architecture": training.architecture.name, **{f"architecture.{k}": v for k, v in params.items()}} | builder.recipe(training)
+    return {
+        "architecture": training.architecture.name,
+        **{f"architecture.{k}": v for k, v in params.items()},
+    } | builder.recipe(training)
 
 
 def _ordered(stages: Mapping[str, Stage]) -> dict[str, Stage]:

@@ -64,7 +64,9 @@ class RunReport:
     warnings: list[str] = field(default_factory=list)
 
 
-def new_summary(plan: Plan, store: Store, *, device: str, threads: int, plugins: Mapping[str, str] | None = None) -> RunSummary:
+def new_summary(
+    plan: Plan, store: Store, *, device: str, threads: int, plugins: Mapping[str, str] | None = None
+) -> RunSummary:
     """The summary of an invocation that is about to start."""
     return RunSummary(
         id=time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:6],
@@ -101,6 +103,11 @@ def run_plan(
     running: dict[str, Stage] = {}
     failed: dict[str, StageSummary] = {}
     status = "failed"
+
+    def progress(key: str, done: float, total: float, unit: str) -> None:
+        for observer in observers:
+            observer.stage_progress(key, done, total, unit)
+
     try:
         cells.settle(failed)
         while waiting or running:
@@ -109,7 +116,9 @@ def run_plan(
                 broken = [k for k in stage.needs() if k in failed]
                 if broken:
                     root = failed[broken[0]]
-                    failed[stage.key] = StageSummary(stage.key, stage.kind, stage.title, "skipped", error=root.error)
+                    failed[stage.key] = StageSummary(
+                        stage.key, stage.kind, stage.title, "skipped", error=root.error
+                    )
                     for observer in observers:
                         observer.stage_finished(summary, failed[stage.key])
                     continue
@@ -119,9 +128,11 @@ def run_plan(
                 executor.submit(stage)
             if not running:
                 break
-            outcome = executor.wait(lambda *args: [o.stage_progress(*args) for o in observers] and None)
+            outcome = executor.wait(progress)
             stage = running.pop(outcome.key)
-            told = StageSummary(stage.key, stage.kind, stage.title, outcome.status, outcome.seconds, outcome.error)
+            told = StageSummary(
+                stage.key, stage.kind, stage.title, outcome.status, outcome.seconds, outcome.error
+            )
             if outcome.status == "failed":
                 failed[stage.key] = told
                 report.failed.append(told)
@@ -194,21 +205,32 @@ def cell_record(
     network = opened.get(cell.network)
     results: list[Result] = []
     arrays: dict[str, str] = {}
+    figures: dict[str, str] = {}
 
-    def path(artifact: Artifact, name: str) -> str:
-        return str((artifact.folder / f"{name}.npy").relative_to(store.root))
+    def path(artifact: Artifact, name: str, suffix: str = "npy") -> str:
+        return str((artifact.folder / f"{name}.{suffix}").relative_to(store.root))
 
     for score in cell.scores:
         artifact = opened.get(score.key)
         if artifact is None:
             continue
-        place = "/".join(p for p in (score.tap, score.reducer) if p)
+        place = "/".join(p for p in (score.tap, score.reducer, score.metric) if p)
         for name, value in artifact.values["values"].items():
             results.append(
-                Result(score.metric, name, value, score.tap, score.reducer, artifact.values["setting"], name == score.primary)
+                Result(
+                    score.metric,
+                    name,
+                    value,
+                    score.tap,
+                    score.reducer,
+                    artifact.values["setting"],
+                    name == score.primary,
+                )
             )
         for name in artifact.values["arrays"]:
-            arrays[f"{place}/{score.metric}.{name}" if place else f"{score.metric}.{name}"] = path(artifact, name)
+            arrays[f"{place}.{name}"] = path(artifact, name)
+        for name in artifact.values.get("figures", ()):  # artifacts from before there were figures have none
+            figures[f"{place}.{name}"] = path(artifact, name, "svg")
     for place, key in cell.embeddings.items():
         if key in opened:
             arrays[f"{place}/embedding"] = path(opened[key], "points")
@@ -219,7 +241,9 @@ def cell_record(
             )
     if network is not None and (confidence := network.values.get("teacher_confidence")):
         setting = f"T={confidence['temperature']:g}"
-        results.append(Result("teacher-confidence", "top_probability", confidence["top_probability"], setting=setting))
+        results.append(
+            Result("teacher-confidence", "top_probability", confidence["top_probability"], setting=setting)
+        )
     params = dict(cell.params)
     if network is not None:
         params |= {"steps": network.values.get("steps", 0), "images_seen": network.values.get("images", 0)}
@@ -242,8 +266,12 @@ def cell_record(
         stages={plan.stages[k].title: k for k in opened},
         seconds=round(sum(a.record.get("seconds", 0.0) for a in opened.values()), 3),
         hardware=dict(network.record["hardware"]) if network is not None else dict(summary.hardware),
-        versions={**(network.record["versions"] if network is not None else summary.versions), "kdbench": __version__},
+        versions={
+            **(network.record["versions"] if network is not None else summary.versions),
+            "kdbench": __version__,
+        },
         git_commit=summary.git_commit,
         arrays=arrays,
+        figures=figures,
         error="" if broken is None else f"{broken.title}\n{broken.error}",
     )

@@ -257,8 +257,8 @@ class Tracker:
     def _log_figures(self, run: str, cell: CellRecord) -> None:
         """A cell's drawings as "figures/<tap>/<reducer>/<metric>/<name>.svg".
 
-        The records of a store may outlive its files, and travel without them: a drawing that is gone is named in
-        "figures/missing.txt" and the cell is logged all the same.
+        Records may outlive the files of their store and travel without them: a drawing that is gone is named
+        in "figures/missing.txt", and the cell is logged all the same.
         """
         missing = []
         for name, path in cell.figures.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +18,7 @@ class ArtifactView:
     Args:
         rows: test rows that the view is of; labels are theirs.
         network: artifact of a teacher or student. features, embedding, neighbours: where the view has them.
+        reducers: by label, for a metric that runs them.
     """
 
     def __init__(
@@ -30,10 +31,12 @@ class ArtifactView:
         features: Artifact | None = None,
         embedding: Artifact | None = None,
         neighbours: Artifact | None = None,
+        reducers: Mapping[str, Callable[[np.ndarray], np.ndarray]] | None = None,
     ) -> None:
         self._data, self._rows = data, rows
         self._network, self._features = network, features
         self._embedding, self._neighbours = embedding, neighbours
+        self._reducers = reducers
         self.tap = tap
         self.labels = np.asarray(data.test.labels)[rows]
         self.superclass_of = data.superclass_of
@@ -67,6 +70,12 @@ class ArtifactView:
             raise RuntimeError('the metric reads an embedding; its spec must need "embedding"')
         return load_embedding(self._embedding)
 
+    @property
+    def reducers(self) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
+        if self._reducers is None:
+            raise RuntimeError('the metric runs reducers; its spec must need "reducers"')
+        return self._reducers
+
     def neighbours(self, k: int, metric: str = "euclidean") -> Neighbours:
         if self._neighbours is not None:
             known = load_neighbours(self._neighbours)
@@ -91,7 +100,7 @@ def load_embedding(artifact: Artifact) -> Embedding:
 def load_neighbours(artifact: Artifact) -> Neighbours:
     """The neighbours that a neighbours stage wrote."""
     return Neighbours(
-        np.asarray(artifact.array("indices")), np.asarray(artifact.array("distances")), artifact.values["metric"]
+        np.asarray(artifact.array("indices")),
+        np.asarray(artifact.array("distances")),
+        artifact.values["metric"],
     )
-
-

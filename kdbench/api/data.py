@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.figure import Figure
 
 NeighbourMetric = Literal["euclidean", "angular"]
 
@@ -145,8 +146,11 @@ class MetricResult:
         arrays: named arrays: per point, class or superclass.
         setting: what the values depend on before anything else ("n=2000, k=15"); rows of different settings
             are never merged.
+        figures: named drawings, made with `matplotlib.figure.Figure` rather than pyplot. A name is letters,
+            digits, "-" and "_". Kept as SVG and PNG, shown in the report and in the tracking store.
     """
 
     values: Mapping[str, float]
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     setting: str = ""
+    figures: Mapping[str, Figure] = field(default_factory=dict)

@@ -6,7 +6,7 @@ and checks them (a bad value raises ValueError with the parameter, its value and
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -141,6 +141,15 @@ class View(Protocol):
     @property
     def embedding(self) -> Embedding:
         """The tap's embedding."""
+        ...
+
+    @property
+    def reducers(self) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
+        """The suite's reducers by label, in its order, for metrics that need "reducers".
+
+        Each maps float32 (n, n_features) to float32 (n, d) with a fresh reducer, seeded for the cell's fold:
+        the same rows give the same points.
+        """
         ...
 
     def neighbours(self, k: int, metric: str = "euclidean") -> Neighbours:

@@ -51,6 +51,7 @@ class CellRecord:
         hardware: {"device", "cpu", "cores", "precision", ...}; "label" is the short name for tables.
         versions: distributions and plugins used. git_commit: of the working folder, "" outside a repository.
         arrays: paths below the store: "<tap>/<reducer>/<metric>.<name>" to a file.
+        figures: drawings of metrics, likewise, each to its SVG; a PNG of the same name lies beside it.
         error: the traceback of a failed cell.
     """
 
@@ -75,6 +76,7 @@ class CellRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     git_commit: str = ""
     arrays: Mapping[str, str] = field(default_factory=dict)
+    figures: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
     record_version: int = RECORD_VERSION
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TypeAlias, TYPE_CHECKING, Any
 
 from kdbench.report import tables
 from kdbench.report.select import Missing
+from kdbench.report.stored import Gallery
 from kdbench.report.style import Drawing, inlined
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ a { color: var(--link); }
 @media print { details { display: block; } main { max-width: none; } }
 """
 
-Item = Drawing | tables.Table | Missing
+Item: TypeAlias = Drawing | Gallery | tables.Table | Missing
 
 
 def page(
@@ -136,11 +137,17 @@ def confidence(records: Sequence[CellRecord]) -> list[str]:
     return [f"{sum(v) / len(v):.3f} at {s} ({b:,} labels)" for (b, s), v in sorted(found.items())]
 
 
-def _item(item: Drawing | tables.Table) -> str:
+def _item(item: Drawing | Gallery | tables.Table) -> str:
     heading = f"<h2>{escape(item.title)}</h2>"
     if isinstance(item, Drawing):
         image = inlined(item.svg, item.name, escape(item.title, quote=True))
         return f"{heading}<figure>{image}<figcaption>{escape(item.caption)}</figcaption></figure>"
+    if isinstance(item, Gallery):
+        shown = []
+        for d in item.drawings:
+            image = inlined(d.svg, d.name, escape(f"{item.title}: {d.caption}", quote=True), ours=False)
+            shown.append(f"<figure>{image}<figcaption>{escape(d.caption)}</figcaption></figure>")
+        return heading + "".join(shown)
     return f'{heading}{item.html}<p class="caption">{item.caption}</p>'
 
 

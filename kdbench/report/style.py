@@ -119,13 +119,18 @@ def arrange(figure: Figure) -> None:
     figure.set_layout_engine("none")
 
 
-def inlined(text: str, name: str, label: str) -> str:
-    """An `svg` for a page: transparent, ids made unique by `name`, ink and grid in the page's own colours."""
+def inlined(text: str, name: str, label: str, *, ours: bool = True) -> str:
+    """An `svg` for a page, ids made unique by `name`.
+
+    `ours`: drawn in this look; it becomes transparent, with ink and grid in the page's own colours. Others
+    keep their colours and their white ground, which they were drawn for.
+    """
     text = text[text.index("<svg") :]
-    text = text.replace(f"fill: {_WHITE}", "fill: none", 1)
+    if ours:
+        text = text.replace(f"fill: {_WHITE}", "fill: none", 1)
+        text = text.replace(INK, "var(--ink)").replace(GRID, "var(--grid)")
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r"url\(#", f"url(#{name}-", text)
     text = re.sub(r'href="#', f'href="#{name}-', text)
-    text = text.replace(INK, "var(--ink)").replace(GRID, "var(--grid)")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)

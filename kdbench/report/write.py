@@ -10,6 +10,7 @@ from kdbench.errors import DataError, WorkspaceError
 from kdbench.report import figures, tables
 from kdbench.report.page import Item, page
 from kdbench.report.select import Missing, Selection
+from kdbench.report.stored import Gallery, Stored, galleries
 from kdbench.report.style import Drawing, arrange, styled
 
 if TYPE_CHECKING:
@@ -42,12 +43,14 @@ def write(
             *_made("Converged ivis loss", lambda: tables.ivis_loss(data)),
             *_made("Class area", lambda: figures.class_area(data)),
             *_made("Embeddings", lambda: figures.embeddings(data, superclass_of)),
+            *galleries(data),
         ]
         for item in items:
             if isinstance(item, Drawing):
                 arrange(item.figure)
         text = page(items, suite=suite, records=ordered, leaderboard_rows=leaderboard_rows, claims=claims)
-        return _save(text, [i for i in items if isinstance(i, Drawing)], Path(out))
+        drawings = [d for i in items for d in (i.drawings if isinstance(i, Gallery) else (i,))]
+        return _save(text, [d for d in drawings if isinstance(d, (Drawing, Stored))], Path(out))
 
 
 def _made(title: str, make: Callable[[], Sequence[Item]]) -> Sequence[Item]:
@@ -58,7 +61,7 @@ def _made(title: str, make: Callable[[], Sequence[Item]]) -> Sequence[Item]:
         return [Missing(title, f"{error.where}: {error.what}" if error.where else error.what)]
 
 
-def _save(text: str, drawings: Sequence[Drawing], out: Path) -> list[Path]:
+def _save(text: str, drawings: Sequence[Drawing | Stored], out: Path) -> list[Path]:
     folder = out / "figures"
     written = [out / "report.html"]
     try:

@@ -6,16 +6,17 @@ import math
 
 from kdbench.api.data import MetricResult
 from kdbench.api.draws import draw_test
+from kdbench.stages.reducers import suite_reducers
 from kdbench.stages.task import Task
 from kdbench.store import Draft
 from kdbench.view import ArtifactView
 
 
 def run(task: Task, draft: Draft) -> None:
-    """Values: the metric's named scalars, its setting; arrays as it names them.
+    """Values: the metric's named scalars, its setting; arrays and figures as it names them.
 
     Raises:
-        TypeError, ValueError: the metric returned something else than finite named numbers.
+        TypeError, ValueError: the metric returned something else than finite named numbers and figures.
     """
     data, identity = task.dataset(), task.identity
     reference = task.stage.options["metric"]
@@ -28,6 +29,7 @@ def run(task: Task, draft: Draft) -> None:
         features=task.input("features") if task.has("features") else None,
         embedding=task.input("embedding") if task.has("embedding") else None,
         neighbours=task.input("neighbours") if task.has("neighbours") else None,
+        reducers=suite_reducers(task) if "reducers" in identity else None,
     )
     result = metric(view)
     if not isinstance(result, MetricResult):
@@ -38,4 +40,14 @@ def run(task: Task, draft: Draft) -> None:
         raise ValueError(f"{task.stage.component} returned {bad}; a value that does not exist is left out")
     for name, array in result.arrays.items():
         draft.array(name, array)
-    draft.values |= {"values": values, "setting": result.setting, "arrays": sorted(result.arrays)}
+    figures = getattr(result, "figures", {})
+    for name, figure in figures.items():
+        if not callable(getattr(figure, "savefig", None)):
+            raise TypeError(f"{task.stage.component}: figure {name!r} is a {type(figure).__name__}")
+        draft.figure(name, figure)
+    draft.values |= {
+        "values": values,
+        "setting": result.setting,
+        "arrays": sorted(result.arrays),
+        "figures": sorted(figures),
+    }
