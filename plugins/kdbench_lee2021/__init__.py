@@ -61,6 +61,15 @@ def kdbench_metrics() -> list[MetricSpec]:
             higher_is_better=False,
             bounds=(0.0, None),
         ),
+        MetricSpec(
+            name="noise-demonstration",
+            target="kdbench_lee2021.noise_demonstration:NoiseDemonstration",
+            summary="How loosely the suite's reducers embed clusters, by the noise in their features",
+            reference="LW section 3.2, Fig. 1",
+            needs=frozenset({"reducers"}),
+            primary="within",
+            bounds=(0.0, 1.0),
+        ),
     ]
 
 

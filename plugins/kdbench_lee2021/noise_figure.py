@@ -19,6 +19,23 @@ if TYPE_CHECKING:
 #: Standard deviation of the noise in each feature; the centres' own is 1.
 NOISE = (0.25, 0.5, 1.0, 2.0)
 
+#: Paul Tol's "muted" colours (Technical note SRON/EPS/TN/09-002, 2021) and black: ten that colour-blind readers
+#: tell apart.
+COLOURS = (
+    "#332288",
+    "#88ccee",
+    "#44aa99",
+    "#117733",
+    "#999933",
+    "#ddcc77",
+    "#cc6677",
+    "#882255",
+    "#aa4499",
+    "#000000",
+)
+#: One after the other, where there are more clusters than colours.
+MARKERS = ("o", "^", "s", "P")
+
 
 @dataclass(frozen=True)
 class NoisePanel:
@@ -123,8 +140,7 @@ def noise_demonstration(
 
 
 def draw(panels: Sequence[NoisePanel]) -> Figure:
-    """The panels as one figure: a row a reducer, a column a noise level, a colour a cluster."""
-    from matplotlib import colormaps
+    """The panels as one figure: a row a reducer, a column a noise level, a colour and marker a cluster."""
     from matplotlib.figure import Figure
 
     rows = list(dict.fromkeys(p.reducer for p in panels))
@@ -133,8 +149,16 @@ def draw(panels: Sequence[NoisePanel]) -> Figure:
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for panel in panels:
         ax = axes[rows.index(panel.reducer), columns.index(panel.noise)]
-        colours = colormaps["tab10"](panel.labels % 10)
-        ax.scatter(panel.points[:, 0], panel.points[:, 1], c=colours, s=4, linewidths=0, rasterized=True)
+        for first in range(0, int(panel.labels.max()) + 1, len(COLOURS)):
+            here = (panel.labels >= first) & (panel.labels < first + len(COLOURS))
+            ax.scatter(
+                *panel.points[here].T,
+                c=[COLOURS[label - first] for label in panel.labels[here]],
+                marker=MARKERS[first // len(COLOURS) % len(MARKERS)],
+                s=5,
+                linewidths=0,
+                rasterized=True,
+            )
         ax.set(xticks=[], yticks=[])
         ax.set_xlabel(f"within clusters: {panel.spread:.0%}", fontsize=8)
         ax.set_title(f"noise {panel.noise:g}", fontsize=9)
