@@ -119,8 +119,8 @@ def train(
     epochs, so a training that is resumed ends with the same weights as one that was not interrupted.
 
     Args:
-        evaluate: called in evaluation mode after every `eval_every` epochs (0: never); its numbers join the
-            history, NaN standing for the epochs between.
+        evaluate: called after every `eval_every` epochs (0: none of them) and after the last; its numbers join
+            the history, NaN standing for the epochs between.
         checkpoints: a folder to save to now and then, and to resume from.
         progress: called after each epoch with the images seen in it and the epoch's mean losses.
 
@@ -159,7 +159,7 @@ def train(
                 raise Diverged(f"loss {bad} in epoch {epoch + 1} of {recipe.epochs} (learning rate {rate:g})")
             row = {f"loss.{k}": v for k, v in losses.items()} | {"learning_rate": rate}
             last = epoch + 1 == recipe.epochs
-            if evaluate and eval_every and ((epoch + 1) % eval_every == 0 or last):
+            if evaluate and (last or (eval_every and (epoch + 1) % eval_every == 0)):
                 row |= evaluate()
             for name in set(history) | set(row):
                 history.setdefault(name, [math.nan] * epoch).append(row.get(name, math.nan))
