@@ -19,7 +19,9 @@ default_scale = "here"
 schemes = ["undistilled", { name = "kl", temperature = 4.0, t2_scaling = true, label = "distilled" }]
 taps = ["E"]
 reducers = ["pca", { name = "ivis-torch", k = 5, batch_size = 16, epochs = 1, label = "ivis-torch" }]
-metrics = ["accuracy", "superclass-correlation", "ivis-loss", { name = "class-area", grid = 32, label = "class-area" }]
+metrics = [
+  "accuracy", "superclass-correlation", "ivis-loss", { name = "class-area", grid = 32, label = "class-area" },
+]
 
 [data]
 dataset = { name = "shapes", n_train = 200, n_test = 100, n_superclasses = 2, label = "shapes" }

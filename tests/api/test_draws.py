@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -40,7 +43,7 @@ def test_budgets_of_a_fold_are_nested_and_hold_the_same_images_back():
     drawn = [
         draw_fold(LABELS, CLASSES, budget=b * CLASSES, fold=1, seed=0, validation=CLASSES) for b in (1, 3, 8)
     ]
-    for smaller, larger in zip(drawn, drawn[1:], strict=False):
+    for smaller, larger in itertools.pairwise(drawn):
         assert set(smaller.labelled) < set(larger.labelled)
         assert set(larger.unlabelled) < set(smaller.unlabelled)
         assert np.array_equal(smaller.validation, larger.validation)
@@ -146,7 +149,5 @@ def test_seeds_fit_every_generator_and_tell_parts_apart():
     assert len(seeds) == 5
     assert all(0 <= s < 2**63 for s in seeds)
     # known answer: the first eight bytes of SHA-256, halved, on every machine
-    import hashlib
-
     digest = hashlib.sha256(b"7\x1ffold\x1f2").digest()
     assert derive_seed(7, "fold", 2) == int.from_bytes(digest[:8], "big") // 2
