@@ -367,6 +367,9 @@ class _Builder:
             if "superclasses" in spec.needs and self.data.superclass_of is None:
                 self.exclude(f"metric {metric.title}: {self.suite.data.dataset.title} has no superclasses")
                 continue
+            if "masks" in spec.needs and self.data.test.masks is None:
+                self.exclude(f"metric {metric.title}: {self.suite.data.dataset.title} has no masks")
+                continue
             per_embedding = spec.needs & {"embedding", "loss_history"}
             per_tap = spec.needs & {"features", "neighbours"}
             if "reducers" in spec.needs and not self.suite.reducers:

@@ -95,7 +95,7 @@ def tiny_data(places, plain_registry, load_tiny):
     return plain_registry.create("datasets", reference.name, reference.params).load(places)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_plan(plain_registry, load_tiny, tiny_data) -> Callable[..., Any]:
     """`tiny_plan(*overrides, seed=0, ...)`: a plan of the tiny suite."""
     from kdbench.plan import make_plan
@@ -107,7 +107,7 @@ def tiny_plan(plain_registry, load_tiny, tiny_data) -> Callable[..., Any]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def carry_out(plain_registry, places) -> Callable[..., Any]:
     """`carry_out(plan, store, *observers)`: a serial run in this process, without tracking."""
     from kdbench.executors import Context, SerialExecutor
@@ -119,6 +119,18 @@ def carry_out(plain_registry, places) -> Callable[..., Any]:
         return run_plan(plan, store, executor, observers, new_summary(plan, store, device="cpu", threads=1))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_plan, carry_out, tmp_path_factory) -> Any:
+    """(plan, store, report) of a finished run of the tiny suite. Not to be written to."""
+    from kdbench.store import Store
+
+    store = Store(tmp_path_factory.mktemp("finished"))
+    plan = tiny_plan()
+    report = carry_out(plan, store)
+    assert report.summary.status == "finished", report.failed
+    return plan, store, report
 
 
 @pytest.fixture(scope="session")

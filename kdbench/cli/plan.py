@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 def device_option(function: Any) -> Any:
     """Adds `device: str | None`."""
-    return click.option("--device", default=None, metavar="DEVICE", help="cpu or cuda; a GPU where there is one.")(
-        function
-    )
+    return click.option(
+        "--device", default=None, metavar="DEVICE", help="cpu or cuda; a GPU where there is one."
+    )(function)
 
 
 @click.command()
@@ -120,14 +120,18 @@ def plan_table(session: Session) -> Group:
     for kind in KINDS:
         if every[kind]:
             table.add_row(kind, str(every[kind]), str(done[kind]), str(left[kind]) if left[kind] else "-")
-    table.add_row("all", str(len(plan.stages)), str(len(session.done)), str(len(session.outstanding)), style="bold")
+    table.add_row(
+        "all", str(len(plan.stages)), str(len(session.done)), str(len(session.outstanding)), style="bold"
+    )
     schemes = Counter(c.scheme for c in plan.cells)
     cells = ", ".join(f"{n} {s}" for s, n in schemes.items())
     lines = [Text(f"{len(plan.cells)} results: {cells}")]
     lines += [Text(f"left out: {reason}", style="dim") for reason in plan.exclusions]
     if session.outstanding:
         seconds, measured = stage_seconds(session.store, session.outstanding)
-        basis = "from this workspace's records" if measured else "a rough guess: some stages have no record yet"
+        basis = (
+            "from this workspace's records" if measured else "a rough guess: some stages have no record yet"
+        )
         if session.problem is not None:
             lines.append(Text(f"a run would stop: {session.problem.what}", style="yellow"))
             lines.append(Text(f"  hint: {session.problem.hint}", style="dim"))

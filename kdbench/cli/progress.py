@@ -41,7 +41,7 @@ class BarProgress(Observer):
 
     def __init__(self, weights: dict[str, float], n_stages: int) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
         self.clock, self.n_stages = _Clock(weights), n_stages
         self.console = Console(stderr=True, markup=False, highlight=False)
@@ -77,7 +77,9 @@ class BarProgress(Observer):
     def _overall(self, partial: float = 0.0) -> None:
         if self.overall is not None:
             left = self.clock.left(partial)
-            note = f"{self.finished}/{self.n_stages}" + (f" · {duration(left)} left" if left is not None else "")
+            note = f"{self.finished}/{self.n_stages}" + (
+                f" · {duration(left)} left" if left is not None else ""
+            )
             self.bars.update(self.overall, completed=self.clock.done + partial, note=note)
 
     def stage_finished(self, run: RunSummary, stage: StageSummary) -> None:
@@ -95,7 +97,9 @@ class BarProgress(Observer):
     def cell_finished(self, run: RunSummary, cell: CellRecord) -> None:
         accuracy = [r.value for r in cell.results if r.primary and r.metric == "accuracy"]
         if self.overall is not None and accuracy:
-            self.bars.print(f"{cell.budget} labels · fold {cell.fold + 1} · {cell.scheme}: accuracy {accuracy[0]:.3f}")
+            self.bars.print(
+                f"{cell.budget} labels · fold {cell.fold + 1} · {cell.scheme}: accuracy {accuracy[0]:.3f}"
+            )
 
     def run_finished(self, run: RunSummary) -> None:
         self.bars.stop()
@@ -130,7 +134,9 @@ class LineProgress(Observer):
         self.last = time.monotonic()
         left = self.clock.left()
         tail = f", {duration(left)} left" if left is not None else ""
-        self._say(f"[{self.finished}/{self.n_stages}{tail}] {stage.title}: {stage.status} in {stage.seconds:.1f} s")
+        self._say(
+            f"[{self.finished}/{self.n_stages}{tail}] {stage.title}: {stage.status} in {stage.seconds:.1f} s"
+        )
         if stage.status == "failed":
             self._say(f"  {_last_line(stage.error)}")
 

@@ -107,7 +107,11 @@ def _execute(
         make = BarProgress if sys.stderr.isatty() else LineProgress
         observers.insert(0, make(weights, len(session.outstanding)))
     summary = new_summary(
-        session.plan, session.store, device=session.device, threads=threads, plugins=session.registry.versions()
+        session.plan,
+        session.store,
+        device=session.device,
+        threads=threads,
+        plugins=session.registry.versions(),
     )
     return run_plan(session.plan, session.store, executor, observers, summary)
 
@@ -137,7 +141,11 @@ def _conclude(session: Session, report: RunReport, tracking: Tracking, *, as_jso
                 "suite": suite.name,
                 "scale": suite.scale,
                 "status": report.summary.status,
-                "stages": {"executed": report.executed, "cached": report.cached, "failed": len(report.failed)},
+                "stages": {
+                    "executed": report.executed,
+                    "cached": report.cached,
+                    "failed": len(report.failed),
+                },
                 "seconds": round(report.seconds, 1),
                 "leaderboard": rounded([dict(row) for row in board.rows]),
                 "claims": rounded(verdicts),

@@ -85,7 +85,9 @@ def default_device() -> str:
 
     Looking costs torch's import; without a driver's device file there is nothing to see.
     """
-    if not (Path("/dev/nvidiactl").exists() or Path("/proc/driver/nvidia").exists() or Path("/dev/dxg").exists()):
+    if not (
+        Path("/dev/nvidiactl").exists() or Path("/proc/driver/nvidia").exists() or Path("/dev/dxg").exists()
+    ):
         return "cpu"
     from kdbench.training.precision import default_device as look
 
@@ -131,7 +133,9 @@ def check_networks(registry: Registry, plan: Plan, data: ImageData, outstanding:
             for tap in suite.taps:
                 if tap not in known:
                     raise SuiteError(
-                        f"{reference.title} has no tap {tap!r}", where="taps", hint="its taps: " + ", ".join(known)
+                        f"{reference.title} has no tap {tap!r}",
+                        where="taps",
+                        hint="its taps: " + ", ".join(known),
                     )
         elif suite.teacher is not None and (suite.teacher.mode == "head" or suite.teacher.source):
             if not isinstance(model.get_submodule(architecture.head(model)), torch.nn.Linear):
@@ -143,7 +147,14 @@ def check_networks(registry: Registry, plan: Plan, data: ImageData, outstanding:
 #: Seconds a stage takes where the store has no record of one like it: a rough guess for two cores.
 ROUGH_SECONDS = {"neighbours": 1.0, "embedding": 15.0, "score": 0.5}
 #: Units of work a second, likewise.
-ROUGH_RATE = {"source": 0.1, "backbone": 150.0, "teacher": 150.0, "targets": 400.0, "student": 700.0, "features": 600.0}
+ROUGH_RATE = {
+    "source": 0.1,
+    "backbone": 150.0,
+    "teacher": 150.0,
+    "targets": 400.0,
+    "student": 700.0,
+    "features": 600.0,
+}
 
 
 def stage_seconds(store: Store, outstanding: tuple[Stage, ...]) -> tuple[dict[str, float], bool]:
@@ -158,7 +169,9 @@ def stage_seconds(store: Store, outstanding: tuple[Stage, ...]) -> tuple[dict[st
     rates: dict[tuple[str, str], list[float]] = {}
     for record in store.records():
         if record.get("work") and record.get("seconds"):
-            rates.setdefault((record["kind"], record["component"]), []).append(record["seconds"] / record["work"])
+            rates.setdefault((record["kind"], record["component"]), []).append(
+                record["seconds"] / record["work"]
+            )
     known = {name: median(values) for name, values in rates.items()}
     seconds = {}
     for stage in outstanding:
@@ -168,7 +181,7 @@ def stage_seconds(store: Store, outstanding: tuple[Stage, ...]) -> tuple[dict[st
 
 
 def duration(seconds: float) -> str:
-    """"3 s", "4 min", "2 h 10 min"."""
+    """ "3 s", "4 min", "2 h 10 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -38,7 +38,9 @@ class Context:
 class Workplace:
     """A process's registry, store and loaded datasets, kept warm from stage to stage."""
 
-    def __init__(self, context: Context, registry: Registry | None = None, store: Store | None = None) -> None:
+    def __init__(
+        self, context: Context, registry: Registry | None = None, store: Store | None = None
+    ) -> None:
         from kdbench.registry import Registry as Found
 
         self.context = context

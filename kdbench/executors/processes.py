@@ -59,7 +59,9 @@ class ProcessExecutor:
         before = {name: os.environ.get(name) for name in policy}
         os.environ.update({k: v for k, v in policy.items() if before[k] is None})
         self._before = before
-        self._pool = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_begin, initargs=(context, self._events))
+        self._pool = ProcessPoolExecutor(
+            jobs, mp_context=spawn, initializer=_begin, initargs=(context, self._events)
+        )
         self._futures: dict[Future[Outcome], Stage] = {}
 
     def submit(self, stage: Stage) -> None:
@@ -79,7 +81,9 @@ class ProcessExecutor:
                 try:
                     return future.result()
                 except BrokenProcessPool as error:
-                    text = "the worker process died (out of memory?)\n" + "".join(traceback.format_exception(error))
+                    text = "the worker process died (out of memory?)\n" + "".join(
+                        traceback.format_exception(error)
+                    )
                     return Outcome(stage.key, "failed", error=text)
 
     def stop(self) -> None:

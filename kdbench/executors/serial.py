@@ -19,7 +19,9 @@ class SerialExecutor:
 
     slots = 1
 
-    def __init__(self, context: Context, registry: Registry | None = None, store: Store | None = None) -> None:
+    def __init__(
+        self, context: Context, registry: Registry | None = None, store: Store | None = None
+    ) -> None:
         self._workplace = Workplace(context, registry, store)
         self._queue: deque[Stage] = deque()
 

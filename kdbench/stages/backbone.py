@@ -6,7 +6,14 @@ import numpy as np
 import torch
 
 from kdbench.api.draws import draw_test, draw_train
-from kdbench.stages.networks import architecture_of, build, load_all_but_head, normalization, without_head
+from kdbench.stages.networks import (
+    architecture_of,
+    build,
+    head_of,
+    load_all_but_head,
+    normalization,
+    without_head,
+)
 from kdbench.stages.task import Task
 from kdbench.store import Draft
 from kdbench.training.data import Augmentation, ImageSource
@@ -25,7 +32,7 @@ def run(task: Task, draft: Draft) -> None:
     head = architecture.head(model)
     if task.has("source"):
         load_all_but_head(model, head, task.input("source").tensors("model"))
-    width = model.get_submodule(head).in_features
+    width = head_of(model, head).in_features
     trunk = without_head(model, head).eval()
     train_rows = draw_train(
         data.train.labels, data.n_classes, train=identity["train"]["size"], seed=identity["train"]["seed"]
@@ -41,15 +48,21 @@ def run(task: Task, draft: Draft) -> None:
         task.progress(done, total, "images")
 
     images = ImageSource(data.train.images, train_rows, norm, augmentation=augmentation, device=task.device)
-    train = draft.open_array("train", (augmentation.n_views, len(train_rows), int(width)), np.float32)
+    train = draft.open_array("train", (augmentation.n_views, len(train_rows), width), np.float32)
     for view in range(augmentation.n_views):
-        train[view] = _numpy(predict(trunk, images, precision=identity["precision"], view=view, progress=report))
-    train.flush()
+        train[view] = _numpy(
+            predict(
+                trunk, images, precision=identity["precision"], upsampled=True, view=view, progress=report
+            )
+        )
     images = ImageSource(data.test.images, test_rows, norm, device=task.device)
-    draft.array("test", _numpy(predict(trunk, images, precision=identity["precision"], progress=report)))
+    draft.array(
+        "test",
+        _numpy(predict(trunk, images, precision=identity["precision"], upsampled=True, progress=report)),
+    )
     draft.array("train_rows", train_rows)
     draft.array("test_rows", test_rows)
-    draft.values |= {"width": int(width), "views": augmentation.n_views}
+    draft.values |= {"width": width, "views": augmentation.n_views}
 
 
 def _numpy(x: torch.Tensor) -> np.ndarray:

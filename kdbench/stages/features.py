@@ -52,7 +52,6 @@ def run(task: Task, draft: Draft) -> None:
         progress=report,
     )  # fmt: skip
     for tap, array in arrays.items():
-        array.flush()
         if not np.isfinite(array).all():
             raise OverflowError(f"activations at tap {tap} are beyond ±{HALF_MAX:g} or not finite")
     draft.array("rows", rows)

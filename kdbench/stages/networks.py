@@ -49,7 +49,9 @@ def load_all_but_head(model: nn.Module, head: str, state: Mapping[str, torch.Ten
     """
     own = model.state_dict()
     rest = {k: v for k, v in state.items() if not k.startswith(head + ".")}
-    wrong = [k for k in own if not k.startswith(head + ".") and (k not in rest or rest[k].shape != own[k].shape)]
+    wrong = [
+        k for k in own if not k.startswith(head + ".") and (k not in rest or rest[k].shape != own[k].shape)
+    ]
     if wrong:
         raise DataError(f"the source task's network does not fit the teacher: {', '.join(wrong[:3])}")
     model.load_state_dict(rest, strict=False)

@@ -28,7 +28,11 @@ def run(task: Task, draft: Draft) -> None:
         batch_size=recipe.batch_size,
         seed=identity["seed"],
         labelled_source=ImageSource(
-            data.train.images, everything, norm, augmentation=Augmentation(recipe.flip, recipe.shift), device=task.device
+            data.train.images,
+            everything,
+            norm,
+            augmentation=Augmentation(recipe.flip, recipe.shift),
+            device=task.device,
         ),
         labels=torch.as_tensor(np.asarray(data.train.labels), device=task.device),
     )
@@ -40,4 +44,8 @@ def run(task: Task, draft: Draft) -> None:
     )  # fmt: skip
     draft.tensors("model", model.state_dict())
     draft.table("history", history_table(trained.history))
-    draft.values |= {"test_accuracy": evaluate()["test_accuracy"], "images": trained.images, "steps": trained.steps}
+    draft.values |= {
+        "test_accuracy": evaluate()["test_accuracy"],
+        "images": trained.images,
+        "steps": trained.steps,
+    }

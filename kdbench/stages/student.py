@@ -43,9 +43,13 @@ def run(task: Task, draft: Draft) -> None:
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
         seed=identity["seed"],
-        labelled_source=ImageSource(images, fold.labelled, norm, augmentation=augmentation, device=task.device),
+        labelled_source=ImageSource(
+            images, fold.labelled, norm, augmentation=augmentation, device=task.device
+        ),
         labels=torch.as_tensor(np.asarray(data.train.labels)[fold.labelled], device=task.device),
-        unlabelled_source=ImageSource(images, fold.unlabelled, norm, augmentation=augmentation, device=task.device)
+        unlabelled_source=ImageSource(
+            images, fold.unlabelled, norm, augmentation=augmentation, device=task.device
+        )
         if pool
         else None,
         teacher=_teacher(task, data, scheme, augmentation, draft),
@@ -93,7 +97,11 @@ def _teacher(
     precision = artifact.record["identity"]["recipe"]["precision"]
     everything = np.arange(len(data.train.labels))
     source = ImageSource(
-        data.train.images, everything, normalization(architecture, data), augmentation=augmentation, device=task.device
+        data.train.images,
+        everything,
+        normalization(architecture, data),
+        augmentation=augmentation,
+        device=task.device,
     )
 
     def live(batch: TrainingBatch) -> torch.Tensor:

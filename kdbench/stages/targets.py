@@ -29,7 +29,11 @@ def run(task: Task, draft: Draft) -> None:
         architecture = architecture_of(task)
         model = trained_network(task, teacher, architecture, data)
         images = ImageSource(
-            data.train.images, rows, normalization(architecture, data), augmentation=augmentation, device=task.device
+            data.train.images,
+            rows,
+            normalization(architecture, data),
+            augmentation=augmentation,
+            device=task.device,
         )
         done = 0
 
@@ -40,7 +44,9 @@ def run(task: Task, draft: Draft) -> None:
 
         logits = torch.stack(
             [
-                predict(model, images, precision=identity["precision"], view=view, progress=report).cpu()
+                predict(
+                    model, images, precision=identity["precision"], upsampled=True, view=view, progress=report
+                ).cpu()
                 for view in range(augmentation.n_views)
             ]
         )

@@ -57,7 +57,9 @@ class Task:
         return self.store.open(key)
 
     def has(self, role: str) -> bool:
-        return role in self.stage.inputs or (role in self.stage.aids and self.store.has(self.stage.aids[role]))
+        return role in self.stage.inputs or (
+            role in self.stage.aids and self.store.has(self.stage.aids[role])
+        )
 
     def dataset(self) -> ImageData:
         """The stage's dataset, loaded once a process."""
@@ -119,7 +121,8 @@ def execute(task: Task) -> Outcome:
         except Exception as error:
             text = "".join(traceback.format_exception(error))
             seconds = time.perf_counter() - started
-            store.fail(stage.key, {"title": stage.title, "error": text, "seconds": seconds, "created": time.time()})
+            store.fail(
+                stage.key, {"title": stage.title, "error": text, "seconds": seconds, "created": time.time()}
+            )
             return Outcome(stage.key, "failed", seconds, text, tuple(task.warnings))
         return Outcome(stage.key, "finished", seconds, "", tuple(task.warnings))
-

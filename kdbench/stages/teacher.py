@@ -30,13 +30,19 @@ def run(task: Task, draft: Draft) -> None:
     validation: ImageSource | FeatureSource
     if identity["mode"] == "head":
         backbone = task.input("backbone")
-        scale = _Standardisation(backbone.array("train"), _places(backbone.array("train_rows"), fold.labelled))
+        scale = _Standardisation(
+            backbone.array("train"), _places(backbone.array("train_rows"), fold.labelled)
+        )
         features = scale(backbone.array("train"))
         rows = backbone.array("train_rows")
-        labelled = FeatureSource(features, _places(rows, fold.labelled), augmentation=augmentation, device=task.device)
+        labelled = FeatureSource(
+            features, _places(rows, fold.labelled), augmentation=augmentation, device=task.device
+        )
         validation = FeatureSource(features, _places(rows, fold.validation), device=task.device)
         test = FeatureSource(
-            scale(backbone.array("test"))[None], _places(backbone.array("test_rows"), test_rows), device=task.device
+            scale(backbone.array("test"))[None],
+            _places(backbone.array("test_rows"), test_rows),
+            device=task.device,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(identity["seed"])
@@ -49,7 +55,9 @@ def run(task: Task, draft: Draft) -> None:
         if task.has("source"):
             load_all_but_head(model, architecture.head(model), task.input("source").tensors("model"))
         head_of(model, architecture.head(model))
-        labelled = ImageSource(data.train.images, fold.labelled, norm, augmentation=augmentation, device=task.device)
+        labelled = ImageSource(
+            data.train.images, fold.labelled, norm, augmentation=augmentation, device=task.device
+        )
         validation = ImageSource(data.train.images, fold.validation, norm, device=task.device)
         test = ImageSource(data.test.images, test_rows, norm, device=task.device)
     train_labels = np.asarray(data.train.labels)
@@ -79,7 +87,11 @@ def run(task: Task, draft: Draft) -> None:
     draft.array("test_logits", logits.cpu().numpy())
     draft.array("test_rows", test_rows)
     draft.table("history", history_table(trained.history))
-    draft.values |= {"images": trained.images, "steps": trained.steps, "logit_sd": round(float(logits.std()), 4)}
+    draft.values |= {
+        "images": trained.images,
+        "steps": trained.steps,
+        "logit_sd": round(float(logits.std()), 4),
+    }
 
 
 def _places(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -103,5 +115,5 @@ class _Standardisation:
         with torch.no_grad():
             std = torch.as_tensor(self.std, device=head.weight.device)
             mean = torch.as_tensor(self.mean, device=head.weight.device)
-            head.weight /= std
-            head.bias -= head.weight @ mean
+            head.weight.div_(std)
+            head.bias.sub_(head.weight @ mean)

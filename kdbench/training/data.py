@@ -44,7 +44,7 @@ class Augmentation:
         return images
 
     def _shifted(self, images: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-        b, c, h, w = images.shape
+        b, _, h, w = images.shape
         s = self.shift
         padded = torch.nn.functional.pad(images, (s, s, s, s))
         place = place.to(images.device)
@@ -69,7 +69,9 @@ def dataset_normalization(images: np.ndarray, rows: np.ndarray | None = None) ->
     step = max(1, len(rows) // 10_000)
     sample = np.asarray(images[np.sort(rows)[::step]], dtype=np.float64) / 255
     mean, std = sample.mean((0, 1, 2)), sample.std((0, 1, 2))
-    return Normalization(tuple(round(float(m), 4) for m in mean), tuple(max(round(float(s), 4), 1e-3) for s in std))
+    return Normalization(
+        tuple(round(float(m), 4) for m in mean), tuple(max(round(float(s), 4), 1e-3) for s in std)
+    )
 
 
 class ImageSource:
@@ -131,7 +133,9 @@ class FeatureSource:
         device: str = "cpu",
     ) -> None:
         if features.shape[0] < augmentation.n_views:
-            raise ValueError(f"features of {features.shape[0]} views; the augmentation makes {augmentation.n_views}")
+            raise ValueError(
+                f"features of {features.shape[0]} views; the augmentation makes {augmentation.n_views}"
+            )
         self.rows = torch.as_tensor(np.asarray(rows, dtype=np.int64))
         held = np.asarray(features[:, rows], dtype=np.float32)
         self.features = torch.from_numpy(held).to(device)

@@ -11,11 +11,14 @@ from torch import nn
 from kdbench.training.data import FeatureSource, ImageSource
 from kdbench.training.precision import autocast
 
-EVALUATION_BATCH = {"cpu": 250, "cuda": 1000}
+#: Images at once: as many as fit a processor's caches, or fill a GPU. An upsampled image counts for many.
+EVALUATION_BATCH = {"cpu": 128, "cuda": 1000}
+UPSAMPLED_BATCH = {"cpu": 16, "cuda": 250}
 
 
-def evaluation_batch(device: str) -> int:
-    return EVALUATION_BATCH.get(device.split(":")[0], 250)
+def evaluation_batch(device: str, *, upsampled: bool = False) -> int:
+    batches = UPSAMPLED_BATCH if upsampled else EVALUATION_BATCH
+    return batches.get(device.split(":")[0], 128)
 
 
 @torch.inference_mode()
@@ -25,14 +28,19 @@ def predict(
     *,
     precision: str,
     view: int = 0,
+    upsampled: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> torch.Tensor:
-    """float32 (n, n_classes) on the source's device; the model is in evaluation mode meanwhile."""
+    """float32 (n, n_classes) on the source's device; the model is in evaluation mode meanwhile.
+
+    Args:
+        upsampled: the network enlarges its input, so that small batches are the fast ones.
+    """
     was_training = model.training
     model.eval()
     outputs = []
     try:
-        for images in source.in_order(evaluation_batch(source.device), view):
+        for images in source.in_order(evaluation_batch(source.device, upsampled=upsampled), view):
             with autocast(precision, source.device):
                 out = model(images)
             outputs.append(out.float())

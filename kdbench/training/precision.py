@@ -48,7 +48,7 @@ def autocast(precision: str, device: str) -> contextlib.AbstractContextManager:
 
 
 def default_device() -> str:
-    """"cuda" where there is a GPU, else "cpu"."""
+    """ "cuda" where there is a GPU, else "cpu"."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -82,7 +83,7 @@ def test_other_schedules():
     rates = [learning_rate(cosine, e) for e in range(10)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[5] == pytest.approx(0.05)
-    assert all(a > b > 0 for a, b in zip(rates[:-1], rates[1:], strict=True))
+    assert all(a > b > 0 for a, b in itertools.pairwise(rates))
     assert {learning_rate(recipe(schedule="constant"), e) for e in range(99)} == {0.1}
 
 
