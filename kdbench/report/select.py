@@ -125,6 +125,15 @@ class Selection:
                 return p
         return None
 
+    def published_time(self, tap: str, reducer: str) -> Published | None:
+        """The quoted seconds of an embedding by `reducer`, a label or a component's name."""
+        names = {reducer, *(c.name for c in self.suite.reducers if c.title == reducer)}
+        for p in self.suite.published:
+            fits = p.metric == "embedding-time" and p.value_name == "seconds" and p.reducer in names
+            if fits and p.tap in (None, tap):
+                return p
+        return None
+
     def quoted_only(self, metric: str, value_name: str, schemes: Iterable[str]) -> list[str]:
         """Schemes of the paper that were not run, in the suite's order."""
         ours = {name for s in schemes for name in (s, self._component(s))}

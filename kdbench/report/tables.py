@@ -94,6 +94,36 @@ def ivis_loss(data: Selection) -> list[Table | Missing]:
     return made
 
 
+def embedding_time(data: Selection) -> list[Table]:
+    """LW section 3.2: seconds that each reducer takes by layer, over all networks; no table without any."""
+    found = data.values("embedding-time", "seconds")
+    if not found:
+        return []
+    named = [c.title for c in data.suite.reducers]
+    rows = {(p.reducer or "", p.setting) for p in found}
+    taps = data.taps(p.tap for p in found)
+    body = []
+    for reducer, setting in sorted(
+        rows, key=lambda r: (named.index(r[0]) if r[0] in named else len(named), r)
+    ):
+        cells = [f'<th scope="row">{escape(reducer)}, {escape(setting)}</th>']
+        for tap in taps:
+            here = (
+                v for p, v in found.items() if (p.tap, p.reducer or "", p.setting) == (tap, reducer, setting)
+            )
+            values = [seconds for one in here for seconds in one]
+            paper = data.published_time(tap, reducer)
+            cells.append(f"<td>{_seconds(values)}{_below(_quoted(paper, digits=0))}</td>")
+        body.append(cells)
+    caption = (
+        "Seconds in the reducer, mean and range over all networks, on the hardware above; finding exact "
+        "neighbours comes before and is not counted. " + QUOTED
+    )
+    return [
+        Table("embedding-time", "Time of an embedding (LW section 3.2)", caption, _table(["", *taps], body))
+    ]
+
+
 QUOTED = "Numbers in italics are quoted from the paper, on its data and training."
 
 
@@ -145,10 +175,20 @@ def _spanned(values: Sequence[float]) -> str:
     return f'{text} <span class="dim">{min(values):.3f}–{max(values):.3f}</span>'
 
 
-def _quoted(paper: Published | None, percent: bool = False) -> str:
+def _seconds(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    text = f"{np.mean(values):.3g}"
+    if len(values) == 1:
+        return text
+    return f'{text} <span class="dim">{min(values):.3g}–{max(values):.3g}</span>'
+
+
+def _quoted(paper: Published | None, percent: bool = False, digits: int | None = None) -> str:
     if paper is None:
         return ""
-    scale, digits = (100, 1) if percent else (1, 3)
+    scale, usual = (100, 1) if percent else (1, 3)
+    digits = usual if digits is None else digits
     text = f"{scale * paper.value:.{digits}f}"
     if paper.spread is not None:
         text += f" ± {scale * paper.spread:.{digits}f}"

@@ -43,6 +43,7 @@ def write(
             *_made("Converged ivis loss", lambda: tables.ivis_loss(data)),
             *_made("Class area", lambda: figures.class_area(data)),
             *_made("Embeddings", lambda: figures.embeddings(data, superclass_of)),
+            *tables.embedding_time(data),
             *galleries(data),
         ]
         for item in items:

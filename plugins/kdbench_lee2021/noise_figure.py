@@ -160,7 +160,7 @@ def draw(panels: Sequence[NoisePanel]) -> Figure:
                 rasterized=True,
             )
         ax.set(xticks=[], yticks=[])
-        ax.set_xlabel(f"within clusters: {panel.spread:.0%}", fontsize=8)
+        ax.set_xlabel(f"within clusters: {panel.spread:.1%}", fontsize=8)
         ax.set_title(f"noise {panel.noise:g}", fontsize=9)
     for row, name in enumerate(rows):
         axes[row, 0].set_ylabel(name, fontsize=10)
