@@ -51,6 +51,11 @@ class ArtifactView:
     def logits(self) -> np.ndarray:
         logits = self._network.array("test_logits")
         rows = self._network.array("test_rows")
+        unseen = int((~np.isin(self._rows, rows)).sum())
+        if unseen:
+            raise ValueError(
+                f"{unseen} of {len(self._rows)} images have no logits: data.embedded is larger than data.test"
+            )
         place = np.searchsorted(rows, self._rows)
         return np.asarray(logits[place], dtype=np.float32)
 
