@@ -49,7 +49,7 @@ def galleries(data: Selection) -> list[Gallery | Missing]:
     """
     found: dict[_Named, dict[tuple[int, str], list[CellRecord]]] = {}
     for record in data.records:  # by budget, then fold
-        for key in getattr(record, "figures", {}):
+        for key in record.figures:
             named = _parts(key, _metrics(data, record))
             found.setdefault(named, {}).setdefault((record.budget, record.scheme), []).append(record)
     made: list[Gallery | Missing] = []

@@ -40,8 +40,7 @@ def run(task: Task, draft: Draft) -> None:
         raise ValueError(f"{task.stage.component} returned {bad}; a value that does not exist is left out")
     for name, array in result.arrays.items():
         draft.array(name, array)
-    figures = getattr(result, "figures", {})
-    for name, figure in figures.items():
+    for name, figure in result.figures.items():
         if not callable(getattr(figure, "savefig", None)):
             raise TypeError(f"{task.stage.component}: figure {name!r} is a {type(figure).__name__}")
         draft.figure(name, figure)
@@ -49,5 +48,5 @@ def run(task: Task, draft: Draft) -> None:
         "values": values,
         "setting": result.setting,
         "arrays": sorted(result.arrays),
-        "figures": sorted(figures),
+        "figures": sorted(result.figures),
     }
