@@ -79,7 +79,7 @@ def _teacher(
     if task.has("targets"):
         targets = task.input("targets")
         logits = torch.from_numpy(np.array(targets.array("logits")))
-        _check_confidence(task, draft, top_probability(logits, temperature), temperature, data.n_classes)
+        _check_confidence(task, draft, scheme, top_probability(logits, temperature), data.n_classes)
         logits = logits.to(task.device)
         place = torch.full((len(data.train.labels),), -1, dtype=torch.int64)
         rows = torch.from_numpy(np.array(targets.array("rows")))
@@ -111,13 +111,16 @@ def _teacher(
     sample = torch.arange(0, len(everything), max(1, len(everything) // 500))
     with torch.no_grad(), autocast(precision, task.device):
         seen = model(source.batch(sample, torch.zeros_like(sample))).float()
-    _check_confidence(task, draft, top_probability(seen, temperature), temperature, data.n_classes)
+    _check_confidence(task, draft, scheme, top_probability(seen, temperature), data.n_classes)
     return live
 
 
-def _check_confidence(task: Task, draft: Draft, top: float, temperature: float, n_classes: int) -> None:
+def _check_confidence(task: Task, draft: Draft, scheme: Any, top: float, n_classes: int) -> None:
+    """Record how sure the teacher is at the scheme's temperature; warn where that is next to nothing and the
+    scheme does not make up for it by a factor T²."""
+    temperature = getattr(scheme, "temperature", 1.0)
     draft.values["teacher_confidence"] = {"top_probability": round(top, 5), "temperature": temperature}
-    if top < NEARLY_UNIFORM / n_classes:
+    if top < NEARLY_UNIFORM / n_classes and not getattr(scheme, "t2_scaling", False):
         task.warn(
             f"{task.stage.title}: the teacher is nearly uniform at T={temperature:g} (mean top probability "
             f"{top:.3f}, chance {1 / n_classes:.3f}); without a T² factor such targets teach little"

@@ -75,12 +75,12 @@ def _check_teacher(suite: Suite, registry: Registry, where: Where) -> None:
         if suite.teacher is None and isinstance(spec, SchemeSpec) and spec.needs & _TEACHER_NEEDS:
             what = f"{scheme.name} learns from a teacher and the suite has none"
             raise SuiteError(what, where=where(("schemes", i)), hint="add a [teacher] table")
-    metrics = [m.name for m in suite.metrics]
-    if "teacher_metrics" in suite.model_fields_set:
-        for name in suite.teacher_metrics:
-            if name not in metrics:
-                what = f"{name!r} is not one of the suite's metrics"
-                raise SuiteError(what, where=where(("teacher_metrics",)), hint=did_you_mean(name, metrics))
+    # those that the suite has at present: `--set metrics=[...]` shall not need a second override
+    known = {s.name for s in registry.specs("metrics")} | {m.title for m in suite.metrics}
+    for name in suite.teacher_metrics:
+        if name not in known:
+            what = f"there is no metric {name!r}"
+            raise SuiteError(what, where=where(("teacher_metrics",)), hint=did_you_mean(name, known))
 
 
 def _check_claims(suite: Suite, where: Where) -> None:

@@ -145,7 +145,7 @@ class Suite(Model):
     reducers: tuple[ComponentRef, ...] = ()
     metrics: tuple[ComponentRef, ...] = ()
     teacher_metrics: tuple[str, ...] = Field(
-        ("accuracy",), description="which of the metrics are computed for teachers too"
+        ("accuracy",), description="those of the metrics that are computed for teachers too"
     )
     published: tuple[Published, ...] = ()
     claim: tuple[Claim, ...] = ()
