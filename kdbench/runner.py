@@ -13,7 +13,7 @@ from kdbench.api.records import CellRecord, Result, RunSummary, StageSummary
 from kdbench.plan import Cell, Plan, Stage
 from kdbench.stages.machine import git_commit, hardware, versions
 from kdbench.stages.task import Outcome
-from kdbench.store import Artifact, Store
+from kdbench.store import Artifact, Store, canonical
 
 
 class StageExecutor(Protocol):
@@ -197,10 +197,6 @@ def cell_record(
     plan: Plan, cell: Cell, store: Store, summary: RunSummary, broken: StageSummary | None, done: set[str]
 ) -> CellRecord:
     """The record of a cell; of a failed one, with whatever was measured before it failed."""
-    if broken is None:
-        known = store.cell(plan.suite.name, plan.suite.scale, cell.key)
-        if known is not None and known.status == "finished":
-            return known
     opened: dict[str, Artifact] = {k: store.open(k) for k in dict.fromkeys(cell.stages()) if k in done}
     network = opened.get(cell.network)
     results: list[Result] = []
@@ -247,7 +243,7 @@ def cell_record(
     params = dict(cell.params)
     if network is not None:
         params |= {"steps": network.values.get("steps", 0), "images_seen": network.values.get("images", 0)}
-    return CellRecord(
+    record = CellRecord(
         key=cell.key,
         suite=plan.suite.name,
         scale=plan.suite.scale,
@@ -275,3 +271,17 @@ def cell_record(
         figures=figures,
         error="" if broken is None else f"{broken.title}\n{broken.error}",
     )
+    known = store.cell(plan.suite.name, plan.suite.scale, cell.key)
+    return known if known is not None and _says_the_same(known, record) else record
+
+
+def _says_the_same(known: CellRecord, record: CellRecord) -> bool:
+    """Whether a record that is there already differs by nothing but when and by what it was gathered; a label
+    that was changed since is a difference."""
+    gathered = {
+        "git_commit": record.git_commit,
+        "versions": record.versions,
+        "hardware": record.hardware,
+        "seconds": record.seconds,
+    }
+    return canonical(replace(known, **gathered).to_json()) == canonical(record.to_json())  # type: ignore[arg-type]
