@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import queue
 import traceback
+from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -59,17 +60,40 @@ class ProcessExecutor:
         before = {name: os.environ.get(name) for name in policy}
         os.environ.update({k: v for k, v in policy.items() if before[k] is None})
         self._before = before
-        self._pool = ProcessPoolExecutor(
+        self._new_pool = lambda: ProcessPoolExecutor(
             jobs, mp_context=spawn, initializer=_begin, initargs=(context, self._events)
         )
+        self._pool = self._new_pool()
         self._futures: dict[Future[Outcome], Stage] = {}
+        self._suspects: deque[Stage] = deque()
+        self._held: deque[Stage] = deque()
+        self._alone = False
 
     def submit(self, stage: Stage) -> None:
-        self._futures[self._pool.submit(_work, stage)] = stage
+        if self._suspects or self._alone:
+            self._held.append(stage)
+        else:
+            self._start(stage)
+
+    def _start(self, stage: Stage) -> None:
+        try:
+            self._futures[self._pool.submit(_work, stage)] = stage
+        except BrokenProcessPool:  # a worker died since the last outcome
+            self._suspects += [stage, *self._lost()]
 
     def wait(self, progress: StageProgress) -> Outcome:
-        """The next outcome; a worker that died takes its stage down as failed."""
+        """The next outcome.
+
+        A worker that dies takes the whole pool along, and which stage it worked on isn't told. So the stages
+        that were under way are started again one by one in a new pool: the one that dies alone has failed.
+        """
         while True:
+            if not self._futures:
+                self._alone = bool(self._suspects)
+                if self._alone:
+                    self._start(self._suspects.popleft())
+                while self._held and not self._alone:
+                    self._start(self._held.popleft())
             done, _ = wait(self._futures, timeout=0.2, return_when=FIRST_COMPLETED)
             while True:
                 try:
@@ -81,10 +105,23 @@ class ProcessExecutor:
                 try:
                     return future.result()
                 except BrokenProcessPool as error:
-                    text = "the worker process died (out of memory?)\n" + "".join(
-                        traceback.format_exception(error)
-                    )
-                    return Outcome(stage.key, "failed", error=text)
+                    others = self._lost()
+                    if not others:
+                        text = "the worker process died (out of memory?)\n" + "".join(
+                            traceback.format_exception(error)
+                        )
+                        return Outcome(stage.key, "failed", error=text)
+                    self._suspects += [stage, *others]
+                    break
+
+    def _lost(self) -> list[Stage]:
+        """The stages that a broken pool did not finish; a new pool takes its place."""
+        whole = {f: s for f, s in self._futures.items() if f.done() and f.exception() is None}
+        lost = [s for f, s in self._futures.items() if f not in whole]
+        self._futures = whole
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool = self._new_pool()
+        return lost
 
     def stop(self) -> None:
         for process in list((self._pool._processes or {}).values()):
