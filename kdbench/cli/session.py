@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kdbench.errors import DataError, SuiteError
+from kdbench.errors import DataError, SuiteError, UsageError
 
 if TYPE_CHECKING:
     from kdbench.api.data import DataPlaces, ImageData
     from kdbench.plan import Plan, Stage
     from kdbench.registry import Registry
     from kdbench.store import Store
+    from kdbench.suite.schema import Component, Suite
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ def prepare(
     """Load and check everything that a run of `suite` rests on.
 
     Args:
-        only_plan: weights that can't be had are kept as the session's `problem` instead of raised.
+        only_plan: weights or source images that can't be had are kept as the session's `problem` instead of raised.
 
     Raises:
-        SuiteError, DataError, WorkspaceError, PluginError: whatever is wrong, before any work.
+        UsageError, SuiteError, DataError, WorkspaceError, PluginError: whatever is wrong, before any work.
     """
     from kdbench.cli.options import data_places, registry_from
     from kdbench.plan import make_plan
@@ -65,18 +66,22 @@ def prepare(
     loaded = load_suite(suite, scale=scale, overrides=overrides, registry=registry)
     store = Store(workspace)
     places = data_places(data_dir)
+    chosen = checked_device(device) if device else default_device()
     data = load_data(registry, loaded.data.dataset.name, loaded.data.dataset.params, places)
-    chosen = device or default_device()
+    loaded = with_taps(registry, loaded, data)
     plan = make_plan(loaded, registry, data, seed=seed, auto_precision=resolve_precision("auto", chosen))
     done = frozenset(key for key in plan.stages if store.has(key))
     outstanding = tuple(plan.outstanding(done))
     problem = None
     try:
+        check_source(registry, plan, outstanding, places)
         check_networks(registry, plan, data, outstanding)
     except DataError as error:
         if not only_plan:
             raise
         problem = error
+    if not only_plan:
+        store.sweep()
     return Session(registry, places, plan, store, chosen, done, outstanding, problem)
 
 
@@ -94,12 +99,64 @@ def default_device() -> str:
     return look()
 
 
+def checked_device(device: str) -> str:
+    """`device`, which networks can be moved to.
+
+    Raises:
+        UsageError: torch knows no such device, or this machine has none.
+    """
+    if device == "cpu":
+        return device
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"{device!r} can't be used: {reason}", where="--device", hint="cpu, or cuda on a GPU"
+        ) from error
+    return device
+
+
 def load_data(registry: Registry, name: str, params: dict, places: DataPlaces) -> ImageData:
     """The dataset; decoding it the first time may take a while."""
     data: ImageData = registry.create("datasets", name, params).load(places)
     if len(data.class_names) < 2:
         raise DataError(f"dataset {name!r} has {len(data.class_names)} class; at least 2 are needed")
     return data
+
+
+def with_taps(registry: Registry, suite: Suite, data: ImageData) -> Suite:
+    """The suite, with all of the student's taps where it names none and a metric looks at taps."""
+    needs = [registry.spec("metrics", m.name).needs for m in suite.metrics]  # type: ignore[attr-defined]
+    if suite.taps or not any(n & {"embedding", "loss_history", "features", "neighbours"} for n in needs):
+        return suite
+    architecture, model = built_network(registry, "student", suite.student.architecture, data)
+    return suite.model_copy(update={"taps": tuple(architecture.taps(model))})
+
+
+def built_network(registry: Registry, role: str, reference: Component, data: ImageData) -> tuple[Any, Any]:
+    """(architecture, network with random or its own weights)
+
+    Raises:
+        DataError, SuiteError, PluginError: of the architecture.
+    """
+    import torch
+
+    architecture = registry.create("architectures", reference.name, reference.params)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            return architecture, architecture.build(data.n_classes, data.input_shape)
+        except (ValueError, RuntimeError) as error:
+            raise SuiteError(str(error), where=f"{role}.architecture {reference.title}") from error
+
+
+def check_source(registry: Registry, plan: Plan, outstanding: tuple[Stage, ...], places: DataPlaces) -> None:
+    """Load the images of a source task that is still to be trained on. Raises as `load_data`."""
+    teacher = plan.suite.teacher
+    if teacher is not None and teacher.source is not None and any(s.kind == "source" for s in outstanding):
+        load_data(registry, teacher.source.dataset.name, teacher.source.dataset.params, places)
 
 
 def check_networks(registry: Registry, plan: Plan, data: ImageData, outstanding: tuple[Stage, ...]) -> None:
@@ -121,27 +178,24 @@ def check_networks(registry: Registry, plan: Plan, data: ImageData, outstanding:
         return
     import torch
 
+    looked_at: dict[str, tuple[str, ...]] = {"student": suite.taps}
+    looked_at["teacher"] = tuple({s.tap for c in plan.cells if not c.student for s in c.scores if s.tap})
     for role, reference in wanted:
-        architecture = registry.create("architectures", reference.name, reference.params)
-        with torch.random.fork_rng(devices=[]):
-            try:
-                model = architecture.build(data.n_classes, data.input_shape)
-            except (ValueError, RuntimeError) as error:
-                raise SuiteError(str(error), where=f"{role}.architecture {reference.title}") from error
-        if role == "student":
-            known = architecture.taps(model)
-            for tap in suite.taps:
-                if tap not in known:
-                    raise SuiteError(
-                        f"{reference.title} has no tap {tap!r}",
-                        where="taps",
-                        hint="its taps: " + ", ".join(known),
-                    )
-        elif suite.teacher is not None and (suite.teacher.mode == "head" or suite.teacher.source):
-            if not isinstance(model.get_submodule(architecture.head(model)), torch.nn.Linear):
+        architecture, model = built_network(registry, role, reference, data)
+        known = architecture.taps(model)
+        for tap in looked_at[role]:
+            if tap not in known:
                 raise SuiteError(
-                    f"the head of {reference.title} is not a linear layer", where="teacher.architecture"
+                    f"{reference.title} has no tap {tap!r}",
+                    where="taps",
+                    hint="its taps: " + ", ".join(known),
                 )
+        if role == "teacher" and not isinstance(
+            model.get_submodule(architecture.head(model)), torch.nn.Linear
+        ):
+            raise SuiteError(
+                f"the head of {reference.title} is not a linear layer", where="teacher.architecture"
+            )
 
 
 #: Seconds a stage takes where the store has no record of one like it: a rough guess for two cores.
