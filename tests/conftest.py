@@ -16,7 +16,7 @@ TINY = """
 name = "tiny"
 title = "A suite for tests"
 default_scale = "here"
-schemes = ["undistilled", { name = "kl", temperature = 4.0, t2_scaling = true, label = "distilled" }]
+schemes = ["undistilled", { name = "kl", temperature = 4.0, label = "distilled" }]
 taps = ["E"]
 reducers = ["pca", { name = "ivis-torch", k = 5, batch_size = 16, epochs = 1, label = "ivis-torch" }]
 metrics = [

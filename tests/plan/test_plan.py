@@ -125,7 +125,7 @@ def test_a_head_alone_rests_on_one_backbone(tiny_plan):
 @pytest.mark.parametrize(
     "override",
     [
-        'schemes=[{ name = "kl", temperature = 4.0, t2_scaling = true, label = "distilled" }, "undistilled"]',
+        'schemes=[{ name = "kl", temperature = 4.0, label = "distilled" }, "undistilled"]',
         'reducers=[{ name = "ivis-torch", k = 5, batch_size = 16, epochs = 1, label = "ivis-torch" }, "pca"]',
         'reducers=[{ name = "pca", label = "p" }, { name = "ivis-torch", k = 5, batch_size = 16, epochs = 1 }]',
         'metrics=[{ name = "class-area", grid = 32 }, "ivis-loss", "superclass-correlation", "accuracy"]',

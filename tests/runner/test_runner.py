@@ -83,10 +83,14 @@ class Diary(Observer):
 
 
 def comparable(report: RunReport) -> dict[str, CellRecord]:
-    """Records by key, without times, which no two runs share."""
+    """Records by key, without what no two runs share: times, and the commit of a folder that is worked in."""
     return {
         c.key: replace(
-            c, seconds=0.0, hardware={}, results=tuple(r for r in c.results if r.metric != "embedding-time")
+            c,
+            seconds=0.0,
+            hardware={},
+            git_commit="",
+            results=tuple(r for r in c.results if r.metric != "embedding-time"),
         )
         for c in report.cells
     }

@@ -1,0 +1,257 @@
+"""`kdbench run` and `plan` from end to end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kdbench.store import Store
+
+#: The columns that a reader of `leaderboard.csv` may rely on, first and in this order.
+COLUMNS = [
+    "suite", "scale", "dataset", "budget", "scheme", "student", "teacher", "tap", "reducer", "metric", "n", "mean",
+    "ci_low", "ci_high", "difference", "difference_low", "difference_high", "published", "published_source",
+    "hardware", "kdbench_version",
+]  # fmt: skip
+
+PLUGIN = """
+import numpy as np
+from kdbench.api import MetricResult, MetricSpec, ReducerSpec, hookimpl
+
+class First:
+    '''The first two columns, scaled.'''
+    def __init__(self, *, factor: float = 2.0) -> None:
+        self.factor = factor
+    def fit_transform(self, X):
+        return self.factor * X[:, :2] + 1e-3 * np.arange(len(X))[:, None] ** [1.0, 0.5]
+
+class Broken:
+    def __call__(self, view):
+        return MetricResult({"value": float("nan")})
+
+@hookimpl
+def kdbench_reducers():
+    return [ReducerSpec(name="first", target="mine:First", summary="s")]
+
+@hookimpl
+def kdbench_metrics():
+    return [MetricSpec(name="broken", target="mine:Broken", summary="s", needs=frozenset({"logits"}))]
+"""
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory, tiny_text) -> Path:
+    path = tmp_path_factory.mktemp("suite") / "tiny.toml"
+    path.write_text(tiny_text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(suite, new_workspace, start_kdbench) -> tuple[Path, str, str]:
+    """(workspace, stdout, stderr) of a run in a process of its own."""
+    workspace = new_workspace()
+    child = start_kdbench("run", suite, "--workspace", workspace)
+    out, err = child.communicate(timeout=240)
+    assert child.returncode == 0, err
+    return workspace, out, err
+
+
+def records(workspace: Path) -> dict:
+    """Records by key, without what no two runs share: times, and the commit of a folder that is worked in."""
+    return {
+        c.key: replace(
+            c,
+            seconds=0.0,
+            hardware={},
+            git_commit="",
+            results=tuple(r for r in c.results if r.metric != "embedding-time"),
+        )
+        for c in Store(workspace).cells("tiny", "here")
+    }
+
+
+def assert_clean(workspace: Path) -> None:
+    """Whole artifacts alone."""
+    store = Store(workspace)
+    assert store.verify() == []
+    for record in (store.root / "objects").glob("*/*"):
+        assert (record / "record.json").is_file()
+
+
+# -- a run
+
+
+def test_a_run_shows_its_plan_its_leaderboard_and_where_things_are(done):
+    workspace, out, err = done
+    assert "tiny  scale here · shapes · cpu" in out
+    assert "3 results: 1 teacher, 1 undistilled, 1 distilled" in out
+    assert "left out: metric ivis-loss of reducer pca: it has no loss history" in out
+    assert "accuracy [%]" in out
+    assert "stages done in" in out
+    assert "nearly uniform" in " ".join(out.split())
+    # plain lines, one a stage, where there is no terminal
+    assert err.count(": finished in ") == len([*Store(workspace).records()])
+    assert "\x1b[" not in err
+    for name in ("leaderboard.csv", "leaderboard.json", "README.md"):
+        assert (workspace / "leaderboards" / "tiny" / "here" / name).is_file()
+    assert (workspace / "reports" / "tiny" / "here" / "report.html").is_file()
+    assert_clean(workspace)
+    assert list((workspace / "tmp").iterdir()) == []
+
+
+def test_the_leaderboard_is_tidy(done):
+    workspace, _, _ = done
+    with (workspace / "leaderboards" / "tiny" / "here" / "leaderboard.csv").open(newline="") as f:
+        reader = csv.DictReader(f)
+        rows = list(reader)
+    assert list(reader.fieldnames or ())[: len(COLUMNS)] == COLUMNS
+    assert {r["scheme"] for r in rows} == {"teacher", "undistilled", "distilled"}
+    found = records(workspace)
+    for row in rows:
+        assert (row["suite"], row["scale"], row["dataset"], row["budget"]) == ("tiny", "here", "shapes", "20")
+        assert float(row["mean"]) == float(row["mean"])
+        if row["metric"] == "accuracy.accuracy":
+            cell = next(c for c in found.values() if c.scheme == row["scheme"])
+            value = next(r.value for r in cell.results if r.metric == r.value_name == "accuracy")
+            assert float(row["mean"]) == pytest.approx(value)
+
+
+def test_the_same_command_again_does_nothing(done, suite, kdbench_here):
+    workspace, _, _ = done
+    before = {p: p.stat().st_mtime_ns for p in (workspace / "objects").rglob("*") if p.is_file()}
+    code, out, err = kdbench_here("run", suite, "--workspace", workspace)
+    assert code == 0, err
+    assert "nothing to do: every stage is done" in out
+    assert f"0 stages done in 0 s, {len(list(Store(workspace).records()))} found done" in out
+    assert before == {p: p.stat().st_mtime_ns for p in (workspace / "objects").rglob("*") if p.is_file()}
+
+
+def test_json_is_data_alone(done, suite, kdbench_here):
+    workspace, _, _ = done
+    code, out, _ = kdbench_here("run", suite, "--workspace", workspace, "--json")
+    assert code == 0
+    data = json.loads(out)
+    assert data["stages"] == {"executed": 0, "cached": len(list(Store(workspace).records())), "failed": 0}
+    assert data["status"] == "finished"
+    assert {r["scheme"] for r in data["leaderboard"]} == {"teacher", "undistilled", "distilled"}
+    assert all(Path(p).is_file() for p in data["files"])
+    code, out, _ = kdbench_here("plan", suite, "--workspace", workspace, "--json")
+    assert code == 0
+    plan = json.loads(out)
+    assert (plan["to_do"], plan["results"], plan["problem"]) == (0, 3, None)
+    assert {s["state"] for s in plan["stages"]} == {"done"}
+
+
+def test_a_plan_executes_nothing(suite, kdbench_here, tmp_path):
+    code, out, _ = kdbench_here("plan", suite, "--workspace", tmp_path / "ws", "--json")
+    assert code == 0
+    plan = json.loads(out)
+    assert plan["to_do"] == len(plan["stages"]) > 0
+    assert plan["estimate"]["from_records"] is False
+    assert list(Store(tmp_path / "ws").records()) == []
+
+
+def test_no_taps_are_all_of_the_students(suite, kdbench_here, tmp_path):
+    code, out, _ = kdbench_here("plan", suite, "--workspace", tmp_path / "ws", "--set", "taps=[]", "--json")
+    assert code == 0
+    taps = {s["title"].split(" · ")[1] for s in json.loads(out)["stages"] if s["kind"] == "embedding"}
+    assert taps == set("ABCDE")
+
+
+def test_scikit_learns_reducers_and_ones_own_plug_in(done, suite, kdbench_here, tmp_path):
+    workspace, _, _ = done
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(PLUGIN)
+    code, out, err = kdbench_here(
+        "run", suite, "--workspace", workspace, "--plugin", plugin, "--json",
+        "--set", 'reducers=["pca", "sklearn.manifold:Isomap"]', "--set", "reducers+=first",
+        "--set", 'metrics=["accuracy", { name = "class-area", grid = 32, label = "class-area" }]',
+    )  # fmt: skip
+    assert code == 0, err
+    data = json.loads(out)
+    new = {"sklearn.manifold:Isomap", "first"}
+    rows = [r for r in data["leaderboard"] if r["metric"] == "class-area.median"]
+    assert {r["reducer"] for r in rows} == new | {"pca"}
+    # networks, features and pca's embeddings were there: two embeddings and their scores a student were not
+    assert data["stages"]["executed"] == 2 * 2 * 2
+
+
+def test_a_cell_that_fails_is_told_and_the_exit_code_says_so(done, suite, kdbench_here, tmp_path):
+    workspace, _, _ = done
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(PLUGIN)
+    code, out, err = kdbench_here(
+        "run", suite, "--workspace", workspace, "--plugin", plugin, "--set", 'metrics=["accuracy", "broken"]'
+    )
+    assert code == 1
+    assert "2 of 3 cells failed" in err
+    assert "score broken · undistilled" in err
+    assert "accuracy [%]" in out  # what was measured is shown
+    failed = [c for c in Store(workspace).cells() if c.status == "failed"]
+    assert {c.scheme for c in failed} == {"undistilled", "distilled"}
+    assert all("Traceback" in c.error and "nan" in c.error for c in failed)
+
+
+# -- interruptions
+
+
+def interrupted_run(start, suite: Path, workspace: Path, how: signal.Signals, after: int, *more: str) -> int:
+    """Start a run, signal it when `after` stages are finished and a moment has passed; its exit code."""
+    child = start("run", suite, "--workspace", workspace, *more)
+    for _ in range(after):
+        line = ""
+        while ": finished in " not in line:
+            line = child.stderr.readline()
+            if not line:
+                break
+    time.sleep(0.05 * (after % 4))
+    if more:  # the workers too, as a terminal does
+        os.killpg(child.pid, how)
+    else:
+        child.send_signal(how)
+    out, err = child.communicate(timeout=120)
+    if child.returncode == 130:
+        assert "Traceback" not in out + err
+    return child.returncode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_interrupted_and_started_again_a_run_ends_with_the_same_records(
+    done, suite, new_workspace, start_kdbench, kdbench_here, how, code
+):
+    whole, _, _ = done
+    workspace = new_workspace()
+    for after in (2, 7):
+        assert interrupted_run(start_kdbench, suite, workspace, how, after) == code
+        assert_clean(workspace)
+        if how == signal.SIGINT:
+            assert list((workspace / "tmp").glob("*")) == []
+    finished = len(list(Store(workspace).records()))
+    assert finished >= 2 + 7
+    done_now, out, err = kdbench_here("run", suite, "--workspace", workspace, "--json")
+    assert done_now == 0, err
+    assert json.loads(out)["stages"]["cached"] == finished
+    assert records(workspace) == records(whole)
+    assert_clean(workspace)
+
+
+@pytest.mark.slow
+def test_two_jobs_interrupted_leave_what_one_can_finish(
+    done, suite, new_workspace, start_kdbench, kdbench_here
+):
+    whole, _, _ = done
+    workspace = new_workspace()
+    assert interrupted_run(start_kdbench, suite, workspace, signal.SIGINT, 3, "--jobs", "2") == 130
+    assert_clean(workspace)
+    code, out, err = kdbench_here("run", suite, "--workspace", workspace, "--json")
+    assert code == 0, err
+    assert json.loads(out)["stages"]["cached"] >= 3
+    assert records(workspace) == records(whole)
