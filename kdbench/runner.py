@@ -172,8 +172,14 @@ class _Cells:
     """Cells that have not been reported yet."""
 
     def __init__(
-        self, plan: Plan, store: Store, done: set[str], summary: RunSummary, observers: Sequence[Observer], report: RunReport
-    ) -> None:  # fmt: skip
+        self,
+        plan: Plan,
+        store: Store,
+        done: set[str],
+        summary: RunSummary,
+        observers: Sequence[Observer],
+        report: RunReport,
+    ) -> None:
         self._plan, self._store, self._done = plan, store, done
         self._summary, self._observers, self._report = summary, observers, report
         self._open = {cell.key: cell for cell in plan.cells}

@@ -173,11 +173,12 @@ def _failed(board: Board) -> str:
 def _assumptions(board: Board) -> str:
     if board.suite is None or not board.suite.assumptions:
         return ""
-    lines = [f"- **{name}**: {text}" for name, text in sorted(board.suite.assumptions.items(), key=_natural)]
+    lines = [f"- **{name}**: {text}" for name, text in sorted(board.suite.assumptions.items(), key=natural)]
     return "## Assumptions where the paper is silent\n\n" + "\n".join(lines)
 
 
-def _natural(item: tuple[str, str]) -> list:
+def natural(item: tuple[str, str]) -> list:
+    """Sort key by name, in which A2 comes before A10."""
     return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", item[0])]
 
 

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from kdbench.leaderboard.collate import Row
+from kdbench.leaderboard.markdown import natural
 from kdbench.leaderboard.render import Board, last_line, rounded
 from kdbench.leaderboard.tables import Table, tap_tables, whole_network_tables
 from kdbench.leaderboard.terminal import effect_text
@@ -116,9 +117,8 @@ def _failed(board: Board) -> str:
 def _assumptions(board: Board) -> str:
     if board.suite is None or not board.suite.assumptions:
         return ""
-    items = "".join(
-        f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in sorted(board.suite.assumptions.items())
-    )
+    named = sorted(board.suite.assumptions.items(), key=natural)
+    items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in named)
     return f"<h2>Assumptions where the paper is silent</h2>\n<dl>{items}</dl>"
 
 
@@ -169,7 +169,7 @@ h1{margin-bottom:0}h2{margin:2rem 0 .5rem;font-size:1.15rem}.sub,small,i{color:v
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;
   vertical-align:top}
-thead th{background:var(--soft);border-bottom:2px solid var(--line)}.l{text-align:left}
+thead th{background:var(--soft);border-bottom:2px solid var(--line)}.l,th:first-child{text-align:left}
 td.l:first-child{white-space:normal;max-width:34rem}
 th button{font:inherit;font-weight:600;border:0;background:none;color:inherit;cursor:pointer;padding:0}
 th[aria-sort=ascending] button::after{content:" ▲"}th[aria-sort=descending] button::after{content:" ▼"}

@@ -225,7 +225,9 @@ def embeddings(data: Selection, superclass_of: Sequence[int] | None = None) -> M
                     if scheme == schemes[0]:
                         ax.set_title(tap)
                 row[0].set_ylabel(scheme)
-            caption = f"The test images at each layer, {budget:,} labels, fold {first[0].fold}, {reducer}."
+            caption = (
+                f"The test images at each layer, {budget:,} labels, fold {first[0].fold + 1}, {reducer}."
+            )
             if coloured:
                 what = "class" if superclass_of is None else "superclass"
                 caption += f" Colour and marker tell each {what}; axes have no unit."

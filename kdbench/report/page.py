@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TypeAlias, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kdbench.report import tables
 from kdbench.report.select import Missing
@@ -40,7 +40,7 @@ th, td { text-align: right; padding: .3rem .75rem .3rem 0; border-bottom: 1px so
   vertical-align: top; white-space: nowrap; }
 thead th { color: var(--dim); font-weight: 600; border-bottom-color: var(--dim); }
 th:first-child, td:first-child, th[scope=row] { text-align: left; } th[scope=row], th[scope=rowgroup] {
-  font-weight: 500; } td.text { white-space: normal; text-align: left; min-width: 18rem; }
+  font-weight: 500; } th.text, td.text { white-space: normal; text-align: left; } td.text { min-width: 18rem; }
 .rows td, .rows th { text-align: left; font-size: .8rem; padding-right: .6rem; }
 i.quoted { color: var(--dim); font-size: .85rem; }
 .verdict { font-weight: 600; } .verdict.supported { color: var(--good); }

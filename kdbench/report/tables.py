@@ -154,7 +154,9 @@ def leaderboard(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    columns = "".join(f'<th scope="col">{escape(h)}</th>' for h in head)
+    columns = "".join(
+        f'<th scope="col"{" class=text" if h == "claim" else ""}>{escape(h)}</th>' for h in head
+    )
     rows = "".join(f"<tr>{''.join(cells)}</tr>" for cells in body)
     return f'<div class="wide"><table><thead><tr>{columns}</tr></thead><tbody>{rows}</tbody></table></div>'
 

@@ -40,7 +40,7 @@ def run(task: Task, draft: Draft) -> None:
     evaluate = evaluator(model, {"test": (test, data.test.labels)}, recipe.precision)
     trained = train(
         training, Supervised(), recipe, precision=recipe.precision, evaluate=evaluate, eval_every=recipe.eval_every,
-        checkpoints=task.store.partial(task.stage.key), progress=report_epochs(task, recipe.epochs * len(everything)),
+        checkpoints=task.store.partial(task.stage.key), progress=report_epochs(task, recipe.epochs),
     )  # fmt: skip
     draft.tensors("model", model.state_dict())
     draft.table("history", history_table(trained.history))

@@ -62,7 +62,7 @@ def run(task: Task, draft: Draft) -> None:
     trained = train(
         training, scheme, recipe, precision=recipe.precision,
         evaluate=evaluator(model, splits, recipe.precision), eval_every=recipe.eval_every,
-        checkpoints=task.store.partial(task.stage.key), progress=report_epochs(task, task.stage.work),
+        checkpoints=task.store.partial(task.stage.key), progress=report_epochs(task, recipe.epochs),
     )  # fmt: skip
     draft.tensors("model", model.state_dict())
     draft.array("test_logits", predict(model, test, precision=recipe.precision).cpu().numpy())

@@ -76,7 +76,7 @@ def run(task: Task, draft: Draft) -> None:
     )
     trained = train(
         training, Supervised(), recipe, precision=precision, evaluate=evaluate, eval_every=recipe.eval_every,
-        checkpoints=task.store.partial(task.stage.key), progress=report_epochs(task, recipe.epochs * len(labelled)),
+        checkpoints=task.store.partial(task.stage.key), progress=report_epochs(task, recipe.epochs),
     )  # fmt: skip
     logits = predict(model, test, precision=precision)
     if identity["mode"] == "head":

@@ -48,13 +48,13 @@ def history_table(history: Mapping[str, list[float]]) -> dict[str, list[float | 
     return {k: [None if math.isnan(x) else x for x in v] for k, v in history.items()}
 
 
-def report_epochs(task: Task, total: float) -> Callable[[int, Mapping[str, float]], None]:
-    """Progress in images seen."""
+def report_epochs(task: Task, epochs: int) -> Callable[[int, Mapping[str, float]], None]:
+    """Progress in images seen; a scheme decides how many an epoch has, so the first one tells."""
     done = 0.0
 
     def report(seen: int, _losses: Mapping[str, float]) -> None:
         nonlocal done
         done += seen
-        task.progress(done, max(total, done), "images")
+        task.progress(done, max(seen * epochs, done), "images")
 
     return report

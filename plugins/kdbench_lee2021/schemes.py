@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch.nn import functional as F
-
+# torch is imported where it is used: a suite is checked against the parameters here before anything runs
 if TYPE_CHECKING:
+    import torch
+
     from kdbench.api import Batch, SchemeRun
 
+    Losses = Generator[Mapping[str, torch.Tensor], None, None]
+
 Direction = Literal["teacher||student", "student||teacher"]
-Losses = Generator[Mapping[str, torch.Tensor], None, None]
 
 DIRECTIONS = ("teacher||student", "student||teacher")
 ALTERNATIONS = ("epoch", "batch")
@@ -124,6 +125,9 @@ def kl_divergence(
             f"student logits {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)} "
             "must be of one shape (b, n_classes)"
         )
+    import torch
+    from torch.nn import functional as F
+
     with torch.autocast(student_logits.device.type, enabled=False):
         student = F.log_softmax(_wide(student_logits) / temperature, dim=1)
         teacher = F.log_softmax(_wide(teacher_logits.detach()) / temperature, dim=1)
@@ -135,13 +139,16 @@ def kl_divergence(
 def _supervised(run: SchemeRun, batch: Batch) -> dict[str, torch.Tensor]:
     if batch.labels is None:
         raise ValueError("a labelled batch came without labels")
+    import torch
+    from torch.nn import functional as F
+
     logits = run.student(batch.images)
     with torch.autocast(logits.device.type, enabled=False):
         return {"cross_entropy": F.cross_entropy(_wide(logits), batch.labels)}
 
 
 def _wide(logits: torch.Tensor) -> torch.Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
+    return logits if logits.element_size() == 8 else logits.float()
 
 
 def _in_turn(first: Iterator[dict[str, torch.Tensor]], second: Iterator[dict[str, torch.Tensor]]) -> Losses:

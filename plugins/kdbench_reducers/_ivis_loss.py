@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
+from kdbench_reducers._ivis_names import LossVariant
 from kdbench_reducers._ivis_triplets import fixed_triplets
 
-LossVariant = Literal["both", "min", "an"]
 _EPSILON = 1e-7  # Keras' epsilon: squared distances are held above it, so that the root has a gradient
 TAIL = 20
 

@@ -10,8 +10,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-#: Widths of the hidden layers by the names the ivis package gives them.
-WIDTHS = {"szubert": (128, 128, 128), "hinton": (2000, 1000, 500), "maaten": (500, 500, 2000)}
 DROPOUT = 0.1
 
 # Alpha dropout (Klambauer et al. 2017, section 2 "New dropout technique"): a dropped unit is set to SELU's

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from kdbench_reducers._ivis_loss import TripletLoss
+from kdbench_reducers._ivis_names import Sampling
 from kdbench_reducers._ivis_network import Encoder
-from kdbench_reducers._ivis_triplets import Sampling, TripletSampler
+from kdbench_reducers._ivis_triplets import TripletSampler
 from kdbench_reducers._scaling import Scaling
 
 _EMBED_BYTES = 1 << 26  # of scaled rows at a time

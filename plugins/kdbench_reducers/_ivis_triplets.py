@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 
 from kdbench.api import Neighbours
-
-Sampling = Literal["rank_per_batch", "per_row"]
+from kdbench_reducers._ivis_names import Sampling
 
 
 def neighbour_lists(neighbours: Neighbours, with_self: bool) -> np.ndarray:

@@ -19,10 +19,7 @@ from kdbench.api.data import NeighbourMetric
 from kdbench.errors import PluginError
 from kdbench_reducers import _checks
 from kdbench_reducers._base import BaseReducer, seed_of, thread_count
-from kdbench_reducers._ivis_loss import TripletLoss, fit_diagnostics
-from kdbench_reducers._ivis_network import WIDTHS, Encoder
-from kdbench_reducers._ivis_train import embed
-from kdbench_reducers._ivis_triplets import neighbour_lists
+from kdbench_reducers._ivis_names import WIDTHS
 from kdbench_reducers._scaling import SCALINGS, fit_scaling
 from kdbench_reducers.ivis_torch import refuse_small
 
@@ -123,6 +120,10 @@ class Ivis(BaseReducer):
     def _fit(self, X: np.ndarray, neighbours: Neighbours | None) -> np.ndarray:
         import torch
 
+        from kdbench_reducers._ivis_loss import TripletLoss, fit_diagnostics
+        from kdbench_reducers._ivis_network import Encoder
+        from kdbench_reducers._ivis_triplets import neighbour_lists
+
         assert neighbours is not None
         lists = neighbour_lists(neighbours, with_self=True)
         self.scaling_ = fit_scaling(X, self.scaling)
@@ -181,6 +182,8 @@ class Ivis(BaseReducer):
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Points of new rows, (m, n_features): float32, (m, embedding_dims); computed without TensorFlow."""
+        from kdbench_reducers._ivis_train import embed
+
         return embed(self.encoder_, self.scaling_, self._new_points(X))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -12,11 +12,11 @@ from kdbench.api.data import NeighbourMetric
 from kdbench.errors import KdbenchError, UsageError
 from kdbench_reducers import _checks
 from kdbench_reducers._base import BaseReducer, seed_of
-from kdbench_reducers._ivis_loss import LossVariant, TripletLoss, fit_diagnostics
-from kdbench_reducers._ivis_network import WIDTHS, Encoder
-from kdbench_reducers._ivis_train import Recipe, embed, train
-from kdbench_reducers._ivis_triplets import Sampling, neighbour_lists
+from kdbench_reducers._ivis_names import WIDTHS, LossVariant, Sampling
 from kdbench_reducers._scaling import SCALINGS, fit_scaling
+
+if TYPE_CHECKING:
+    from kdbench_reducers._ivis_loss import TripletLoss
 
 Compat = Literal["2.0.11", "1.8.4", "paper"]
 Negative = Literal["random", "hard"]
@@ -170,6 +170,8 @@ class IvisTorch(BaseReducer):
     @property
     def loss(self) -> TripletLoss:
         """The loss that the parameters resolve to."""
+        from kdbench_reducers._ivis_loss import TripletLoss
+
         preset = preset_of(self.compat)
         variant = self.loss_variant or ("an" if self.distance == "euclidean" else preset.loss_variant)
         return TripletLoss(variant, preset.squared if self.squared is None else self.squared, self.margin)
@@ -185,6 +187,11 @@ class IvisTorch(BaseReducer):
 
     def _fit(self, X: np.ndarray, neighbours: Neighbours | None) -> np.ndarray:
         import torch
+
+        from kdbench_reducers._ivis_loss import fit_diagnostics
+        from kdbench_reducers._ivis_network import Encoder
+        from kdbench_reducers._ivis_train import Recipe, train
+        from kdbench_reducers._ivis_triplets import neighbour_lists
 
         assert neighbours is not None
         preset = preset_of(self.compat)
@@ -248,6 +255,8 @@ class IvisTorch(BaseReducer):
         return self.device
 
     def _embed(self, X: np.ndarray) -> np.ndarray:
+        from kdbench_reducers._ivis_train import embed
+
         return embed(self.encoder_, self.scaling_, X)
 
     def transform(self, X: np.ndarray) -> np.ndarray:

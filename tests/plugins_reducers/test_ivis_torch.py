@@ -10,7 +10,8 @@ from kdbench.api import exact_neighbours
 from kdbench.errors import KdbenchError, UsageError
 from kdbench_reducers import _ivis_train
 from kdbench_reducers._ivis_loss import TripletLoss, fit_diagnostics
-from kdbench_reducers._ivis_network import WIDTHS, Encoder
+from kdbench_reducers._ivis_names import WIDTHS
+from kdbench_reducers._ivis_network import Encoder
 from kdbench_reducers._ivis_train import hardest
 from kdbench_reducers._ivis_triplets import Outside, TripletSampler, fixed_triplets, neighbour_lists
 from kdbench_reducers._scaling import fit_scaling
