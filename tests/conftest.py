@@ -165,11 +165,18 @@ def clean_environment(cache_home) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def start_kdbench(clean_environment) -> Callable[..., subprocess.Popen]:
-    """`start_kdbench(*args)`: the command line in a process of its own, in a process group of its own."""
+    """`start_kdbench(*args)`: the command line in a process of its own, in a process group of its own.
+
+    With one thread a stage, as every run here: how sums are split among threads shows in their last digits.
+    """
+    code = (
+        "import kdbench.cli.session as session; session.available_cores = lambda: 1\n"
+        "from kdbench.cli.main import main; main()"
+    )
 
     def start(*args: str | Path) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", "kdbench.cli.main", *map(str, args)],
+            [sys.executable, "-c", code, *map(str, args)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -188,6 +195,7 @@ def kdbench_here(clean_environment, monkeypatch, capsys) -> Callable[..., tuple[
     for name in [k for k in os.environ if k not in clean_environment]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", clean_environment["XDG_CACHE_HOME"])
+    monkeypatch.setattr("kdbench.cli.session.available_cores", lambda: 1)
 
     def call(*args: str | Path) -> tuple[int, str, str]:
         capsys.readouterr()

@@ -55,7 +55,7 @@ def suite(tmp_path_factory, tiny_text) -> Path:
 
 @pytest.fixture(scope="module")
 def done(suite, new_workspace, start_kdbench) -> tuple[Path, str, str]:
-    """(workspace, stdout, stderr) of a run in a process of its own."""
+    """(workspace, stdout, stderr) of a run in a process of its own. Later runs may add to the workspace."""
     workspace = new_workspace()
     child = start_kdbench("run", suite, "--workspace", workspace)
     out, err = child.communicate(timeout=240)
@@ -85,10 +85,17 @@ def assert_clean(workspace: Path) -> None:
         assert (record / "record.json").is_file()
 
 
+@pytest.fixture(scope="module")
+def whole(done) -> dict:
+    """The records of the uninterrupted run, before any other test adds to them."""
+    return records(done[0])
+
+
 # -- a run
 
 
-def test_a_run_shows_its_plan_its_leaderboard_and_where_things_are(done):
+def test_a_run_shows_its_plan_its_leaderboard_and_where_things_are(done, whole):
+    assert len(whole) == 3
     workspace, out, err = done
     assert "tiny  scale here · shapes · cpu" in out
     assert "3 results: 1 teacher, 1 undistilled, 1 distilled" in out
@@ -199,6 +206,21 @@ def test_a_cell_that_fails_is_told_and_the_exit_code_says_so(done, suite, kdbenc
     assert all("Traceback" in c.error and "nan" in c.error for c in failed)
 
 
+def test_a_run_of_which_nothing_succeeds_still_ends_well(done, suite, kdbench_here, tmp_path):
+    workspace, _, _ = done
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(PLUGIN)
+    code, out, err = kdbench_here(
+        "run", suite, "--workspace", workspace, "--plugin", plugin, "--json",
+        "--set", 'metrics=["broken"]', "--set", 'teacher_metrics=["broken"]',
+    )  # fmt: skip
+    assert code == 1, err
+    assert "3 of 3 cells failed" in err
+    data = json.loads(out)
+    assert data["status"] == "failed"
+    assert data["stages"]["failed"] == 3
+
+
 # -- interruptions
 
 
@@ -225,9 +247,8 @@ def interrupted_run(start, suite: Path, workspace: Path, how: signal.Signals, af
 @pytest.mark.slow
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_interrupted_and_started_again_a_run_ends_with_the_same_records(
-    done, suite, new_workspace, start_kdbench, kdbench_here, how, code
+    whole, suite, new_workspace, start_kdbench, kdbench_here, how, code
 ):
-    whole, _, _ = done
     workspace = new_workspace()
     for after in (2, 7):
         assert interrupted_run(start_kdbench, suite, workspace, how, after) == code
@@ -239,19 +260,18 @@ def test_interrupted_and_started_again_a_run_ends_with_the_same_records(
     done_now, out, err = kdbench_here("run", suite, "--workspace", workspace, "--json")
     assert done_now == 0, err
     assert json.loads(out)["stages"]["cached"] == finished
-    assert records(workspace) == records(whole)
+    assert records(workspace) == whole
     assert_clean(workspace)
 
 
 @pytest.mark.slow
 def test_two_jobs_interrupted_leave_what_one_can_finish(
-    done, suite, new_workspace, start_kdbench, kdbench_here
+    whole, suite, new_workspace, start_kdbench, kdbench_here
 ):
-    whole, _, _ = done
     workspace = new_workspace()
     assert interrupted_run(start_kdbench, suite, workspace, signal.SIGINT, 3, "--jobs", "2") == 130
     assert_clean(workspace)
     code, out, err = kdbench_here("run", suite, "--workspace", workspace, "--json")
     assert code == 0, err
     assert json.loads(out)["stages"]["cached"] >= 3
-    assert records(workspace) == records(whole)
+    assert records(workspace) == whole

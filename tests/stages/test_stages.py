@@ -144,9 +144,14 @@ def test_a_nearly_uniform_teacher_is_warned_of_and_recorded(finished):
 def test_a_sure_teacher_is_not_warned_of(finished, make_task, tmp_path):
     plan, store, _ = finished
     made = make_task(stage_of(plan, "student", "student distilled"), store)
-    student._check_confidence(made, Draft(tmp_path), 0.51, 4.0, 10)
+    plain = SimpleNamespace(temperature=4.0)
+    student._check_confidence(made, Draft(tmp_path), plain, 0.51, 10)
+    # a factor T² makes up for it
+    student._check_confidence(
+        made, Draft(tmp_path), SimpleNamespace(temperature=4.0, t2_scaling=True), 0.2, 10
+    )
     assert made.warnings == []
-    student._check_confidence(made, Draft(tmp_path), 0.49, 4.0, 10)
+    student._check_confidence(made, Draft(tmp_path), plain, 0.49, 10)
     assert len(made.warnings) == 1
 
 
