@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from kdbench import __version__
 from kdbench.api.records import CellRecord, Result, RunSummary, StageSummary
 from kdbench.plan import Cell, Plan, Stage
 from kdbench.stages.machine import git_commit, hardware, versions
@@ -268,13 +267,11 @@ def cell_record(
         stages={plan.stages[k].title: k for k in opened},
         seconds=round(sum(a.record.get("seconds", 0.0) for a in opened.values()), 3),
         hardware=dict(network.record["hardware"]) if network is not None else dict(summary.hardware),
-        versions={
-            **(network.record["versions"] if network is not None else summary.versions),
-            "kdbench": __version__,
-        },
-        git_commit=summary.git_commit,
+        versions=dict(network.record["versions"] if network is not None else summary.versions),
+        git_commit=network.record.get("git_commit", "") if network is not None else summary.git_commit,
         arrays=arrays,
         figures=figures,
+        created=max((a.record.get("created", 0.0) for a in opened.values()), default=time.time()),
         error="" if broken is None else f"{broken.title}\n{broken.error}",
     )
     known = store.cell(plan.suite.name, plan.suite.scale, cell.key)

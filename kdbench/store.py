@@ -251,6 +251,11 @@ class Store:
         """A folder for checkpoints of the stage `key`; removed once its artifact is written."""
         return self.root / "partial" / key
 
+    def discard(self, key: str) -> None:
+        """Remove what a writer that is gone left of an artifact."""
+        for folder in (self.root / "tmp").glob(f"{key}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def lock(self, key: str) -> BaseFileLock:
         """Held while a stage is worked on, so that two runs do not do the same work."""
         from filelock import FileLock

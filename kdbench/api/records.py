@@ -53,6 +53,7 @@ class CellRecord:
         arrays: paths below the store: "<tap>/<reducer>/<metric>.<name>" to a file.
         figures: drawings of metrics, likewise, each to its SVG; a PNG of the same name lies beside it.
         error: the traceback of a failed cell.
+        created: when its last stage was done, in seconds since the epoch.
     """
 
     key: str
@@ -78,6 +79,7 @@ class CellRecord:
     arrays: Mapping[str, str] = field(default_factory=dict)
     figures: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
+    created: float = 0.0
     record_version: int = RECORD_VERSION
 
     def to_json(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 Control = Literal["positive", "negative"]
 
 #: What the engine must prepare for a scheme.
-SCHEME_NEEDS = frozenset({"unlabelled", "teacher_logits", "teacher_features", "views", "ema"})
+SCHEME_NEEDS = frozenset({"unlabelled", "teacher_logits"})
 #: What a metric looks at. It decides how often it is called: `embedding` once a tap and reducer, `features`
 #: or `neighbours` once a tap, otherwise once a network. A metric that needs `reducers` runs them itself, all of
 #: the suite's, on data of its own. A metric that needs what a dataset lacks (`superclasses`, `masks`) is left

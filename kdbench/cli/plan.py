@@ -72,7 +72,7 @@ def plan_data(session: Session) -> dict[str, Any]:
 
     plan = session.plan
     left = {s.key for s in session.outstanding}
-    seconds, measured = stage_seconds(session.store, session.outstanding)
+    seconds, measured = stage_seconds(session.store, session.outstanding, session.device)
     return {
         "suite": plan.suite.name,
         "scale": plan.suite.scale,
@@ -128,7 +128,7 @@ def plan_table(session: Session) -> Group:
     lines = [Text(f"{len(plan.cells)} results: {cells}")]
     lines += [Text(f"left out: {reason}", style="dim") for reason in plan.exclusions]
     if session.outstanding:
-        seconds, measured = stage_seconds(session.store, session.outstanding)
+        seconds, measured = stage_seconds(session.store, session.outstanding, session.device)
         basis = (
             "from this workspace's records" if measured else "a rough guess: some stages have no record yet"
         )

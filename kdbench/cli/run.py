@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +76,8 @@ def command(
     tracking = Tracking(tracker)
     if not as_json:
         console().print(plan_table(session))
-    report = _execute(session, tracking, plugin_files, jobs, quiet=as_json)
+    with terminable():
+        report = _execute(session, tracking, plugin_files, jobs, quiet=as_json)
     _conclude(session, report, tracking, as_json=as_json)
     if tracking.failure is not None:
         raise tracking.failure
@@ -83,6 +88,23 @@ def command(
             where="; ".join(dict.fromkeys(s.title for s in report.failed)),
             hint="their tracebacks are in the tracking store and in the report; the same command tries them again",
         )
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let a request to terminate end the work as Ctrl-C does, so that it leaves a clean store too."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _execute(
@@ -103,7 +125,7 @@ def _execute(
         executor = SerialExecutor(context, session.registry, session.store)
     observers = [tracking, Hooks(session.registry)]
     if not quiet:
-        weights, _ = stage_seconds(session.store, session.outstanding)
+        weights, _ = stage_seconds(session.store, session.outstanding, session.device)
         make = BarProgress if sys.stderr.isatty() else LineProgress
         observers.insert(0, make(weights, len(session.outstanding)))
     summary = new_summary(

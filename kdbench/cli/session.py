@@ -69,7 +69,12 @@ def prepare(
     chosen = checked_device(device) if device else default_device()
     data = load_data(registry, loaded.data.dataset.name, loaded.data.dataset.params, places)
     loaded = with_taps(registry, loaded, data)
-    plan = make_plan(loaded, registry, data, seed=seed, auto_precision=resolve_precision("auto", chosen))
+    source = None
+    if loaded.teacher is not None and loaded.teacher.source is not None:
+        reference = loaded.teacher.source.dataset
+        source = load_data(registry, reference.name, reference.params, places)
+    precision = resolve_precision("auto", chosen)
+    plan = make_plan(loaded, registry, data, source=source, seed=seed, auto_precision=precision)
     done = frozenset(key for key in plan.stages if store.has(key))
     outstanding = tuple(plan.outstanding(done))
     problem = None
@@ -198,44 +203,46 @@ def check_networks(registry: Registry, plan: Plan, data: ImageData, outstanding:
             )
 
 
-#: Seconds a stage takes where the store has no record of one like it: a rough guess for two cores.
-ROUGH_SECONDS = {"neighbours": 1.0, "embedding": 15.0, "score": 0.5}
-#: Units of work a second, likewise.
-ROUGH_RATE = {
-    "source": 0.1,
-    "backbone": 150.0,
-    "teacher": 150.0,
-    "targets": 400.0,
-    "student": 700.0,
-    "features": 600.0,
+#: Seconds a unit of work takes where the store has no record of one like it: a rough guess for two cores.
+ROUGH_SECONDS = {
+    "source": 8.0,  # an epoch
+    "backbone": 1 / 150,  # an image, enlarged
+    "teacher": 1 / 300,
+    "targets": 1 / 600,
+    "student": 1 / 700,
+    "features": 1 / 700,
+    "neighbours": 0.2,  # a million pairs
+    "embedding": 0.005,  # a point
+    "score": 0.3,
 }
 
 
-def stage_seconds(store: Store, outstanding: tuple[Stage, ...]) -> tuple[dict[str, float], bool]:
+def stage_seconds(store: Store, outstanding: tuple[Stage, ...], device: str) -> tuple[dict[str, float], bool]:
     """Seconds that each stage may take by its key, and whether all of it rests on records of this store.
 
-    A stage is taken to cost what the median record of its kind and component cost per unit of work.
+    A stage is taken to cost per unit of work what those of its kind and component cost on the same hardware.
     """
-    from statistics import median
+    from kdbench.stages.machine import hardware
 
     if not outstanding:
         return {}, True
-    rates: dict[tuple[str, str], list[float]] = {}
+    here = hardware(device, available_cores())["label"]
+    costs: dict[tuple[str, ...], tuple[float, float]] = {}
     for record in store.records():
-        if record.get("work") and record.get("seconds"):
-            rates.setdefault((record["kind"], record["component"]), []).append(
-                record["seconds"] / record["work"]
-            )
-    known = {name: median(values) for name, values in rates.items()}
-    seconds = {}
+        if record.get("work") and record.get("seconds") and record["hardware"].get("label") == here:
+            name = (record["kind"], record["component"], record["unit"])
+            seconds, work = costs.get(name, (0.0, 0.0))
+            costs[name] = (seconds + record["seconds"], work + record["work"])
+    known = {name: total / work for name, (total, work) in costs.items()}
+    estimates = {}
     for stage in outstanding:
-        rough = ROUGH_SECONDS.get(stage.kind, 1 / ROUGH_RATE.get(stage.kind, 1.0))
-        seconds[stage.key] = stage.work * known.get((stage.kind, stage.component), rough)
-    return seconds, all((s.kind, s.component) in known for s in outstanding)
+        rough = ROUGH_SECONDS[stage.kind]
+        estimates[stage.key] = stage.work * known.get((stage.kind, stage.component, stage.unit), rough)
+    return estimates, all((s.kind, s.component, s.unit) in known for s in outstanding)
 
 
 def duration(seconds: float) -> str:
-    """ "3 s", "4 min", "2 h 10 min"."""
+    """As people say it: 3 s, 4 min, 2 h 10 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

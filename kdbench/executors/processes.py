@@ -14,6 +14,7 @@ from typing import Any
 from kdbench.executors.context import Context, StageProgress, Workplace
 from kdbench.plan import Stage
 from kdbench.stages.task import Outcome
+from kdbench.store import Store
 
 # one a worker process, made by its initializer
 _workplace: Workplace | None = None
@@ -52,6 +53,7 @@ class ProcessExecutor:
 
     def __init__(self, context: Context, jobs: int) -> None:
         self.slots = jobs
+        self._context = context
         spawn = multiprocessing.get_context("spawn")
         self._manager = spawn.Manager()
         self._events = self._manager.Queue()
@@ -128,6 +130,9 @@ class ProcessExecutor:
             process.terminate()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._manager.shutdown()
+        store = Store(self._context.workspace)
+        for stage in self._futures.values():  # a terminated worker could not clean up
+            store.discard(stage.key)
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)

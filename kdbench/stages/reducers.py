@@ -13,11 +13,11 @@ from kdbench.stages.task import Task
 
 
 def make_reducer(task: Task, reference: Mapping[str, Any], seed: int) -> Any:
-    """The reducer of `reference` (name and params), with the seed and the task's threads where it has
+    """The reducer of `reference` (name and params), with the seed, threads and device of the task where it has
     parameters for them that the suite does not set."""
     given = dict(reference["params"])
     known = task.registry.parameters("reducers", reference["name"])
-    for name, value in (("random_state", seed), ("n_jobs", task.threads)):
+    for name, value in (("random_state", seed), ("n_jobs", task.threads), ("device", task.device)):
         if name in known and name not in given:
             given[name] = value
     return task.registry.create("reducers", reference["name"], given)

@@ -33,7 +33,7 @@ def run(task: Task, draft: Draft) -> None:
     architecture = architecture_of(task)
     norm = normalization(architecture, data)
     model = build(architecture, data, identity["seed"], task.device)
-    chosen = identity["scheme"]
+    chosen = task.stage.options["scheme"]
     scheme = task.registry.create("schemes", chosen["name"], chosen["params"])
     augmentation = Augmentation(recipe.flip, recipe.shift)
     images = data.train.images

@@ -91,7 +91,7 @@ def execute(task: Task) -> Outcome:
     An exception of the stage is kept in the store as its failure and told in the outcome; an interruption
     passes through and leaves nothing behind but checkpoints.
     """
-    from kdbench.stages.machine import hardware, versions
+    from kdbench.stages.machine import git_commit, hardware, versions
 
     stage, store = task.stage, task.store
     with store.lock(stage.key):
@@ -108,7 +108,8 @@ def execute(task: Task) -> Outcome:
             "work": stage.work,
             "unit": stage.unit,
             "hardware": hardware(task.device, task.threads),
-            "versions": versions(),
+            "versions": {**versions(), **task.registry.versions()},
+            "git_commit": git_commit(),
             "created": time.time(),
         }
         try:

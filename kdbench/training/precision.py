@@ -42,9 +42,10 @@ def autocast(precision: str, device: str) -> contextlib.AbstractContextManager:
     """Run matrix products in bfloat16 and keep weights, losses and batch statistics in float32."""
     import torch
 
-    if precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+    kind = torch.device(device).type
+    if precision == "float32":  # also inside a bfloat16 region: a float32 teacher beside a bfloat16 student
+        return torch.autocast(kind, enabled=False)
+    return torch.autocast(kind, dtype=torch.bfloat16)
 
 
 def default_device() -> str:

@@ -1,137 +1,38 @@
-"""From a suite to the stages that have to be done: each once, with a key that says what it is."""
+"""Stages of a suite, each made once: what enters its key, what it needs, how much work it is."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdbench.api.data import ImageData
-from kdbench.api.draws import derive_seed, draw_fold, draw_test
+from kdbench.api.draws import derive_seed
 from kdbench.api.specs import MetricSpec, ReducerSpec, SchemeSpec
 from kdbench.errors import SuiteError
-from kdbench.store import content_key
+from kdbench.plan.model import Score, Stage
 
 if TYPE_CHECKING:
     from kdbench.registry import Registry
     from kdbench.suite.schema import Component, Student, Suite, Teacher, Training
 
-#: The order in which kinds of stages stand in tables.
-KINDS = (
-    "source",
-    "backbone",
-    "teacher",
-    "targets",
-    "student",
-    "features",
-    "neighbours",
-    "embedding",
-    "score",
-)
-
 #: With more distinct views than this, a teacher is run beside its student instead of ahead of it.
 VIEWS_AHEAD = 2
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One piece of work.
-
-    Attributes:
-        kind: from KINDS.
-        component: "schemes/kl" for what does the work; "" where the core does.
-        identity: all that its result depends on beside the inputs; hashed into the key.
-        inputs: role to key of the artifacts its result depends on.
-        aids: role to key of artifacts that only save it work (exact neighbours, say); not part of the key.
-        options: what it needs to run that its result does not depend on (how to load the dataset).
-        title: for people. work: amount, in `unit`, for estimates.
-    """
-
-    kind: str
-    component: str
-    identity: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    title: str
-    aids: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    work: float = 1.0
-    unit: str = "stage"
-    key: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.key:
-            identity = {"kind": self.kind, "of": dict(self.identity), "inputs": dict(self.inputs)}
-            object.__setattr__(self, "key", content_key(identity))
-
-    def needs(self) -> list[str]:
-        return [*self.inputs.values(), *self.aids.values()]
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score stage as a cell sees it."""
-
-    key: str
-    metric: str
-    primary: str
-    tap: str | None
-    reducer: str | None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """dataset x budget x fold x scheme; see `kdbench.api.CellRecord` for the fields."""
-
-    key: str
-    budget: int
-    fold: int
-    scheme: str
-    student: str
-    teacher: str
-    seed: int
-    network: str
-    scores: tuple[Score, ...]
-    embeddings: Mapping[str, str]
-    params: Mapping[str, Any]
-
-    @property
-    def title(self) -> str:
-        return f"{self.budget} labels · fold {self.fold + 1} · {self.scheme}"
-
-    def stages(self) -> list[str]:
-        return [self.network, *self.embeddings.values(), *(s.key for s in self.scores)]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The stages of a suite in an order in which they can be done, its cells, and what was left out and why."""
-
-    suite: Suite
-    seed: int
-    dataset: str
-    dataset_digest: str
-    stages: Mapping[str, Stage]
-    cells: tuple[Cell, ...]
-    exclusions: tuple[str, ...]
-
-    def outstanding(self, done: Iterable[str]) -> list[Stage]:
-        """The stages that must still run, in order: what a cell wants and is not done, and what that needs."""
-        finished = set(done)
-        wanted: set[str] = set()
-        queue = [k for cell in self.cells for k in cell.stages() if k not in finished]
-        while queue:
-            key = queue.pop()
-            if key in wanted or key in finished:
-                continue
-            wanted.add(key)
-            queue += self.stages[key].needs()
-        return [s for s in self.stages.values() if s.key in wanted]
-
-
-class _Builder:
-    def __init__(self, suite: Suite, registry: Registry, data: ImageData, seed: int, auto: str) -> None:
+class Builder:
+    def __init__(
+        self,
+        suite: Suite,
+        registry: Registry,
+        data: ImageData,
+        seed: int,
+        auto: str,
+        source: ImageData | None,
+    ) -> None:
+        if suite.teacher is not None and suite.teacher.source is not None and source is None:
+            raise ValueError("the suite's teacher has a source task; its dataset must be given")
+        self.source_digest = source.digest if source is not None else ""
         self.suite, self.registry, self.data, self.seed, self.auto_precision = (
             suite,
             registry,
@@ -143,7 +44,7 @@ class _Builder:
         self.exclusions: dict[str, None] = {}
         self._files: dict[str, str] = {}
         self._networks: dict[str, Any] = {}
-        self.dataset_option = {"dataset": _reference(suite.data.dataset)}
+        self.dataset_option = {"dataset": reference(suite.data.dataset)}
 
     def add(self, stage: Stage) -> str:
         """Its key; a stage that is there already is kept, so shared work is found once."""
@@ -163,7 +64,7 @@ class _Builder:
         }
 
     def _content(self, value: Any) -> Any:
-        if isinstance(value, str) and ("/" in value or value.endswith((".pt", ".pth", ".safetensors"))):
+        if isinstance(value, str) and ("/" in value or "." in value):  # what may be the name of a file
             path = Path(value).expanduser()
             if path.is_file():
                 if value not in self._files:
@@ -205,12 +106,11 @@ class _Builder:
     def source(self, teacher: Teacher) -> dict[str, str]:
         if teacher.source is None:
             return {}
-        dataset = self.component("datasets", teacher.source.dataset)
         stage = Stage(
             kind="source",
             component=f"architectures/{teacher.architecture.name}",
             identity={
-                "data": dataset,
+                "data": self.source_digest,
                 "network": self.component("architectures", teacher.architecture),
                 "recipe": self.recipe(teacher.source),
                 "seed": derive_seed(self.seed, "source"),
@@ -218,7 +118,7 @@ class _Builder:
             inputs={},
             title=f"source task · {teacher.architecture.title} on {teacher.source.dataset.title}",
             options={
-                "dataset": _reference(teacher.source.dataset),
+                "dataset": reference(teacher.source.dataset),
                 "network": self.network_option(teacher.architecture),
             },
             work=teacher.source.epochs,
@@ -231,7 +131,7 @@ class _Builder:
         if teacher.mode != "head":
             return source
         d = self.suite.data
-        views = _views(teacher)
+        views = n_views(teacher)
         n_train = len(self.data.train.labels) if d.train == "all" else d.train
         n_test = len(self.data.test.labels) if d.test == "all" else d.test
         stage = Stage(
@@ -293,12 +193,12 @@ class _Builder:
             inputs=inputs,
             title=f"targets {teacher.architecture.title} · {budget} labels · fold {fold + 1}",
             options=self.options(network=self.network_option(teacher.architecture)),
-            work=_views(student) * self._unlabelled(budget) * (0.001 if teacher.mode == "head" else 1),
+            work=n_views(student) * self.unlabelled(budget) * (0.001 if teacher.mode == "head" else 1),
             unit="images",
         )
         return self.add(stage)
 
-    def _unlabelled(self, budget: int) -> int:
+    def unlabelled(self, budget: int) -> int:
         d = self.suite.data
         n = len(self.data.train.labels) if d.train == "all" else d.train
         return n - d.validation - budget if d.unlabelled == "rest" else d.unlabelled
@@ -310,26 +210,29 @@ class _Builder:
         spec = self.registry.spec("schemes", scheme.name)
         assert isinstance(spec, SchemeSpec)
         inputs: dict[str, str] = {}
-        if spec.needs & {"teacher_logits", "teacher_features"}:
+        if "teacher_logits" in spec.needs:
             if suite.teacher is None:
                 raise SuiteError(
                     f"scheme {scheme.title!r} needs a teacher, and the suite has none",
                     where=f"suite {suite.name}",
                     hint="add a [teacher] table",
                 )
-            if _views(student) <= VIEWS_AHEAD:
+            if n_views(student) <= VIEWS_AHEAD:
                 inputs["targets"] = self.targets(suite.teacher, student, budget, fold)
             else:
                 inputs["teacher"] = self.teacher(suite.teacher, budget, fold)
                 inputs |= self.backbone(suite.teacher)
         pool = "unlabelled" in spec.needs
-        seen = budget + (self._unlabelled(budget) if pool else 0)
+        seen = budget + (self.unlabelled(budget) if pool else 0)
         if pool and seen == budget:
             raise SuiteError(
                 f"budget {budget} leaves scheme {scheme.title!r} no unlabelled images",
                 where="data.budgets",
             )
-        options: dict[str, Any] = {"network": self.network_option(student.architecture)}
+        options: dict[str, Any] = {
+            "network": self.network_option(student.architecture),
+            "scheme": reference(scheme),
+        }
         if suite.teacher is not None and "teacher" in inputs:
             options["teacher_network"] = self.network_option(suite.teacher.architecture)
         stage = Stage(
@@ -380,6 +283,9 @@ class _Builder:
                 continue
             if not features:
                 features = self.features(network, role, title)
+            if per_embedding and not self.suite.reducers:
+                self.exclude(f"metric {metric.title}: the suite has no reducers")
+                continue
             for tap in self.suite.taps:
                 inputs = {"network": network, "features": features}
                 if not per_embedding:
@@ -436,6 +342,8 @@ class _Builder:
             identity={"tap": tap, "metric": metric, "k": k},
             inputs={"features": features},
             title=f"neighbours {metric} · {tap} · {title}",
+            work=self.n_embedded() ** 2 / 1e6,
+            unit="million pairs",
         )
         return {"neighbours": self.add(stage)}
 
@@ -483,7 +391,9 @@ class _Builder:
             inputs={"features": features},
             aids=self.neighbours(features, tap, self.wish("reducers", reducer), title),
             title=f"embedding {reducer.title} · {tap} · {title}",
-            options={"reducer": _reference(reducer)},
+            options={"reducer": reference(reducer)},
+            work=self.n_embedded(),
+            unit="points",
         )
         return self.add(stage)
 
@@ -496,14 +406,14 @@ class _Builder:
         if tap and "neighbours" in spec.needs:
             aids = self.neighbours(inputs["features"], tap, self.wish("metrics", metric), title)
         own: dict[str, Any] = {}
-        options = self.options(metric=_reference(metric))
+        options = self.options(metric=reference(metric))
         if "reducers" in spec.needs:  # other metrics' keys do not depend on the suite's reducers
             reducers = self.suite.reducers
             own = {
                 "reducers": [[r.title, self.component("reducers", r)] for r in reducers],
                 "seed": derive_seed(self.seed, "embedding", fold) % 2**31,
             }
-            options["reducers"] = [[r.title, _reference(r)] for r in reducers]
+            options["reducers"] = [[r.title, reference(r)] for r in reducers]
         place = " · ".join([p for p in (tap, reducer.title if reducer else None) if p] + [title])
         stage = Stage(
             kind="score",
@@ -524,145 +434,9 @@ class _Builder:
         return Score(key, metric.title, spec.primary, tap, reducer.title if reducer else None)
 
 
-def _reference(component: Component) -> dict[str, Any]:
+def reference(component: Component) -> dict[str, Any]:
     return {"name": component.name, "params": dict(component.params)}
 
 
-def _views(training: Training) -> int:
+def n_views(training: Training) -> int:
     return (2 if training.flip else 1) * (2 * training.shift + 1) ** 2
-
-
-def _flat(prefix: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        return {
-            k: v
-            for name, inner in value.items()
-            for k, v in _flat(f"{prefix}.{name}" if prefix else name, inner).items()
-        }
-    return {prefix: value}
-
-
-def make_plan(
-    suite: Suite, registry: Registry, data: ImageData, *, seed: int = 0, auto_precision: str = "float32"
-) -> Plan:
-    """Plan a suite over its loaded dataset.
-
-    Args:
-        seed: everything random follows from it.
-        auto_precision: what precision "auto" is on the device that networks will run on; it stands in the keys.
-
-    Raises:
-        SuiteError: budgets or folds that can't be, neighbours beyond the images there are, a missing teacher.
-    """
-    builder = _Builder(suite, registry, data, seed, auto_precision)
-    d = suite.data
-    for name, refs in (("schemes", suite.schemes), ("reducers", suite.reducers), ("metrics", suite.metrics)):
-        titles = [r.title for r in refs]
-        twice = sorted({t for t in titles if titles.count(t) > 1})
-        if twice:
-            raise SuiteError(
-                f"{name} has {twice[0]!r} twice", where=f"suite {suite.name}", hint="give one a label"
-            )
-    for budget in d.budgets:  # refused before anything else is built
-        draw_fold(
-            data.train.labels, data.n_classes, budget=budget, fold=0, seed=seed, train=d.train,
-            validation=d.validation, unlabelled=d.unlabelled if _wants_pool(suite, registry) else "rest",
-        )  # fmt: skip
-    for size in (d.test, d.embedded):
-        draw_test(data.test.labels, data.n_classes, size=size, seed=seed)
-    metrics = list(suite.metrics)
-    for_teachers = [m for m in metrics if m.name in suite.teacher_metrics or m.title in suite.teacher_metrics]
-    cells: list[Cell] = []
-
-    def add_cell(
-        network: str, role: str, scheme: str, budget: int, fold: int, chosen: list[Component], extra: dict
-    ) -> None:
-        title = f"{scheme} · {budget} labels · fold {fold + 1}"
-        scores, embeddings = builder.scores(network, role, title, chosen, fold)
-        student = suite.student.architecture.title if role == "student" else ""
-        taught = role == "teacher" or extra.pop("taught")
-        teacher = suite.teacher.architecture.title if suite.teacher and taught else ""
-        key = content_key({"cell": [network, sorted(s.key for s in scores), scheme]})
-        cells.append(
-            Cell(
-                key,
-                budget,
-                fold,
-                scheme,
-                student,
-                teacher,
-                seed,
-                network,
-                tuple(scores),
-                embeddings,
-                _flat("", extra),
-            )
-        )
-
-    data_params = {
-        "dataset": suite.data.dataset.title,
-        "train": d.train,
-        "test": d.test,
-        "embedded": d.embedded,
-    }
-    for budget in d.budgets:
-        for fold in range(d.folds):
-            if suite.teacher is not None:
-                network = builder.teacher(suite.teacher, budget, fold)
-                extra = {"data": data_params, "teacher": _described(builder, suite.teacher)}
-                extra["teacher"]["mode"] = suite.teacher.mode
-                add_cell(network, "teacher", "teacher", budget, fold, for_teachers, extra)
-            for scheme in suite.schemes:
-                network = builder.student(scheme, budget, fold)
-                spec = registry.spec("schemes", scheme.name)
-                assert isinstance(spec, SchemeSpec)
-                extra = dict[str, Any]() | {
-                    "data": dict(data_params),
-                    "student": _described(builder, suite.student),
-                    "scheme": registry.check("schemes", scheme.name, scheme.params),
-                    "taught": bool(spec.needs & {"teacher_logits", "teacher_features"}),
-                }
-                if "unlabelled" in spec.needs:
-                    extra["data"]["unlabelled"] = builder._unlabelled(budget)
-                if extra["taught"] and suite.teacher is not None:
-                    extra["teacher"] = _described(builder, suite.teacher)
-                add_cell(network, "student", scheme.title, budget, fold, metrics, extra)
-    return Plan(
-        suite,
-        seed,
-        suite.data.dataset.title,
-        data.digest,
-        _ordered(builder.stages),
-        tuple(cells),
-        tuple(builder.exclusions),
-    )
-
-
-def _wants_pool(suite: Suite, registry: Registry) -> bool:
-    specs = [registry.spec("schemes", s.name) for s in suite.schemes]
-    return any(isinstance(s, SchemeSpec) and "unlabelled" in s.needs for s in specs)
-
-
-def _described(builder: _Builder, training: Teacher | Student) -> dict[str, Any]:
-    params = builder.component("architectures", training.architecture)["params"]
-    return {
-        "architecture": training.architecture.name,
-        **{f"architecture.{k}": v for k, v in params.items()},
-    } | builder.recipe(training)
-
-
-def _ordered(stages: Mapping[str, Stage]) -> dict[str, Stage]:
-    """Depth first from each stage, inputs before users: work of one cell stays together, so that the first
-    cells finish early and what they hold in memory is still there when it is wanted."""
-    ordered: dict[str, Stage] = {}
-
-    def visit(key: str) -> None:
-        if key in ordered:
-            return
-        for needed in stages[key].needs():
-            visit(needed)
-        ordered[key] = stages[key]
-
-    for key in stages:
-        visit(key)
-    return ordered

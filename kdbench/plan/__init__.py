@@ -1,0 +1,172 @@
+"""From a suite to the stages that have to be done: each once, with a key that says what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kdbench.api.data import ImageData
+from kdbench.api.draws import draw_fold, draw_test
+from kdbench.api.specs import SchemeSpec
+from kdbench.errors import SuiteError
+from kdbench.plan.builder import Builder
+from kdbench.plan.checks import check_metrics, check_views, wants_pool
+from kdbench.plan.model import KINDS, Cell, Plan, Score, Stage, ordered
+from kdbench.store import content_key
+
+if TYPE_CHECKING:
+    from kdbench.registry import Registry
+    from kdbench.suite.schema import Component, Student, Suite, Teacher
+
+__all__ = ["KINDS", "Cell", "Plan", "Score", "Stage", "make_plan"]
+
+
+def make_plan(
+    suite: Suite,
+    registry: Registry,
+    data: ImageData,
+    *,
+    source: ImageData | None = None,
+    seed: int = 0,
+    auto_precision: str = "float32",
+) -> Plan:
+    """Plan a suite over its loaded dataset.
+
+    Args:
+        source: the loaded dataset of the teacher's source task, where it has one.
+        seed: everything random follows from it.
+        auto_precision: what precision "auto" is on the device that networks will run on; it stands in the keys.
+
+    Raises:
+        SuiteError: budgets or folds that can't be, neighbours beyond the images there are, a missing teacher.
+    """
+    builder = Builder(suite, registry, data, seed, auto_precision, source)
+    d = suite.data
+    for name, refs in (("schemes", suite.schemes), ("reducers", suite.reducers), ("metrics", suite.metrics)):
+        titles = [r.title for r in refs]
+        twice = sorted({t for t in titles if titles.count(t) > 1})
+        if twice:
+            raise SuiteError(
+                f"{name} has {twice[0]!r} twice", where=f"suite {suite.name}", hint="give one a label"
+            )
+    for budget in d.budgets:  # refused before anything else is built
+        draw_fold(
+            data.train.labels, data.n_classes, budget=budget, fold=0, seed=seed, train=d.train,
+            validation=d.validation, unlabelled=d.unlabelled if wants_pool(suite, registry) else "rest",
+        )  # fmt: skip
+    for size in (d.test, d.embedded):
+        draw_test(data.test.labels, data.n_classes, size=size, seed=seed)
+    check_views(suite)
+    check_metrics(suite, registry, data)
+    metrics = list(suite.metrics)
+    for_teachers = [m for m in metrics if m.name in suite.teacher_metrics or m.title in suite.teacher_metrics]
+    cells: list[Cell] = []
+
+    def add_cell(
+        network: str, role: str, scheme: str, budget: int, fold: int, chosen: list[Component], extra: dict
+    ) -> None:
+        title = f"{scheme} · {budget} labels · fold {fold + 1}"
+        scores, embeddings = builder.scores(network, role, title, chosen, fold)
+        student = suite.student.architecture.title if role == "student" else ""
+        taught = role == "teacher" or extra.pop("taught")
+        teacher = suite.teacher.architecture.title if suite.teacher and taught else ""
+        key = content_key({"cell": [network, sorted(s.key for s in scores), scheme]})
+        cells.append(
+            Cell(
+                key,
+                budget,
+                fold,
+                scheme,
+                student,
+                teacher,
+                seed,
+                network,
+                tuple(scores),
+                embeddings,
+                _flat("", {**extra, **_measured(builder, scores)}),
+            )
+        )
+
+    data_params = {
+        "dataset": suite.data.dataset.title,
+        "train": d.train,
+        "test": d.test,
+        "embedded": d.embedded,
+        "validation": d.validation,
+    }
+    for budget in d.budgets:
+        for fold in range(d.folds):
+            if suite.teacher is not None:
+                network = builder.teacher(suite.teacher, budget, fold)
+                extra = {"data": dict(data_params), "teacher": _described(builder, suite.teacher)}
+                add_cell(network, "teacher", "teacher", budget, fold, for_teachers, extra)
+            for scheme in suite.schemes:
+                network = builder.student(scheme, budget, fold)
+                spec = registry.spec("schemes", scheme.name)
+                assert isinstance(spec, SchemeSpec)
+                extra = dict[str, Any]() | {
+                    "data": dict(data_params),
+                    "student": _described(builder, suite.student),
+                    "scheme": registry.check("schemes", scheme.name, scheme.params),
+                    "taught": "teacher_logits" in spec.needs,
+                }
+                if "unlabelled" in spec.needs:
+                    extra["data"]["unlabelled"] = builder.unlabelled(budget)
+                if extra["taught"] and suite.teacher is not None:
+                    extra["teacher"] = _described(builder, suite.teacher)
+                add_cell(network, "student", scheme.title, budget, fold, metrics, extra)
+    return Plan(
+        suite,
+        seed,
+        suite.data.dataset.title,
+        data.digest,
+        ordered(builder.stages),
+        tuple(cells),
+        tuple(builder.exclusions),
+    )
+
+
+def _described(builder: Builder, training: Teacher | Student) -> dict[str, Any]:
+    params = builder.component("architectures", training.architecture)["params"]
+    described = {
+        "architecture": training.architecture.name,
+        **{f"architecture.{k}": v for k, v in params.items()},
+    } | builder.recipe(training)
+    if isinstance(training, _teacher_type()):
+        described["mode"] = training.mode
+        if training.source is not None:
+            described["source"] = {"dataset": training.source.dataset.title} | builder.recipe(training.source)
+    return described
+
+
+def _teacher_type() -> type[Teacher]:
+    from kdbench.suite.schema import Teacher
+
+    return Teacher
+
+
+def _measured(builder: Builder, scores: Iterable[Score]) -> dict[str, Any]:
+    """Resolved parameters of the reducers and metrics that a cell was measured with, by label."""
+    suite, registry = builder.suite, builder.registry
+    reducers = {s.reducer for s in scores if s.reducer}
+    metrics = {s.metric for s in scores}
+    return {
+        "reducers": {
+            r.title: registry.check("reducers", r.name, r.params)
+            for r in suite.reducers
+            if r.title in reducers
+        },
+        "metrics": {
+            m.title: registry.check("metrics", m.name, m.params) for m in suite.metrics if m.title in metrics
+        },
+    }
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {
+            k: v
+            for name, inner in value.items()
+            for k, v in _flat(f"{prefix}.{name}" if prefix else name, inner).items()
+        }
+    return {prefix: value}

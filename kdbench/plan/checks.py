@@ -1,0 +1,62 @@
+"""What a suite asks for and its data, network or teacher can't give: refused before anything runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kdbench.api.data import ImageData
+from kdbench.api.specs import MetricSpec, SchemeSpec
+from kdbench.errors import SuiteError
+
+if TYPE_CHECKING:
+    from kdbench.registry import Registry
+    from kdbench.suite.schema import Suite
+
+
+def check_views(suite: Suite) -> None:
+    """Refuse augmentations that a teacher's precomputed outputs can't follow.
+
+    Raises:
+        SuiteError: says which of the teacher's and the student's settings clash.
+    """
+    teacher, student = suite.teacher, suite.student
+    if teacher is None or teacher.mode != "head":
+        return
+    if teacher.shift:
+        raise SuiteError(
+            f"a head is trained on features computed once, which know no shifts; shift is {teacher.shift}",
+            where="teacher.shift",
+            hint='shift = 0, or mode = "all"',
+        )
+    if student.flip and not teacher.flip:
+        raise SuiteError(
+            "the student sees flipped images and the teacher's features are of unflipped ones alone",
+            where="teacher.flip",
+            hint="teacher.flip = true",
+        )
+
+
+def check_metrics(suite: Suite, registry: Registry, data: ImageData) -> None:
+    """Refuse metrics that would look at logits of images no logits were kept of.
+
+    Raises:
+        SuiteError: more test images are embedded than tested.
+    """
+    n = len(data.test.labels)
+    tested = n if suite.data.test == "all" else suite.data.test
+    embedded = n if suite.data.embedded == "all" else suite.data.embedded
+    for metric in suite.metrics:
+        spec = registry.spec("metrics", metric.name)
+        assert isinstance(spec, MetricSpec)
+        tap = spec.needs & {"features", "neighbours", "embedding", "loss_history"}
+        if tap and "logits" in spec.needs and embedded > tested:
+            raise SuiteError(
+                f"metric {metric.title!r} reads logits of the {embedded} embedded images, and {tested} are tested",
+                where="data.test",
+                hint="data.embedded at most data.test",
+            )
+
+
+def wants_pool(suite: Suite, registry: Registry) -> bool:
+    specs = [registry.spec("schemes", s.name) for s in suite.schemes]
+    return any(isinstance(s, SchemeSpec) and "unlabelled" in s.needs for s in specs)
