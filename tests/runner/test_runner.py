@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,18 +81,15 @@ class Diary(Observer):
         self.lines.append(("run finished", run.status))
 
 
-def comparable(report: RunReport) -> dict[str, CellRecord]:
+def comparable(report: RunReport) -> dict[str, dict]:
     """Records by key, without what no two runs share: times, and the commit of a folder that is worked in."""
-    return {
-        c.key: replace(
-            c,
-            seconds=0.0,
-            hardware={},
-            git_commit="",
-            results=tuple(r for r in c.results if r.metric != "embedding-time"),
-        )
-        for c in report.cells
-    }
+    return {c.key: without_times(c) for c in report.cells}
+
+
+def without_times(cell: CellRecord) -> dict:
+    left_out = {"seconds", "created", "hardware", "git_commit"}
+    kept = {k: v for k, v in cell.to_json().items() if k not in left_out}
+    return kept | {"results": [r for r in kept["results"] if r["metric"] != "embedding-time"]}
 
 
 @pytest.fixture(scope="session")
