@@ -34,6 +34,7 @@ def kdbench_metrics() -> list[MetricSpec]:
         MetricSpec(
             name="superclass-correlation",
             target="kdbench_lee2021.superclass_correlation:SuperclassCorrelation",
+            version=2,
             summary="Correlation of the outputs of classes that share a superclass",
             reference="LW section 5.2, Fig. 5",
             needs=frozenset({"logits", "superclasses"}),

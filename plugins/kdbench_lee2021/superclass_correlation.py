@@ -23,7 +23,8 @@ class SuperclassCorrelation:
     - ``r``: mean over superclasses of the mean correlation of their pairs of classes, -1..1;
     - ``r2``: the same of squared correlations, 0..1 (not the square of ``r``);
     - ``r_between``: mean correlation of pairs from different superclasses, which the paper does not report:
-      outputs that only move together everywhere raise ``r`` and this alike.
+      outputs that only move together everywhere raise ``r`` and this alike;
+    - each superclass's own mean correlation, by its name: a bar of Fig. 5.
 
     Arrays (n_superclasses,): ``r`` and ``r2`` float64, NaN for a superclass without a pair; ``names`` str. A
     class whose output is constant correlates with nothing: its pairs are left out, and so is a value that no
@@ -62,6 +63,7 @@ class SuperclassCorrelation:
         if between is not None:
             values["r_between"] = between
         names = np.array([*view.superclass_names] or [str(i) for i in range(n_groups)], dtype=np.str_)
+        values |= {str(name): float(x) for name, x in zip(names, r, strict=True) if np.isfinite(x)}
         return MetricResult(
             values, {"r": r, "r2": r2, "names": names}, setting=f"n={len(outputs)}, {self.of}"
         )
