@@ -1,0 +1,204 @@
+"""Which cells are one experiment, and which of several experiments of one name is the main one.
+
+Cells belong together when they differ in nothing but fold and seed: not in network, data, budget, scale,
+precision or any parameter that shapes training. Where several such experiments would print the same name, one
+is the main one (nearest to the suite, then the one with most cells, then the newest) and the others say what
+they differ in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kdbench.api.records import CellRecord
+
+if TYPE_CHECKING:
+    from kdbench.suite.schema import Suite
+
+#: Parameters of a run that say which fold it was or how it was executed, not what was done.
+_INCIDENTAL = frozenset(
+    {"seed", "fold", "folds", "budget", "budgets", "n_jobs", "device", "eval_every", "label", "workers"}
+)
+#: The same of a component, whose "seed" or "label" is its own affair.
+_INCIDENTAL_TO_COMPONENTS = frozenset({"n_jobs", "device", "workers"})
+_COMPONENTS = frozenset({"scheme", "metric", "metrics", "reducer", "reducers"})
+#: Parameters of what is measured afterwards.
+_MEASURING = frozenset({"metric", "metrics", "teacher_metrics", "reducer", "reducers", "taps"})
+#: Parameters that a student shares with those of other schemes.
+_SHARED = frozenset({"data", "student"})
+#: What a training came to; nothing is known of it where the network failed.
+_OUTCOME = frozenset({"steps", "images_seen"})
+#: What follows from the budget: told apart within one budget, never across budgets.
+_BUDGET_BOUND = frozenset({"data.unlabelled"}) | _OUTCOME
+
+_PLAIN = (str, int, float, type(None))
+
+Replicate = tuple[int, int]  # seed, fold
+Fingerprint = frozenset[tuple[str, str]]
+
+
+class Setup(NamedTuple):
+    """What a row shows of an experiment."""
+
+    suite: str
+    scale: str
+    dataset: str
+    budget: int
+    scheme: str
+    student: str
+    teacher: str
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A cell and the experiment that it belongs to.
+
+    `shared` is the part of `training` that students of other schemes have too.
+    """
+
+    cell: CellRecord
+    setup: Setup
+    training: Fingerprint
+    shared: Fingerprint
+
+    @property
+    def experiment(self) -> tuple[Setup, Fingerprint]:
+        """Everything but budget, fold and seed."""
+        return (self.setup._replace(budget=0), self.training)
+
+    @property
+    def replicate(self) -> Replicate:
+        return (self.cell.seed, self.cell.fold)
+
+
+def setup_of(cell: CellRecord) -> Setup:
+    return Setup(
+        cell.suite, cell.scale, cell.dataset, cell.budget, cell.scheme, cell.student, cell.teacher
+    )  # in a row's order
+
+
+def placed(cells: Iterable[CellRecord]) -> list[Placed]:
+    """The cells with their experiments, oldest first; cells of one age in the order given.
+
+    A cell whose network failed has taken no steps: it belongs where its siblings of the same setup and
+    parameters do (of several experiments to the one with most cells, then to the newest).
+    """
+    ordered = sorted(cells, key=lambda c: c.created)
+    setups, trainings = [setup_of(c) for c in ordered], [_training(c) for c in ordered]
+    siblings: dict[tuple, dict[Fingerprint, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for i, (setup, training) in enumerate(zip(setups, trainings, strict=True)):
+        planned = _planned(training)
+        if planned != training:
+            siblings[setup, planned][training].append(i)
+    for i, (setup, training) in enumerate(zip(setups, trainings, strict=True)):
+        if several := siblings.get((setup, training)):
+            trainings[i] = max(several, key=lambda t: (len(several[t]), several[t][-1]))
+    return [
+        Placed(cell, setup, training, _shared(cell))
+        for cell, setup, training in zip(ordered, setups, trainings, strict=True)
+    ]
+
+
+# -- fingerprints
+
+
+def fingerprint(params: Mapping[str, Any]) -> Fingerprint:
+    """Flat parameters to something that is equal for equal ones, without what is incidental."""
+    return frozenset((name, _text(value)) for name, value in params.items() if not _incidental(name))
+
+
+def _text(value: Any) -> str:
+    return repr(value) if isinstance(value, _PLAIN) else json.dumps(value, sort_keys=True, default=str)
+
+
+def _incidental(name: str) -> bool:
+    first, last = name.split(".", 1)[0], name.rsplit(".", 1)[-1]
+    return last in (_INCIDENTAL_TO_COMPONENTS if first in _COMPONENTS else _INCIDENTAL)
+
+
+def _training(cell: CellRecord) -> Fingerprint:
+    kept = {k: v for k, v in cell.params.items() if k.split(".")[0] not in _MEASURING}
+    return fingerprint(kept) | _circumstances(cell)
+
+
+def _shared(cell: CellRecord) -> Fingerprint:
+    kept = {k: v for k, v in cell.params.items() if k.split(".")[0] in _SHARED and k not in _BUDGET_BOUND}
+    return fingerprint(kept) | _circumstances(cell)
+
+
+def _planned(training: Fingerprint) -> Fingerprint:
+    return frozenset(item for item in training if item[0] not in _OUTCOME)
+
+
+def _circumstances(cell: CellRecord) -> Fingerprint:
+    precision = cell.hardware.get("precision")
+    return fingerprint(
+        {"data.digest": cell.dataset_digest, **({"precision": precision} if precision else {})}
+    )
+
+
+# -- telling experiments of one name apart
+
+
+def variants(cells: Sequence[Placed], suite: Suite | None) -> dict[tuple, str]:
+    """The label of each (experiment, budget), "" for a main one.
+
+    What all students share is settled first, then what a scheme and its teacher add, then what the budget
+    brings: a scheme that ran with other settings at one budget alone is not taken for the main one there.
+    """
+    levels: list[dict[tuple, dict[Fingerprint, list[int]]]] = [
+        defaultdict(lambda: defaultdict(list)) for _ in range(3)
+    ]
+    for i, p in enumerate(cells):
+        cell, shared = p.cell, p.shared
+        family = (cell.suite, cell.scale, cell.dataset, cell.student, "" if cell.student else cell.teacher)
+        bound = frozenset(item for item in p.training if item[0] in _BUDGET_BOUND)
+        own = p.training - shared - bound
+        levels[0][family][shared].append(i)
+        levels[1][family, shared, cell.scheme, cell.teacher][own].append(i)
+        levels[2][family, shared, cell.scheme, cell.teacher, own, cell.budget][bound].append(i)
+    labels: dict[tuple, list[str]] = {(p.experiment, p.setup.budget): [] for p in cells}
+    for level in levels:
+        for several in level.values():
+            main = _main(several, suite)
+            for found, members in several.items():
+                if found != main:
+                    for place in {(cells[i].experiment, cells[i].setup.budget) for i in members}:
+                        labels[place].append(difference(found, main))
+    return {place: ", ".join(parts) for place, parts in labels.items()}
+
+
+def _main(several: Mapping[Fingerprint, list[int]], suite: Suite | None) -> Fingerprint:
+    wanted = dict(fingerprint(_flat(suite.model_dump(mode="json")))) if suite else {}
+
+    def rank(found: Fingerprint) -> tuple[int, int, int]:
+        strange = sum(name in wanted and wanted[name] != value for name, value in found)
+        return (-strange, len(several[found]), max(several[found]))
+
+    return max(several, key=rank)
+
+
+def difference(found: Fingerprint, main: Fingerprint) -> str:
+    """What an experiment differs in from the main one: "student.epochs=40"."""
+    ours, theirs = dict(found), dict(main)
+    names = sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))
+    return ", ".join(f"{n}={_short(ours[n]) if n in ours else 'none'}" for n in names)
+
+
+def _short(value: str) -> str:
+    value = value.strip("\"'")
+    return value if len(value) <= 24 else f"{value[:10]}..."
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
