@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -17,21 +18,19 @@ from kdbench.cli.main import invoke
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-#: What makes `quick` small enough; the command lines are otherwise as the README has them.
+#: What makes `quick` small enough: put before the README's own options, which win.
 TINY = [
     'data.dataset={ name = "shapes", n_train = 40, n_test = 20, n_superclasses = 2, label = "shapes" }',
     "data.budgets=[20]",
     "data.folds=1",
     "data.embedded=20",
-    "teacher.source.dataset.n_train=100",
-    "teacher.source.dataset.n_test=50",
-    "teacher.source.dataset.n_superclasses=2",
+    'teacher.source.dataset={ name = "shapes", task = "source", n_train = 100, n_test = 50, n_superclasses = 2 }',
     "teacher.source.epochs=1",
     "teacher.epochs=1",
     "student.architecture.depth=10",
+    "student.epochs=1",
+    'reducers=["pca"]',
 ]
-TINY_EPOCHS = "student.epochs=1"
-TINY_REDUCERS = 'reducers=["pca"]'
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -68,33 +67,27 @@ def test_commands_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             name = re.match(r"# (\S+\.py)", text)
             assert name, "a python block begins with its file's name"
             (tmp_path / name[1]).write_text(text, encoding="utf-8")
-    assert invoke(["run", "paper-reference", *_tiny()]) == 0
+    tiny = [word for setting in TINY for word in ("--set", setting)]
+    assert invoke(["run", "paper-reference", *tiny]) == 0  # what `make run` does
     for line in commands():
         words = shlex.split(line)
         if words[0] != "kdbench" or "--scale" in words:
             continue  # scales that need CIFAR-100 are the next test's
-        if words[1] == "run":
-            words += _tiny(words)
-        code = invoke(words[1:])
-        assert code == (code if words[1] == "verify" else 0), line
-        if words[1] == "verify":
-            assert code in (0, 4), line
-    assert (tmp_path / "leaderboards/paper-reference/quick/leaderboard.csv").is_file()
-    assert "halves" in (tmp_path / "leaderboards/paper-reference/quick/leaderboard.csv").read_text()
+        more = tiny if words[1] == "run" else []
+        allowed = {0, 4} if words[1] == "verify" else {0}  # a claim may well be contradicted at this size
+        assert invoke([*words[1:3], *more, *words[3:]]) in allowed, line
+    board = tmp_path / "leaderboards/paper-reference/quick/leaderboard.csv"
+    assert "halves" in board.read_text(encoding="utf-8")
 
 
-def _tiny(words: list[str] | None = None) -> list[str]:
-    """Overrides that come first, so that the README's own win."""
-    given = " ".join(words or [])
-    chosen = [*TINY]
-    if "student.epochs" not in given:
-        chosen.append(TINY_EPOCHS)
-    if "reducers=" not in given:
-        chosen.append(TINY_REDUCERS)
-    tiny = [x for setting in chosen for x in ("--set", setting)]
-    if words is None:
-        return tiny
-    return tiny
+@pytest.fixture
+def cifar100() -> Path:
+    candidates = [os.environ.get("KDBENCH_DATA"), ROOT.parent / "shared/data"]
+    for folder in (Path(c) for c in candidates if c):
+        for place in (folder, folder / "cifar100"):
+            if place.is_dir() and list(place.glob("train-*.parquet")):
+                return place
+    pytest.skip("no CIFAR-100 in $KDBENCH_DATA or ../shared/data")
 
 
 @pytest.mark.realdata

@@ -1,8 +1,9 @@
 """Experiments out of records as the runner writes them."""
 
+import pytest
 from recorded_cells import BUDGETS, SCHEMES, all_recorded, recorded, recorded_suite
 
-from kdbench.leaderboard import collate, evaluate
+from kdbench.leaderboard import collate, completed, evaluate
 from kdbench.leaderboard.samples import failures
 
 
@@ -71,3 +72,81 @@ def test_cells_of_a_network_that_never_worked_are_failures_alone():
     cells = [recorded(s, 400, f, network_failed=True) for f in range(2) for s in SCHEMES]
     assert len(failures(cells)) == 6
     assert collate(cells, recorded_suite()) == []
+
+
+OVERRIDES = {
+    "scheme.t2_scaling": True,
+    "scheme.temperature": 2.0,
+    "student.architecture.depth": 40,
+    "student.epochs": 9,
+    "teacher.mode": "all",
+    "teacher.source.dataset": "digits",
+    "teacher.source.epochs": 50,
+    "data.embedded": 100,
+    "data.validation": 200,
+    "data.train": 5000,
+}
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_the_suites_own_setting_stays_the_main_one(name):
+    """The override has more folds and is newer."""
+    odd = [
+        recorded(b_f[1], b_f[0], b_f[2], set_={name: OVERRIDES[name]}, key=f"odd-{b_f}", created=9.0)
+        for b_f in [(b, s, f) for b in BUDGETS for s in SCHEMES for f in range(5)]
+    ]
+    odd = [c for c in odd if name in all_params(c)]
+    rows = accuracies(all_recorded() + odd, scheme="distilled")
+    value = str(OVERRIDES[name])
+    assert sorted((r["variant"], r["n"]) for r in rows) == [("", 3)] * 2 + [(f"{name}={value}", 5)] * 2
+    assert all((r["published"] is None) == bool(r["variant"]) for r in rows)
+
+
+def all_params(cell):
+    """Names that a cell of this scheme has without any override."""
+    return recorded(cell.scheme, cell.budget, cell.fold).params
+
+
+def test_fewer_unlabelled_images_than_the_rest_are_the_variant():
+    fewer = [recorded(fold=f, set_={"data.unlabelled": 1000}, key=f"fewer-{f}", created=9.0) for f in range(5)]
+    rows = accuracies(all_recorded() + fewer, scheme="distilled", budget=400)
+    assert [(r["variant"], r["n"]) for r in rows] == [("", 3), ("data.unlabelled=1000", 5)]
+    told = recorded_suite()
+    told = told.model_copy(update={"data": told.data.model_copy(update={"unlabelled": 1000})})
+    rows = accuracies(all_recorded() + fewer, told, scheme="distilled", budget=400)
+    assert [(r["variant"], r["n"]) for r in rows] == [("", 5), ("data.unlabelled=9600", 3)]
+
+
+def test_a_teacher_without_a_source_task_is_the_main_one_where_the_suite_has_none():
+    suite = recorded_suite()
+    bare = suite.model_copy(update={"teacher": suite.teacher.model_copy(update={"source": None})})
+    without = [recorded("teacher", 400, f, key=f"bare-{f}") for f in range(2)]
+    for cell in without:
+        for name in [n for n in cell.params if n.startswith("teacher.source.")]:
+            del cell.params[name]
+    rows = accuracies(all_recorded() + without, bare, scheme="teacher", budget=400)
+    assert sorted((r["variant"], r["n"]) for r in rows) == [
+        ("", 2), ("teacher.source.dataset=source shapes, teacher.source.epochs=5", 3),
+    ]  # fmt: skip
+
+
+def test_a_completed_suite_knows_its_defaults_and_keeps_its_labels():
+    """What a suite does not say can be overridden too."""
+    from kdbench.registry import Registry
+
+    defaults = {"kl": {"temperature": 4.0, "t2_scaling": False}, "undistilled": {"passes": 1}}
+
+    class Checks(Registry):
+        def __init__(self):
+            pass
+
+        def check(self, kind, name, params=None):
+            return defaults.get(name, {}) | dict(params or {})
+
+    silent = recorded_suite(schemes=["undistilled", {"name": "kl", "temperature": 4, "label": "distilled"}])
+    odd = [recorded("distilled", 400, f, set_={"scheme.t2_scaling": True}, key=f"o{f}", created=9.0) for f in range(5)]
+    whole = completed(silent, Checks())
+    rows = accuracies(all_recorded() + odd, whole, scheme="distilled", budget=400)
+    assert sorted((r["variant"], r["n"]) for r in rows) == [("", 3), ("scheme.t2_scaling=True", 5)]
+    assert [s.title for s in whole.schemes] == [s.title for s in silent.schemes]
+    assert whole.student.architecture.title == "WRN-28-1"
