@@ -41,7 +41,13 @@ if TYPE_CHECKING:
 @tracking_option
 @seed_option
 @device_option
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Stages at once.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Stages at once; they share the cores, and another number of threads may change last digits.",
+)
 @json_option
 def command(
     suite: str,

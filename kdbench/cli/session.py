@@ -79,7 +79,6 @@ def prepare(
     outstanding = tuple(plan.outstanding(done))
     problem = None
     try:
-        check_source(registry, plan, outstanding, places)
         check_networks(registry, plan, data, outstanding)
     except DataError as error:
         if not only_plan:
@@ -155,13 +154,6 @@ def built_network(registry: Registry, role: str, reference: Component, data: Ima
             return architecture, architecture.build(data.n_classes, data.input_shape)
         except (ValueError, RuntimeError) as error:
             raise SuiteError(str(error), where=f"{role}.architecture {reference.title}") from error
-
-
-def check_source(registry: Registry, plan: Plan, outstanding: tuple[Stage, ...], places: DataPlaces) -> None:
-    """Load the images of a source task that is still to be trained on. Raises as `load_data`."""
-    teacher = plan.suite.teacher
-    if teacher is not None and teacher.source is not None and any(s.kind == "source" for s in outstanding):
-        load_data(registry, teacher.source.dataset.name, teacher.source.dataset.params, places)
 
 
 def check_networks(registry: Registry, plan: Plan, data: ImageData, outstanding: tuple[Stage, ...]) -> None:

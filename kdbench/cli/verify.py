@@ -31,11 +31,12 @@ def command(
     """
     from kdbench.cli.options import console, echo_json, registry_from
     from kdbench.errors import VerificationError, WorkspaceError
-    from kdbench.leaderboard import claims_table, evaluate
+    from kdbench.leaderboard import claims_table, completed, evaluate
     from kdbench.leaderboard.render import rounded
     from kdbench.suite import load_suite
 
-    loaded = load_suite(suite, scale=scale, registry=registry_from(plugin_files))
+    registry = registry_from(plugin_files)
+    loaded = load_suite(suite, scale=scale, registry=registry)
     damaged: list[str] = []
     given = click.get_current_context().get_parameter_source("tracking_uri")
     if tracking_uri and given is click.core.ParameterSource.COMMANDLINE:
@@ -58,7 +59,7 @@ def command(
             where=where,
             hint=f"kdbench run {suite} first",
         )
-    verdicts = evaluate(cells, loaded)
+    verdicts = evaluate(cells, completed(loaded, registry))
     if as_json:
         echo_json(
             {

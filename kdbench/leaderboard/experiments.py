@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdbench.api.records import CellRecord
+from kdbench.leaderboard.own import ABSENT, own_params
 
 if TYPE_CHECKING:
     from kdbench.suite.schema import Suite
@@ -164,7 +165,8 @@ def variants(cells: Sequence[Placed], suite: Suite | None) -> dict[tuple, str]:
     labels: dict[tuple, list[str]] = {(p.experiment, p.setup.budget): [] for p in cells}
     for level in levels:
         for several in level.values():
-            main = _main(several, suite)
+            weights = {found: (len(members), max(members)) for found, members in several.items()}
+            main = nearest(weights, suite, cells[next(iter(weights.values()))[1]].cell.scheme)
             for found, members in several.items():
                 if found != main:
                     for place in {(cells[i].experiment, cells[i].setup.budget) for i in members}:
@@ -172,14 +174,37 @@ def variants(cells: Sequence[Placed], suite: Suite | None) -> dict[tuple, str]:
     return {place: ", ".join(parts) for place, parts in labels.items()}
 
 
-def _main(several: Mapping[Fingerprint, list[int]], suite: Suite | None) -> Fingerprint:
-    wanted = dict(fingerprint(_flat(suite.model_dump(mode="json")))) if suite else {}
+def nearest(several: Mapping[Fingerprint, tuple], suite: Suite | None, scheme: str = "") -> Fingerprint:
+    """Of several fingerprints the one nearest to the suite's own setting, then the one of the highest weight.
 
-    def rank(found: Fingerprint) -> tuple[int, int, int]:
-        strange = sum(name in wanted and wanted[name] != value for name, value in found)
-        return (-strange, len(several[found]), max(several[found]))
+    Args:
+        several: fingerprint to weight, of the same parts of experiments.
+        scheme: the scheme that they are of.
+    """
+    if len(several) == 1:
+        return next(iter(several))
+    names = {name for found in several for name, _ in found}
+    wanted = {k: v for k, v in own_params(suite, scheme).items() if k in names} if suite else {}
+    if wanted.get("data.unlabelled") == "rest":  # the most that there can be
+        sizes = [value for found in several for name, value in found if name == "data.unlabelled"]
+        wanted["data.unlabelled"] = max((int(v) for v in sizes if v.isdigit()), default="rest")
+
+    def rank(found: Fingerprint) -> tuple:
+        values = dict(found)
+        strange = sum(not _alike(values.get(name), value) for name, value in wanted.items())
+        return (-strange, *several[found])
 
     return max(several, key=rank)
+
+
+def _alike(found: str | None, wanted: Any) -> bool:
+    """Whether a fingerprint's value is the one wanted; 4 and 4.0 are one number."""
+    found = _text(ABSENT) if found is None else found
+    text = _text(wanted)
+    try:
+        return found == text or float(found) == float(text)
+    except ValueError:
+        return False
 
 
 def difference(found: Fingerprint, main: Fingerprint) -> str:
@@ -192,13 +217,3 @@ def difference(found: Fingerprint, main: Fingerprint) -> str:
 def _short(value: str) -> str:
     value = value.strip("\"'")
     return value if len(value) <= 24 else f"{value[:10]}..."
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in data.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

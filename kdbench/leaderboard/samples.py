@@ -19,6 +19,7 @@ from kdbench.leaderboard.experiments import (
     Setup,
     difference,
     fingerprint,
+    nearest,
     placed,
     variants,
 )
@@ -42,7 +43,7 @@ class Sample:
     """The values of one measurement of one experiment, by replicate.
 
     `shared` is equal for two samples whose students were trained and measured alike but for the scheme.
-    `failed`: replicates whose cell failed.
+    `failed`: replicates whose cell failed. `newest`: when the last of the cells was created.
     """
 
     setup: Setup
@@ -52,6 +53,7 @@ class Sample:
     primary: bool = False
     values: dict[Replicate, float] = field(default_factory=dict)
     failed: int = 0
+    newest: float = 0.0
     hardware: set[str] = field(default_factory=set)
     versions: set[str] = field(default_factory=set)
 
@@ -89,10 +91,11 @@ def samples(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Sam
             sample = made[key]
             sample.primary = sample.primary or result.primary
             sample.values[p.replicate] = float(result.value)
+            sample.newest = max(sample.newest, cell.created)
             sample.hardware.add(str(cell.hardware.get("label") or cell.hardware.get("device") or ""))
             sample.versions.add(cell.versions.get("kdbench", ""))
     _count_failures(known, made)
-    _tell_components_apart(made)
+    _tell_components_apart(made, suite)
     return list(made.values())
 
 
@@ -134,17 +137,14 @@ def _component_params(cell: CellRecord, result: Result) -> Fingerprint:
     return fingerprint({k: v for k, v in cell.params.items() if k.startswith(prefixes)})
 
 
-def _tell_components_apart(made: Mapping[tuple, Sample]) -> None:
+def _tell_components_apart(made: Mapping[tuple, Sample], suite: Suite | None) -> None:
     """Samples that differ in the parameters of metric or reducer alone."""
-    alike: dict[tuple, list[tuple]] = defaultdict(list)
-    for key in made:
-        setup, measured, training, _ = key
-        alike[setup, measured, training].append(key)
-    for keys in alike.values():
-        if len(keys) < 2:
-            continue
-        main = max(keys, key=lambda k: (len(made[k].values), sorted(k[3])))
-        for key in keys:
-            if key != main:
-                sample = made[key]
-                sample.variant = ", ".join(filter(None, [sample.variant, difference(key[3], main[3])]))
+    alike: dict[tuple, dict[Fingerprint, Sample]] = defaultdict(dict)
+    for (setup, measured, training, extra), sample in made.items():
+        alike[setup, measured, training][extra] = sample
+    for several in alike.values():
+        weights = {extra: (len(s.values), s.newest, sorted(extra)) for extra, s in several.items()}
+        main = nearest(weights, suite)
+        for extra, sample in several.items():
+            if extra != main:
+                sample.variant = ", ".join(filter(None, [sample.variant, difference(extra, main)]))

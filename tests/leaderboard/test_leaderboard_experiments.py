@@ -91,24 +91,23 @@ OVERRIDES = {
 @pytest.mark.parametrize("name", OVERRIDES)
 def test_the_suites_own_setting_stays_the_main_one(name):
     """The override has more folds and is newer."""
+    schemes = [s for s in SCHEMES if name in recorded(s).params]
     odd = [
-        recorded(b_f[1], b_f[0], b_f[2], set_={name: OVERRIDES[name]}, key=f"odd-{b_f}", created=9.0)
-        for b_f in [(b, s, f) for b in BUDGETS for s in SCHEMES for f in range(5)]
+        recorded(s, b, f, set_={name: OVERRIDES[name]}, key=f"odd-{s}-{b}-{f}", created=9.0)
+        for s in schemes
+        for b in BUDGETS
+        for f in range(5)
     ]
-    odd = [c for c in odd if name in all_params(c)]
     rows = accuracies(all_recorded() + odd, scheme="distilled")
     value = str(OVERRIDES[name])
     assert sorted((r["variant"], r["n"]) for r in rows) == [("", 3)] * 2 + [(f"{name}={value}", 5)] * 2
     assert all((r["published"] is None) == bool(r["variant"]) for r in rows)
 
 
-def all_params(cell):
-    """Names that a cell of this scheme has without any override."""
-    return recorded(cell.scheme, cell.budget, cell.fold).params
-
-
 def test_fewer_unlabelled_images_than_the_rest_are_the_variant():
-    fewer = [recorded(fold=f, set_={"data.unlabelled": 1000}, key=f"fewer-{f}", created=9.0) for f in range(5)]
+    fewer = [
+        recorded(fold=f, set_={"data.unlabelled": 1000}, key=f"fewer-{f}", created=9.0) for f in range(5)
+    ]
     rows = accuracies(all_recorded() + fewer, scheme="distilled", budget=400)
     assert [(r["variant"], r["n"]) for r in rows] == [("", 3), ("data.unlabelled=1000", 5)]
     told = recorded_suite()
@@ -144,7 +143,10 @@ def test_a_completed_suite_knows_its_defaults_and_keeps_its_labels():
             return defaults.get(name, {}) | dict(params or {})
 
     silent = recorded_suite(schemes=["undistilled", {"name": "kl", "temperature": 4, "label": "distilled"}])
-    odd = [recorded("distilled", 400, f, set_={"scheme.t2_scaling": True}, key=f"o{f}", created=9.0) for f in range(5)]
+    odd = [
+        recorded("distilled", 400, f, set_={"scheme.t2_scaling": True}, key=f"o{f}", created=9.0)
+        for f in range(5)
+    ]
     whole = completed(silent, Checks())
     rows = accuracies(all_recorded() + odd, whole, scheme="distilled", budget=400)
     assert sorted((r["variant"], r["n"]) for r in rows) == [("", 3), ("scheme.t2_scaling=True", 5)]
