@@ -44,6 +44,9 @@ class ClaimVerdict:
     is to be corrected), and contradicted when one of them is at 95 % after Bonferroni's correction for their
     number. `effect`, `low`, `high`, `n` and `decisive` are of the comparison that speaks most against the
     claim.
+    `wanted` counts the comparisons that the claim names (one for every combination of the budgets, taps,
+    schemes and reducers that it lists) and `missing` says which of them nobody measured on both sides in a
+    common fold. While one is missing a claim is undecided at best, but what was measured can contradict it.
     `descriptive`: the comparison rests on fewer than five folds.
     """
 
@@ -61,6 +64,13 @@ class ClaimVerdict:
     descriptive: bool = True
     decisive: str = ""
     comparisons: tuple[Comparison, ...] = ()
+    wanted: int = 1
+    missing: tuple[str, ...] = ()
+
+    @property
+    def measured(self) -> str:
+        """ "1 of 4 measured"."""
+        return f"{self.wanted - len(self.missing)} of {self.wanted} measured"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,21 +98,27 @@ def _judge(claim: Claim, taken: list[Sample]) -> ClaimVerdict:
     fitting = [
         s for s in taken if (s.measured.metric, s.measured.value_name) == (claim.metric, claim.value_name)
     ]
-    pairs = _pairs(claim, fitting)
+    named = _named_pairs(claim, fitting)
+    n_pairs = sum(len(pairs) for _, pairs in named)
     compared: list[Comparison] = []
-    for left, right in pairs:
-        # For a contradiction by any one of m comparisons each must convince at level 1 - 0.05 / m.
-        strict = paired(left.values, right.values, 1 - (1 - LEVEL) / len(pairs))
-        plain = paired(left.values, right.values)
-        if plain is None or strict is None:
-            continue
-        word: Verdict = "undecided"
-        if _holds(claim, plain):
-            word = "supported"
-        elif _fails(claim, strict):
-            word = "contradicted"
-        names = _names(left, right)
-        compared.append(Comparison(*names, word, plain.mean, plain.low, plain.high, plain.n))
+    missing = []
+    for name, pairs in named:
+        before = len(compared)
+        for left, right in pairs:
+            # For a contradiction by any one of m comparisons each must convince at level 1 - 0.05 / m.
+            strict = paired(left.values, right.values, 1 - (1 - LEVEL) / n_pairs)
+            plain = paired(left.values, right.values)
+            if plain is None or strict is None:
+                continue
+            word: Verdict = "undecided"
+            if _holds(claim, plain):
+                word = "supported"
+            elif _fails(claim, strict):
+                word = "contradicted"
+            names = _names(left, right)
+            compared.append(Comparison(*names, word, plain.mean, plain.low, plain.high, plain.n))
+        if len(compared) == before:
+            missing.append(name)
     verdict = ClaimVerdict(
         id=claim.id,
         text=claim.text,
@@ -111,13 +127,15 @@ def _judge(claim: Claim, taken: list[Sample]) -> ClaimVerdict:
         expect=claim.expect,
         margin=claim.margin,
         verdict="no data",
+        wanted=len(named),
+        missing=tuple(missing),
     )
     if not compared:
         return verdict
     worst = max(compared, key=lambda c: (_severity(c), _against(claim, c.effect)))
     return replace(
         verdict,
-        verdict=worst.verdict,
+        verdict="undecided" if missing and worst.verdict == "supported" else worst.verdict,
         effect=worst.effect,
         low=worst.low,
         high=worst.high,
@@ -160,42 +178,68 @@ def _against(claim: Claim, effect: float) -> float:
 # -- what is compared with what
 
 
-def _pairs(claim: Claim, taken: list[Sample]) -> list[tuple[Sample, Sample]]:
-    """Left and right samples of every comparison.
+def _named_pairs(claim: Claim, taken: list[Sample]) -> list[tuple[str, list[tuple[Sample, Sample]]]]:
+    """Name, and left and right samples, of every comparison that the claim names.
 
     For each key: lists of one length on both sides are compared element by element, other values each with
     each; a key that one side leaves out is equal on both sides; one that both leave out takes every value
     there is. Both sides are of one setting, and of one reducer unless the claim says otherwise.
     """
-    choices = [_choices(key, claim.left, claim.right, taken) for key in KEYS]
+    known = {key: list(dict.fromkeys(_place(s)[i] for s in taken)) for i, key in enumerate(KEYS)}
+    wanted = [_wanted(key, claim.left, claim.right) for key in KEYS]
+    several = [len(values) > 1 for values in wanted]
     index: dict[tuple, list[Sample]] = {}
     for s in taken:
         index.setdefault(_place(s), []).append(s)
-    found = []
-    for chosen in itertools.product(*choices):
-        left_place, right_place = zip(*chosen, strict=True)
-        for left in index.get(left_place, ()):
-            found += [
-                (left, right)
-                for right in index.get(right_place, ())
-                if left is not right and left.measured.setting == right.measured.setting
-            ]
-    return found
+    named = []
+    for combination in itertools.product(*wanted):
+        places = [_labels(chosen, known[key]) for key, chosen in zip(KEYS, combination, strict=True)]
+        pairs = []
+        for chosen in itertools.product(*places):
+            left_place, right_place = zip(*chosen, strict=True)
+            for left in index.get(left_place, ()):
+                pairs += [
+                    (left, right)
+                    for right in index.get(right_place, ())
+                    if left is not right and left.measured.setting == right.measured.setting
+                ]
+        # What all comparisons of the claim share goes without saying.
+        told = [
+            _told(key, chosen)
+            for key, chosen, varies in zip(KEYS, combination, several, strict=True)
+            if chosen is not None and (varies or not any(several))
+        ]
+        named.append((" · ".join(told), pairs))
+    return named
 
 
-def _choices(key: str, left: Mapping, right: Mapping, taken: list[Sample]) -> list[tuple[Any, Any]]:
-    known = list(dict.fromkeys(_place(s)[KEYS.index(key)] for s in taken))
+def _wanted(key: str, left: Mapping, right: Mapping) -> list[tuple[Any, Any] | None]:
+    """Left and right values of a key as the claim names them, a value on one side alone as equal ones; None
+    where it names none."""
     if key not in left and key not in right:
-        return [(value, value) for value in known]
+        return [None]
     if key not in left or key not in right:
-        values = [v for wanted in _listed({**left, **right}[key]) for v in _named(wanted, known)]
-        return [(value, value) for value in values]
+        return [(value, value) for value in _listed({**left, **right}[key])]
     lefts, rights = _listed(left[key]), _listed(right[key])
     if len(lefts) == len(rights):
-        wanted = list(zip(lefts, rights, strict=True))
-    else:
-        wanted = list(itertools.product(lefts, rights))
-    return [(a, b) for x, y in wanted for a in _named(x, known) for b in _named(y, known)]
+        return list(zip(lefts, rights, strict=True))
+    return list(itertools.product(lefts, rights))
+
+
+def _labels(chosen: tuple[Any, Any] | None, known: list[Any]) -> list[tuple[Any, Any]]:
+    """Left and right labels among the known ones. Equal values take equal labels."""
+    if chosen is None:
+        return [(value, value) for value in known]
+    left, right = chosen
+    if left == right:
+        return [(value, value) for value in _named(left, known)]
+    return [(a, b) for a in _named(left, known) for b in _named(right, known)]
+
+
+def _told(key: str, chosen: tuple[Any, Any]) -> str:
+    unit = " labels" if key == "budget" else ""
+    left, right = chosen
+    return f"{left}{unit}" if left == right else f"{left}{unit} against {right}{unit}"
 
 
 def _listed(value: Any) -> list[Any]:

@@ -18,7 +18,7 @@ from kdbench.leaderboard.tables import (
     tap_tables,
     whole_network_tables,
 )
-from kdbench.leaderboard.terminal import effect_text
+from kdbench.leaderboard.terminal import effect_text, missing_text
 
 
 def to_markdown(board: Board) -> str:
@@ -146,13 +146,13 @@ def _claims(board: Board) -> str:
             effect_text(v),
             str(v.n) if v.n else "",
             f"{sum(c.verdict == 'supported' for c in v.comparisons)} of {len(v.comparisons)}",
-            v.decisive,
+            "; ".join(t for t in (v.decisive, missing_text(v)) if t),
         ]
         for v in board.claims
     ]
     note = (
         "A claim of several comparisons is supported when each is, and contradicted when one is "
-        "after Bonferroni's correction; effect "
+        "after Bonferroni's correction; while one that it names is missing it is undecided at best. Effect "
         "and interval are of the comparison that speaks most against the claim. "
         "Claims are hypotheses of the paper, tested on this scale's data."
     )

@@ -11,7 +11,7 @@ from kdbench.leaderboard.collate import Row
 from kdbench.leaderboard.markdown import natural
 from kdbench.leaderboard.render import Board, last_line, rounded
 from kdbench.leaderboard.tables import Table, tap_tables, whole_network_tables
-from kdbench.leaderboard.terminal import effect_text
+from kdbench.leaderboard.terminal import effect_text, missing_text
 
 _FILTERS = ("metric", "scheme", "budget", "tap", "reducer", "dataset")
 _SHOWN = (
@@ -90,10 +90,11 @@ def _claims(board: Board) -> str:
     for v in board.claims:
         kind = v.verdict.replace(" ", "-")
         held = f"{sum(c.verdict == 'supported' for c in v.comparisons)} of {len(v.comparisons)}"
+        shown = "; ".join(t for t in (v.decisive, missing_text(v)) if t)
         lines.append(
             f"<tr><td class=l>{escape(v.text)} <small>({escape(v.where)})</small></td>"
             f"<td><span class='v {kind}'>{v.verdict}</span></td><td>{escape(effect_text(v))}</td>"
-            f"<td>{v.n or ''}</td><td>{held}</td><td class=l><small>{escape(v.decisive)}</small></td></tr>"
+            f"<td>{v.n or ''}</td><td>{held}</td><td class=l><small>{escape(shown)}</small></td></tr>"
         )
     head = "".join(f"<th>{h}</th>" for h in ("claim", "verdict", "effect (95 %)", "folds", "hold", "shown"))
     return (

@@ -92,6 +92,8 @@ def claims_table(verdicts: Sequence[ClaimVerdict]) -> RichTable:
             effect.append(
                 f"\n{held} of {len(v.comparisons)} comparisons hold; shown: {v.decisive}", style="dim"
             )
+        if v.missing:
+            effect.append(f"{chr(10) if effect.plain else ''}{missing_text(v)}", style="dim")
         rich.add_row(claim, Text(v.verdict, style=_STYLES[v.verdict]), effect, str(v.n) if v.n else "")
     return rich
 
@@ -101,3 +103,12 @@ def effect_text(v: ClaimVerdict) -> str:
     if v.effect is None:
         return ""
     return f"{v.effect:+.3f}" + ("" if v.low is None else f" [{v.low:+.3f}, {v.high:+.3f}]")
+
+
+def missing_text(v: ClaimVerdict, most: int = 4) -> str:
+    """ "1 of 4 measured; missing: 2500 labels, 5000 labels, 10000 labels", "" where nothing is missing."""
+    if not v.missing:
+        return ""
+    more = f" and {len(v.missing) - most} more" if len(v.missing) > most else ""
+    named = ", ".join(v.missing[:most])
+    return f"{v.measured}; missing: {named}{more}" if named else v.measured

@@ -150,3 +150,69 @@ def test_verdicts_are_plain_data():
     data = verdict(cells(), left=KL, right=UD).to_json()
     assert data["verdict"] == "supported"
     assert data["comparisons"][0]["n"] == 5
+
+
+UP_TO_10000 = KL | {"budget": [400, 2500, 5000, 10000]}
+
+
+def test_a_named_budget_that_nobody_measured_leaves_the_claim_undecided():
+    v = verdict(cells(budgets=(400,)), left=UP_TO_10000, right=UD)
+    assert (v.verdict, v.measured) == ("undecided", "1 of 4 measured")
+    assert v.missing == ("2500 labels", "5000 labels", "10000 labels")
+    assert [c.verdict for c in v.comparisons] == ["supported"]
+    assert v.effect == v.comparisons[0].effect
+    whole = verdict(cells(budgets=(400, 2500, 5000, 10000)), left=UP_TO_10000, right=UD)
+    assert (whole.verdict, whole.missing, whole.measured) == ("supported", (), "4 of 4 measured")
+
+
+def test_what_was_measured_contradicts_whatever_is_missing():
+    down = made([0.1, 0.11, 0.12, 0.1, 0.13], "kl") + made([0.2, 0.22, 0.21, 0.2, 0.24], "undistilled")
+    v = verdict(down, left=UP_TO_10000, right=UD)
+    assert (v.verdict, v.measured) == ("contradicted", "1 of 4 measured")
+
+
+def test_of_nothing_measured_all_is_missing():
+    v = verdict(cells(), left=KL | {"budget": [5000, 10000]}, right=UD)
+    assert (v.verdict, v.missing, v.measured) == (
+        "no data",
+        ("5000 labels", "10000 labels"),
+        "0 of 2 measured",
+    )
+    v = verdict(cells(), left=KL | {"budget": 20000}, right=UD | {"budget": 20000})
+    assert (v.verdict, v.missing) == ("no data", ("kl against undistilled · 20000 labels",))
+
+
+def test_combinations_of_budgets_and_taps_are_missed_one_by_one():
+    kept = [
+        replace(c, results=tuple(r for r in c.results if (c.budget, r.tap) != (2500, "B"))) for c in cells()
+    ]
+    left = KL | {"budget": [400, 2500], "tap": ["A", "B"]}
+    v = verdict(kept, left=left, right=UD, measured=LOSS, expect="less")
+    assert (v.verdict, v.wanted, v.missing) == ("undecided", 4, ("2500 labels · B",))
+
+
+def test_sides_without_a_common_fold_are_missing():
+    apart = [c for c in cells() if c.budget == 400 or (c.fold < 2) == (c.scheme == "kl")]
+    v = verdict(apart, left=KL | {"budget": [400, 2500]}, right=UD)
+    assert (v.verdict, v.missing) == ("undecided", ("2500 labels",))
+
+
+def test_a_component_that_any_label_stands_for_is_not_missing():
+    labelled = [replace(c, scheme=f"kl[t={c.budget}]") for c in cells() if c.scheme == "kl"]
+    rest = [c for c in cells() if c.scheme != "kl"]
+    v = verdict(labelled + rest, left=KL | {"budget": [400, 2500]}, right=UD)
+    assert (v.verdict, v.missing, len(v.comparisons)) == ("supported", (), 2)
+
+
+def test_what_is_missing_is_shown():
+    from kdbench.leaderboard.build import board_of
+    from kdbench.leaderboard.markdown import to_markdown
+    from kdbench.leaderboard.page import to_html
+    from kdbench.leaderboard.render import to_json
+
+    claim = {"id": "c", "text": "t", "where": "w", **ACCURACY, "left": UP_TO_10000, "right": UD}
+    board = board_of(cells(), "demo", "quick", suite(claim=[claim | {"expect": "greater"}]))
+    told = "2 of 4 measured; missing: 5000 labels, 10000 labels"
+    assert told in to_markdown(board)
+    assert told in to_html(board)
+    assert '"missing": [\n    "5000 labels",\n    "10000 labels"\n' in to_json(board)
