@@ -280,12 +280,13 @@ class Store:
         return CellRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
 
     def cells(self, suite: str | None = None, scale: str | None = None) -> list[CellRecord]:
-        """Records of cells, of one suite and scale or of all, sorted by path."""
+        """Records of cells, of one suite and scale or of all, oldest first; of one age by key."""
         pattern = f"{suite or '*'}/{scale or '*'}/*.json"
-        return [
+        found = [
             CellRecord.from_json(json.loads(p.read_text(encoding="utf-8")))
-            for p in sorted((self.root / "cells").glob(pattern))
+            for p in (self.root / "cells").glob(pattern)
         ]
+        return sorted(found, key=lambda c: (c.created, c.key, c.suite, c.scale))
 
     def verify(self, keys: Iterable[str] | None = None) -> list[str]:
         """Paths of files that do not match their recorded SHA-256, over `keys` or the whole store."""

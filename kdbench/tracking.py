@@ -311,7 +311,7 @@ class Tracker:
 
 
 def fetch_cells(uri: str, suite: str, scale: str | None = None) -> list[CellRecord]:
-    """The cells of a suite in a tracking store, one a key, as they were logged, oldest first, without curves.
+    """The cells of a suite in a tracking store, one a key, oldest first by when they were made, without curves.
 
     A failed cell is kept when no finished one has its key. No artifact is opened.
 
@@ -334,7 +334,8 @@ def fetch_cells(uri: str, suite: str, scale: str | None = None) -> list[CellReco
                     where=uri,
                     hint="delete that run in the tracking store, then `kdbench track sync`",
                 ) from error
-    return codec.merged(records)
+    # A run may be logged long after its cell was made (`sync`), and older cells after newer ones.
+    return codec.merged(sorted(records, key=lambda c: c.created))
 
 
 def _search(client: MlflowClient, experiment: str, query: str) -> Iterator[Any]:

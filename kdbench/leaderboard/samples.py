@@ -43,7 +43,7 @@ class Sample:
     """The values of one measurement of one experiment, by replicate.
 
     `shared` is equal for two samples whose students were trained and measured alike but for the scheme.
-    `failed`: replicates whose cell failed. `newest`: when the last of the cells was created.
+    `cells` are those that the values are of. `failed`: replicates whose cell failed.
     """
 
     setup: Setup
@@ -52,10 +52,22 @@ class Sample:
     shared: Fingerprint
     primary: bool = False
     values: dict[Replicate, float] = field(default_factory=dict)
+    cells: dict[Replicate, CellRecord] = field(default_factory=dict)
     failed: int = 0
-    newest: float = 0.0
-    hardware: set[str] = field(default_factory=set)
-    versions: set[str] = field(default_factory=set)
+
+    @property
+    def hardware(self) -> set[str]:
+        labels = (c.hardware.get("label") or c.hardware.get("device") or "" for c in self.cells.values())
+        return {str(label) for label in labels}
+
+    @property
+    def versions(self) -> set[str]:
+        return {c.versions.get("kdbench", "") for c in self.cells.values()}
+
+    @property
+    def newest(self) -> float:
+        """When the last of the cells was created."""
+        return max(c.created for c in self.cells.values())
 
 
 def base_name(label: str) -> str:
@@ -91,9 +103,7 @@ def samples(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Sam
             sample = made[key]
             sample.primary = sample.primary or result.primary
             sample.values[p.replicate] = float(result.value)
-            sample.newest = max(sample.newest, cell.created)
-            sample.hardware.add(str(cell.hardware.get("label") or cell.hardware.get("device") or ""))
-            sample.versions.add(cell.versions.get("kdbench", ""))
+            sample.cells[p.replicate] = cell
     _count_failures(known, made)
     _tell_components_apart(made, suite)
     return list(made.values())

@@ -1,5 +1,7 @@
 """Experiments out of records as the runner writes them."""
 
+from dataclasses import replace
+
 import pytest
 from recorded_cells import BUDGETS, SCHEMES, all_recorded, recorded, recorded_suite
 
@@ -152,3 +154,43 @@ def test_a_completed_suite_knows_its_defaults_and_keeps_its_labels():
     assert sorted((r["variant"], r["n"]) for r in rows) == [("", 3), ("scheme.t2_scaling=True", 5)]
     assert [s.title for s in whole.schemes] == [s.title for s in silent.schemes]
     assert whole.student.architecture.title == "WRN-28-1"
+
+
+def ages():
+    """Two cells of one replicate: the newer one comes first by key, and is given and logged first."""
+    new = recorded(key="a-new", created=200.0, accuracy=0.9)
+    old = recorded(key="b-old", created=100.0, accuracy=0.1)
+    return new, replace(old, versions={"kdbench": "0.0.1"}, hardware={"label": "an old machine"})
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_newest_cell_of_a_replicate_counts_in_whatever_order_they_come(order):
+    (row,) = accuracies(ages()[::order])
+    assert (row["n"], row["mean"], row["kdbench_version"], row["hardware"]) == (1, 0.9, "0.1.0", "2 cores")
+
+
+def test_stored_cells_come_oldest_first(tmp_path):
+    from kdbench.store import Store
+
+    store = Store(tmp_path)
+    third, first = ages()
+    second = recorded(key="0-middle", fold=1, created=150.0)
+    for cell in (third, first, second, replace(first, key="a-old", fold=2)):
+        store.save_cell(cell)
+    assert [c.key for c in store.cells()] == ["a-old", "b-old", "0-middle", "a-new"]
+    assert [c.key for c in store.cells("demo", "quick")] == ["a-old", "b-old", "0-middle", "a-new"]
+    assert store.cells("demo", "other") == []
+
+
+def test_a_tracking_store_gives_cells_by_age_and_not_by_when_they_were_logged(tmp_path, monkeypatch):
+    from kdbench.tracking import Tracker, fetch_cells
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    new, old = ages()
+    tracker = Tracker(None, tmp_path)
+    tracker.sync([new])
+    tracker.sync([old])
+    found = fetch_cells(tracker.uri, "demo")
+    assert [c.key for c in found] == ["b-old", "a-new"]
+    (row,) = accuracies(found)
+    assert row["mean"] == 0.9
