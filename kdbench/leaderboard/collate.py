@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 #: Columns of a row, in order. `metric` is "<metric>.<value>"; `n` counts folds; `ci_*` and `difference_*` are
 #: 95 % intervals; `difference` is paired by fold, to `undistilled`, over `difference_n` folds; `descriptive`
 #: marks rows of too few folds to conclude from; `variant` says what a row differs in from the main one.
+#: `published*` are quoted from the paper, beside rows of its own dataset alone.
 COLUMNS = (
     "suite", "scale", "dataset", "budget", "scheme", "student", "teacher", "tap", "reducer", "metric",
     "n", "mean", "ci_low", "ci_high", "difference", "difference_low", "difference_high",
     "published", "published_source", "hardware", "kdbench_version",
     "sd", "setting", "variant", "failed", "descriptive", "primary", "difference_n", "published_spread",
+    "published_spread_kind",
 )  # fmt: skip
 
 Row = dict[str, Any]
@@ -66,6 +68,7 @@ def collate(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Row
                 "primary": sample.primary,
                 "difference_n": difference.n if difference else None,
                 "published_spread": published.spread if published else None,
+                "published_spread_kind": (published.spread_kind or None) if published else None,
             }
         )
     return _ordered(rows, suite)
@@ -93,21 +96,36 @@ def _undistilled(sample: Sample, taken: list[Sample]) -> Sample | None:
 def _published(sample: Sample, suite: Suite) -> Published | None:
     """The published number of a sample: of those whose given fields all fit, the one that gives most."""
     setup, measured = sample.setup, sample.measured
-
-    def fits(p: Published) -> bool:
-        return (
-            (p.metric, p.value_name) == (measured.metric, measured.value_name)
-            and p.budget in (None, setup.budget)
-            and p.scheme in (None, setup.scheme, base_name(setup.scheme))
-            and p.tap in (None, measured.tap)
-            and p.reducer in (None, measured.reducer, base_name(measured.reducer or ""))
-        )
+    if not of_paper(setup.dataset, suite):
+        return None
+    metric = f"{measured.metric}.{measured.value_name}"
 
     def given(p: Published) -> int:
         exact = (p.scheme == setup.scheme) + (p.reducer == measured.reducer)
         return 2 * sum(v is not None for v in (p.budget, p.scheme, p.tap, p.reducer)) + exact
 
-    return max((p for p in suite.published if fits(p)), key=given, default=None)
+    found = (
+        p
+        for p in suite.published
+        if fits(p, metric, setup.budget, setup.scheme, measured.tap, measured.reducer)
+    )
+    return max(found, key=given, default=None)
+
+
+def of_paper(dataset: str, suite: Suite) -> bool:
+    """Whether the suite's published numbers are of this dataset: then they may stand beside ours."""
+    return suite.published_dataset in ("", dataset, base_name(dataset))
+
+
+def fits(p: Published, metric: str, budget: int, scheme: str, tap: str | None, reducer: str | None) -> bool:
+    """Whether a published number is of this place: every field that it gives agrees."""
+    return (
+        f"{p.metric}.{p.value_name}" == metric
+        and p.budget in (None, budget)
+        and p.scheme in (None, scheme, base_name(scheme))
+        and p.tap in (None, tap)
+        and p.reducer in (None, reducer, base_name(reducer or ""))
+    )
 
 
 def _ordered(rows: list[Row], suite: Suite | None) -> list[Row]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from kdbench.leaderboard.collate import Row
+from kdbench.leaderboard.collate import Row, fits, of_paper
 from kdbench.leaderboard.render import Board, last_line
 from kdbench.leaderboard.statistics import BOOTSTRAP_FROM, DESCRIPTIVE_BELOW
 from kdbench.leaderboard.tables import (
@@ -19,6 +20,9 @@ from kdbench.leaderboard.tables import (
     whole_network_tables,
 )
 from kdbench.leaderboard.terminal import effect_text, missing_text
+
+if TYPE_CHECKING:
+    from kdbench.suite.schema import Published
 
 
 def to_markdown(board: Board) -> str:
@@ -56,8 +60,7 @@ def _head(board: Board) -> str:
     lines.append("| | |\n|---|---|\n" + "\n".join(f"| {k} | {_cell(v)} |" for k, v in facts if v))
     how = (
         "Numbers are mean ± standard deviation over folds; bold is the best student of its column. "
-        "*Italic* numbers are quoted from the paper, not measured here; it may have used other data, "
-        "networks and training than this scale does. "
+        f"{_about_quotes(board)}"
         f"Intervals are 95 %: Student's t below {BOOTSTRAP_FROM} folds, bootstrap over folds from there on. "
         "All results, with intervals, stand in [leaderboard.csv](leaderboard.csv) and "
         "[leaderboard.json](leaderboard.json); [index.html](index.html) sorts and filters them."
@@ -66,6 +69,22 @@ def _head(board: Board) -> str:
         how += f" Rows of fewer than {DESCRIPTIVE_BELOW} folds are **descriptive only**."
     lines.append(how)
     return "\n\n".join(lines)
+
+
+def _about_quotes(board: Board) -> str:
+    suite = board.suite
+    if suite is None or not suite.published:
+        return ""
+    if any(row["published"] is not None for row in board.rows):
+        return (
+            "*Italic* numbers are quoted from the paper, not measured here; it may have used other data, "
+            "networks and training than this scale does. "
+        )
+    if suite.published_dataset and not any(of_paper(row["dataset"], suite) for row in board.rows):
+        return (
+            f"The paper's numbers are on {suite.published_dataset}: they stand apart, beside none of ours. "
+        )
+    return ""
 
 
 def _distinct(rows: Sequence[Row], column: str) -> str:
@@ -116,11 +135,11 @@ def _differences(rows: Sequence[Row]) -> str:
 
 
 def _unmatched(board: Board) -> str:
-    """Quoted numbers that stand beside none of ours."""
-    if board.suite is None:
+    """Quoted numbers that stand beside none of ours, in a block of their own."""
+    suite = board.suite
+    if suite is None:
         return ""
-    shown = {(r["published_source"], r["published"]) for r in board.rows}
-    left = [p for p in board.suite.published if (p.where, p.value) not in shown]
+    left = [p for p in suite.published if not _shown(p, board.rows)]
     if not left:
         return ""
     lines = []
@@ -131,8 +150,22 @@ def _unmatched(board: Board) -> str:
         place = [str(p.budget or ""), p.scheme or "", p.tap or "", p.reducer or ""]
         lines.append([short(metric) + unit, *place, f"*{value}*", p.where])
     grid = _grid(["metric", "labels", "scheme", "tap", "reducer", "quoted", "where"], lines)
+    on = f" on {suite.published_dataset}" if suite.published_dataset else ""
     count = f"{len(lines)} quoted number{'s' if len(lines) > 1 else ''} without a run at this scale"
-    return f"<details><summary>{count}</summary>\n\n{grid}\n\n</details>"
+    others = sorted({r["dataset"] for r in board.rows if not of_paper(r["dataset"], suite)})
+    note = f"\n\nNot to be compared with the rows above that are of {', '.join(others)}." if others else ""
+    return (
+        f"## Quoted from the paper{on}{note}\n\n<details><summary>{count}</summary>\n\n{grid}\n\n</details>"
+    )
+
+
+def _shown(p: Published, rows: Sequence[Row]) -> bool:
+    """Whether a quoted number stands beside a row."""
+    return any(
+        (row["published_source"], row["published"]) == (p.where, p.value)
+        and fits(p, row["metric"], row["budget"], row["scheme"], row["tap"], row["reducer"])
+        for row in rows
+    )
 
 
 def _claims(board: Board) -> str:

@@ -27,7 +27,9 @@ def terminal_table(rows: Sequence[Row], directions: Directions | None = None) ->
     tables = [_rich(t) for t in whole_network_tables(rows, directions) + tap_tables(rows, directions)]
     folds = sorted({r["n"] for r in rows})
     span = str(folds[0]) if len(folds) == 1 else f"{folds[0]} to {folds[-1]}"
-    note = f"mean ± standard deviation over {span} fold{'s' if folds[-1] > 1 else ''}; (quoted): the paper's"
+    note = f"mean ± standard deviation over {span} fold{'s' if folds[-1] > 1 else ''}"
+    if any(r["published"] is not None for r in rows):
+        note += "; (quoted): the paper's"
     if folds[0] < DESCRIPTIVE_BELOW:
         note += f"; fewer than {DESCRIPTIVE_BELOW} folds describe, they do not conclude"
     return Group(*tables, Text(note, style="dim"))

@@ -148,5 +148,8 @@ class Suite(Model):
         ("accuracy",), description="those of the metrics that are computed for teachers too"
     )
     published: tuple[Published, ...] = ()
+    published_dataset: str = Field(
+        "", description="title of the dataset that the published numbers are of; rows of others show none"
+    )
     claim: tuple[Claim, ...] = ()
     assumptions: dict[str, str] = Field(default_factory=dict)

@@ -227,3 +227,54 @@ def test_numbers(given, text):
 def test_rounding_keeps_six_digits_and_no_negative_zero():
     assert rounded([0.12345678, -0.0, math.inf, "x", 3]) == [0.123457, 0.0, None, "x", 3]
     assert math.copysign(1, rounded(-0.0)) == 1
+
+
+def test_numbers_of_another_dataset_stand_apart():
+    of_cifar = suite(published_dataset="cifar100")
+    board = board_of(cells(), "demo", "quick", of_cifar)  # on shapes
+    text = to_markdown(board)
+    assert {r["published"] for r in board.rows} == {None}
+    assert ", quoted*" not in text
+    block = text[text.index("## Quoted from the paper on cifar100") :]
+    assert "3 quoted numbers without a run" in block
+    assert "*23.75 ± 0.85*" in block
+    assert "of shapes" in block
+    assert "The paper's numbers are on cifar100" in text
+    assert "23.75" not in to_html(board)
+    assert "23.75" not in to_tex(board)
+
+
+@pytest.mark.parametrize("title", ["cifar100", "cifar100[download=False]"])
+def test_numbers_of_the_papers_dataset_stand_beside_ours(title):
+    ours = [replace(c, dataset=title) for c in cells()]
+    mixed = board_of([*ours, *cells()], "demo", "quick", suite(published_dataset="cifar100"))
+    quoted = {(r["dataset"], r["budget"], r["scheme"]) for r in mixed.rows if r["published"] is not None}
+    assert quoted == {(title, 400, "kl")}
+    text = to_markdown(mixed)
+    assert "1 quoted number without a run" in text
+    assert "of shapes" in text
+
+
+def test_quoted_numbers_alike_are_told_apart():
+    """One value stands twice in a table of the paper; one of the places was not measured."""
+    entry = {"where": "Table 1", "metric": "accuracy", "value_name": "accuracy", "value": 0.5, "scheme": "kl"}
+    board = board_of(cells(), "demo", "quick", suite(published=[entry | {"budget": b} for b in (400, 9000)]))
+    block = to_markdown(board).split("## Quoted")[1].split("##")[0]
+    assert "| 9000 |" in block
+    assert "| 400 |" not in block
+
+
+def test_the_spread_of_a_quoted_number_says_of_what_kind_it_is():
+    entry = {
+        "where": "Table 1",
+        "budget": 400,
+        "scheme": "kl",
+        "metric": "accuracy",
+        "value_name": "accuracy",
+    }
+    kind = "standard deviation over 5 folds"
+    of = suite(published=[entry | {"value": 0.2375, "spread": 0.0085, "spread_kind": kind}])
+    lines = list(csv.DictReader(io.StringIO(to_csv(board_of(cells(), "demo", "quick", of).rows))))
+    assert list(lines[0])[-2:] == ["published_spread", "published_spread_kind"]
+    told = {(t["published"], t["published_spread"], t["published_spread_kind"]) for t in lines}
+    assert told == {("0.2375", "0.0085", kind), ("", "", "")}
