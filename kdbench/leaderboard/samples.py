@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdbench.api.records import CellRecord, Result
 from kdbench.leaderboard.experiments import (
@@ -139,12 +139,17 @@ def _count_failures(known: Iterable[Placed], made: Mapping[tuple, Sample]) -> No
 
 
 def _component_params(cell: CellRecord, result: Result) -> Fingerprint:
-    """The parameters of the metric and of the reducer of a result."""
-    names = [("metric", result.metric)]
-    if result.reducer:
-        names += [("reducer", result.reducer), ("reducer", base_name(result.reducer))]
-    prefixes = tuple(f"{kind}{plural}.{name}." for kind, name in names for plural in ("", "s"))
-    return fingerprint({k: v for k, v in cell.params.items() if k.startswith(prefixes)})
+    """The parameters of the metric and of the reducer of a result, as recorded under their labels."""
+    found: dict[str, Any] = {}
+    for kind, label in (("metric", result.metric), ("reducer", result.reducer)):
+        # What stands under the label itself is exact; under the component's name it may be another label's.
+        for name in dict.fromkeys((label, base_name(label))) if label else ():
+            prefixes = (f"{kind}s.{name}.", f"{kind}.{name}.")
+            own = {k: v for k, v in cell.params.items() if k.startswith(prefixes)}
+            if own:
+                found |= own
+                break
+    return fingerprint(found)
 
 
 def _tell_components_apart(made: Mapping[tuple, Sample], suite: Suite | None) -> None:

@@ -194,3 +194,52 @@ def test_a_tracking_store_gives_cells_by_age_and_not_by_when_they_were_logged(tm
     assert [c.key for c in found] == ["b-old", "a-new"]
     (row,) = accuracies(found)
     assert row["mean"] == 0.9
+
+
+def of_tap(cells, metric, suite=None):
+    rows = rows_of(collate(cells, suite or recorded_suite()), metric=metric, scheme="distilled", budget=400)
+    return sorted((r["variant"], r["n"]) for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "apart"),
+    [
+        ("reducers.ivis.k", 99, {"ivis-loss.last", "embedding-time.seconds"}),
+        ("reducers.ivis.epochs", 7, {"ivis-loss.last", "embedding-time.seconds"}),
+        ("metrics.ivis-loss.tail", 5, {"ivis-loss.last"}),
+        ("metrics.ivis-loss.seed", 5, {"ivis-loss.last"}),
+        ("metrics.accuracy.best_on_validation", True, {"accuracy.accuracy"}),
+    ],
+)
+def test_results_of_other_components_under_one_label_are_never_merged(name, changed, apart):
+    """The others have more folds and are newer; what does not depend on the component is one sample."""
+    odd = [recorded(fold=f, set_={name: changed}, key=f"odd-{f}", created=9.0) for f in range(5)]
+    cells = all_recorded() + odd
+    for metric in ("accuracy.accuracy", "ivis-loss.last", "embedding-time.seconds"):
+        rows = of_tap(cells, metric)
+        if metric in apart:
+            assert sorted(n for _, n in rows) == [3, 5]
+            assert [variant.split("=")[0] for variant, _ in rows] == ["", name]
+        else:
+            assert rows == [("", 5)]
+
+
+def test_of_one_label_the_suites_own_reducer_is_the_main_one():
+    odd = [recorded(fold=f, set_={"reducers.ivis.k": 99}, key=f"odd-{f}", created=9.0) for f in range(5)]
+    assert of_tap(all_recorded() + odd, "ivis-loss.last") == [("", 3), ("reducers.ivis.k=99", 5)]
+    assert of_tap(all_recorded() + odd, "ivis-loss.last", recorded_suite(reducers=[])) == [
+        ("", 5), ("reducers.ivis.k=15", 3),
+    ]  # fmt: skip
+
+
+def test_another_reducers_parameters_do_not_touch_a_result():
+    """Neither of another label, nor of the component that a label is of when the label has its own."""
+    beside = {"reducers.pca.whiten": True, "reducers.ivis[k=15].k": 15}
+    cells = [
+        recorded(fold=f, set_=beside | {"reducers.ivis.k": 15 + f}, key=f"x{f}") for f in range(2)
+    ]  # fmt: skip
+    named = [
+        replace(c, results=tuple(replace(r, reducer=r.reducer and "ivis[k=15]") for r in c.results))
+        for c in cells
+    ]
+    assert of_tap(named, "ivis-loss.last") == [("", 2)]
