@@ -97,15 +97,12 @@ def run_plan(
     report.cached = len(done)
     for observer in observers:
         observer.run_started(summary)
+    listener = _Listener(observers, report)
     cells = _Cells(plan, store, done, summary, observers, report)
     waiting = list(outstanding)
     running: dict[str, Stage] = {}
     failed: dict[str, StageSummary] = {}
     status = "failed"
-
-    def progress(key: str, done: float, total: float, unit: str) -> None:
-        for observer in observers:
-            observer.stage_progress(key, done, total, unit)
 
     try:
         cells.settle(failed)
@@ -127,7 +124,7 @@ def run_plan(
                 executor.submit(stage)
             if not running:
                 break
-            outcome = executor.wait(progress)
+            outcome = executor.wait(listener)
             stage = running.pop(outcome.key)
             told = StageSummary(
                 stage.key, stage.kind, stage.title, outcome.status, outcome.seconds, outcome.error
@@ -138,10 +135,6 @@ def run_plan(
             else:
                 done.add(stage.key)
                 report.executed += outcome.status == "finished"
-            for sentence in outcome.warnings:
-                report.warnings.append(sentence)
-                for observer in observers:
-                    observer.warning(sentence)
             for observer in observers:
                 observer.stage_finished(summary, told)
             cells.settle(failed)
@@ -165,6 +158,22 @@ def _next_ready(waiting: Iterable[Stage], done: set[str], failed: Mapping[str, A
         if all(k in done or k in failed for k in stage.needs()):
             return stage
     return None
+
+
+class _Listener:
+    """Passes on what stages tell while they run: a warning is heard before the work that it is about."""
+
+    def __init__(self, observers: Sequence[Observer], report: RunReport) -> None:
+        self._observers, self._report = observers, report
+
+    def progress(self, key: str, done: float, total: float, unit: str) -> None:
+        for observer in self._observers:
+            observer.stage_progress(key, done, total, unit)
+
+    def warning(self, sentence: str) -> None:
+        self._report.warnings.append(sentence)
+        for observer in self._observers:
+            observer.warning(sentence)
 
 
 class _Cells:

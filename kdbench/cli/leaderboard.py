@@ -55,6 +55,7 @@ def build(
     from kdbench.cli.options import console, echo_json, registry_from
     from kdbench.errors import WorkspaceError
     from kdbench.leaderboard import build as write
+    from kdbench.leaderboard import completed
     from kdbench.suite import load_suite
 
     registry = registry_from(plugin_files)
@@ -70,7 +71,7 @@ def build(
         )
     written: list[Path] = []
     for name in scales:
-        of_scale = load_suite(suite, scale=name, registry=registry)
+        of_scale = completed(load_suite(suite, scale=name, registry=registry), registry)
         written += write(
             loaded.name, name, out, uri, workspace, of_scale, directions=directions_of(registry), cells=cells
         )

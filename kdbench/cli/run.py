@@ -149,13 +149,14 @@ def _conclude(session: Session, report: RunReport, tracking: Tracking, *, as_jso
     from kdbench.cli.leaderboard import directions_of
     from kdbench.cli.options import console, echo_json
     from kdbench.cli.session import duration
-    from kdbench.leaderboard import claims_table, terminal_table
+    from kdbench.leaderboard import claims_table, completed, terminal_table
     from kdbench.leaderboard.build import board_of, write
     from kdbench.leaderboard.render import rounded
     from kdbench.report import write_report
 
     suite, root = session.plan.suite, session.store.root
-    board = board_of(report.cells, suite.name, suite.scale, suite, directions_of(session.registry))
+    whole = completed(suite, session.registry)
+    board = board_of(report.cells, suite.name, suite.scale, whole, directions_of(session.registry))
     paths = write(board, root / "leaderboards")
     paths += _report(session, report, board, write_report)
     if tracking.failure is None and report.executed:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kdbench.api.data import DataPlaces, ImageData
 from kdbench.plan import Stage
@@ -15,8 +14,13 @@ from kdbench.store import Store
 if TYPE_CHECKING:
     from kdbench.registry import Registry
 
-#: Called with (key, done, total, unit).
-StageProgress = Callable[[str, float, float, str], None]
+
+class Listener(Protocol):
+    """Hears of a stage while it runs, in the driver's process."""
+
+    def progress(self, key: str, done: float, total: float, unit: str) -> None: ...
+
+    def warning(self, sentence: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Workplace:
         self.store = store or Store(context.workspace)
         self.data: dict[str, ImageData] = {}
 
-    def execute(self, stage: Stage, progress: StageProgress | None = None) -> Outcome:
+    def execute(self, stage: Stage, listener: Listener | None = None) -> Outcome:
         import torch
 
         torch.set_num_threads(self.context.threads)
@@ -56,6 +60,7 @@ class Workplace:
             stage, self.store, self.registry, self.context.places,
             device=self.context.device, threads=self.context.threads, data=self.data,
         )  # fmt: skip
-        if progress:
-            task.progress = lambda done, total, unit: progress(stage.key, done, total, unit)
+        if listener:
+            task.progress = lambda done, total, unit: listener.progress(stage.key, done, total, unit)
+            task.on_warning = listener.warning
         return execute(task)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import time
 import traceback
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from kdbench.executors.context import Context, StageProgress, Workplace
+from kdbench.executors.context import Context, Listener, Workplace
 from kdbench.plan import Stage
 from kdbench.stages.task import Outcome
 from kdbench.store import Store
@@ -29,19 +30,24 @@ def _begin(context: Context, events: Any) -> None:
     _workplace, _events = Workplace(context), events
 
 
+class _Messenger:
+    """Sends what a stage tells to the driver, progress at most five times a second."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def progress(self, *about: Any) -> None:
+        if time.monotonic() - self._last > 0.2:
+            self._last = time.monotonic()
+            _events.put(("progress", about))
+
+    def warning(self, sentence: str) -> None:
+        _events.put(("warning", (sentence,)))
+
+
 def _work(stage: Stage) -> Outcome:
     assert _workplace is not None
-    last = 0.0
-
-    def progress(key: str, done: float, total: float, unit: str) -> None:
-        nonlocal last
-        import time
-
-        if time.monotonic() - last > 0.2:
-            last = time.monotonic()
-            _events.put((key, done, total, unit))
-
-    return _workplace.execute(stage, progress)
+    return _workplace.execute(stage, _Messenger())
 
 
 class ProcessExecutor:
@@ -83,7 +89,7 @@ class ProcessExecutor:
         except BrokenProcessPool:  # a worker died since the last outcome
             self._suspects += [stage, *self._lost()]
 
-    def wait(self, progress: StageProgress) -> Outcome:
+    def wait(self, listener: Listener) -> Outcome:
         """The next outcome.
 
         A worker that dies takes the whole pool along, and which stage it worked on isn't told. So the stages
@@ -97,15 +103,13 @@ class ProcessExecutor:
                 while self._held and not self._alone:
                     self._start(self._held.popleft())
             done, _ = wait(self._futures, timeout=0.2, return_when=FIRST_COMPLETED)
-            while True:
-                try:
-                    progress(*self._events.get_nowait())
-                except queue.Empty:
-                    break
+            self._listen(listener)
             for future in done:
                 stage = self._futures.pop(future)
                 try:
-                    return future.result()
+                    outcome = future.result()
+                    self._listen(listener)  # what it said last
+                    return outcome
                 except BrokenProcessPool as error:
                     others = self._lost()
                     if not others:
@@ -115,6 +119,14 @@ class ProcessExecutor:
                         return Outcome(stage.key, "failed", error=text)
                     self._suspects += [stage, *others]
                     break
+
+    def _listen(self, listener: Listener) -> None:
+        while True:
+            try:
+                event, about = self._events.get_nowait()
+            except queue.Empty:
+                return
+            getattr(listener, event)(*about)
 
     def _lost(self) -> list[Stage]:
         """The stages that a broken pool did not finish; a new pool takes its place."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from kdbench.executors.context import Context, StageProgress, Workplace
+from kdbench.executors.context import Context, Listener, Workplace
 from kdbench.plan import Stage
 from kdbench.stages.task import Outcome
 
@@ -28,9 +28,9 @@ class SerialExecutor:
     def submit(self, stage: Stage) -> None:
         self._queue.append(stage)
 
-    def wait(self, progress: StageProgress) -> Outcome:
+    def wait(self, listener: Listener) -> Outcome:
         """Execute the stage that was submitted first."""
-        return self._workplace.execute(self._queue.popleft(), progress)
+        return self._workplace.execute(self._queue.popleft(), listener)
 
     def stop(self) -> None:
         self._queue.clear()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdbench.api.data import ImageData
 from kdbench.api.draws import draw_fold, draw_test
-from kdbench.api.specs import SchemeSpec
+from kdbench.api.specs import MetricSpec, SchemeSpec
 from kdbench.errors import SuiteError
 from kdbench.plan.builder import Builder
 from kdbench.plan.checks import check_metrics, check_views, wants_pool
@@ -148,18 +148,16 @@ def _teacher_type() -> type[Teacher]:
 def _measured(builder: Builder, scores: Iterable[Score]) -> dict[str, Any]:
     """Resolved parameters of the reducers and metrics that a cell was measured with, by label."""
     suite, registry = builder.suite, builder.registry
-    reducers = {s.reducer for s in scores if s.reducer}
-    metrics = {s.metric for s in scores}
-    return {
-        "reducers": {
-            r.title: registry.check("reducers", r.name, r.params)
-            for r in suite.reducers
-            if r.title in reducers
-        },
-        "metrics": {
-            m.title: registry.check("metrics", m.name, m.params) for m in suite.metrics if m.title in metrics
-        },
-    }
+    reducers = {r.title: registry.check("reducers", r.name, r.params) for r in suite.reducers}
+    metrics = {m.title: (m, registry.spec("metrics", m.name)) for m in suite.metrics}
+    used = {s.reducer for s in scores if s.reducer}
+    described = {}
+    for title in dict.fromkeys(s.metric for s in scores):
+        metric, spec = metrics[title]
+        described[title] = registry.check("metrics", metric.name, metric.params)
+        if isinstance(spec, MetricSpec) and "reducers" in spec.needs:  # it runs them itself
+            described[title] |= {"reducers": reducers}
+    return {"reducers": {k: v for k, v in reducers.items() if k in used}, "metrics": described}
 
 
 def _flat(prefix: str, value: Any) -> dict[str, Any]:

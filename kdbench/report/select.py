@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdbench.errors import DataError
+from kdbench.leaderboard.collate import of_paper
 
 if TYPE_CHECKING:
     from kdbench.api import CellRecord
@@ -114,11 +115,16 @@ class Selection:
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"an array can't be read: {error}", where=path) from error
 
+    @property
+    def quotable(self) -> Sequence[Published]:
+        """The paper's numbers, where these records are of the paper's dataset."""
+        return self.suite.published if all(of_paper(r.dataset, self.suite) for r in self.records) else ()
+
     def published(
         self, metric: str, value_name: str, budget: int, scheme: str, tap: str | None = None
     ) -> Published | None:
         """The quoted number of that place, if the suite has one."""
-        for p in self.suite.published:
+        for p in self.quotable:
             if (p.metric, p.value_name, p.budget, p.tap) != (metric, value_name, budget, tap):
                 continue
             if p.scheme is not None and p.scheme in (scheme, self._component(scheme)):
@@ -128,7 +134,7 @@ class Selection:
     def published_time(self, tap: str, reducer: str) -> Published | None:
         """The quoted seconds of an embedding by `reducer`, a label or a component's name."""
         names = {reducer, *(c.name for c in self.suite.reducers if c.title == reducer)}
-        for p in self.suite.published:
+        for p in self.quotable:
             fits = p.metric == "embedding-time" and p.value_name == "seconds" and p.reducer in names
             if fits and p.tap in (None, tap):
                 return p
@@ -137,7 +143,7 @@ class Selection:
     def quoted_only(self, metric: str, value_name: str, schemes: Iterable[str]) -> list[str]:
         """Schemes of the paper that were not run, in the suite's order."""
         ours = {name for s in schemes for name in (s, self._component(s))}
-        named = (p.scheme for p in self.suite.published if (p.metric, p.value_name) == (metric, value_name))
+        named = (p.scheme for p in self.quotable if (p.metric, p.value_name) == (metric, value_name))
         return [s for s in dict.fromkeys(named) if s is not None and s not in ours]
 
     def _component(self, scheme: str) -> str:

@@ -24,6 +24,10 @@ def _silent(done: float, total: float, unit: str) -> None:
     pass
 
 
+def _unheard(sentence: str) -> None:
+    pass
+
+
 @dataclass
 class Task:
     """A stage with all it may use.
@@ -40,6 +44,7 @@ class Task:
     device: str = "cpu"
     threads: int = 1
     progress: Progress = _silent
+    on_warning: Callable[[str], None] = _unheard
     data: dict[str, ImageData] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -72,6 +77,7 @@ class Task:
 
     def warn(self, sentence: str) -> None:
         self.warnings.append(sentence)
+        self.on_warning(sentence)
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ def test_a_new_label_is_shown_though_nothing_is_done_again(finished, tiny_plan, 
     distilled = next(c for c in report.cells if c.scheme == "distilled")
     assert {r.reducer for r in distilled.results if r.reducer} == {"principal", "ivis-torch"}
     assert distilled.student == "small"
-    assert store.cells() == sorted(report.cells, key=lambda c: c.key)
+    assert store.cells() == sorted(report.cells, key=lambda c: (c.created, c.key))
 
 
 # -- failures
