@@ -135,6 +135,7 @@ def run_plan(
             else:
                 done.add(stage.key)
                 report.executed += outcome.status == "finished"
+                report.cached += outcome.status == "cached"
             for observer in observers:
                 observer.stage_finished(summary, told)
             cells.settle(failed)

@@ -95,18 +95,18 @@ class BarProgress(Observer):
         self.bars.print(f"warning: {sentence}", style="yellow")
 
     def cell_finished(self, run: RunSummary, cell: CellRecord) -> None:
-        accuracy = [r.value for r in cell.results if r.primary and r.metric == "accuracy"]
-        if self.overall is not None and accuracy:
-            self.bars.print(
-                f"{cell.budget} labels · fold {cell.fold + 1} · {cell.scheme}: accuracy {accuracy[0]:.3f}"
-            )
+        if self.overall is not None and (told := accuracy_line(cell)):
+            self.bars.print(told)
 
     def run_finished(self, run: RunSummary) -> None:
         self.bars.stop()
 
 
 class LineProgress(Observer):
-    """One line a stage, for logs; long stages say how far they are now and then."""
+    """Lines for logs: a stage that took its time or failed, how far a long one is now and then, and each network
+    that is done. Stages shorter than `brief` seconds are counted, not told."""
+
+    brief = 1.0
 
     def __init__(self, weights: dict[str, float], n_stages: int, every: float = 15.0) -> None:
         self.clock, self.n_stages, self.every = _Clock(weights), n_stages, every
@@ -132,6 +132,8 @@ class LineProgress(Observer):
         self.finished += 1
         self.clock.finish(stage.key)
         self.last = time.monotonic()
+        if stage.seconds < self.brief and stage.status != "failed":
+            return
         left = self.clock.left()
         tail = f", {duration(left)} left" if left is not None else ""
         self._say(
@@ -142,6 +144,20 @@ class LineProgress(Observer):
 
     def warning(self, sentence: str) -> None:
         self._say(f"warning: {sentence}")
+
+    def cell_finished(self, run: RunSummary, cell: CellRecord) -> None:
+        if self.n_stages and (told := accuracy_line(cell)):
+            self._say(told)
+
+
+def accuracy_line(cell: CellRecord) -> str:
+    """What a cell came to, in a line; "" where accuracy was not measured."""
+    accuracy = [r.value for r in cell.results if r.primary and r.metric == "accuracy"]
+    return (
+        f"{cell.budget} labels · fold {cell.fold + 1} · {cell.scheme}: accuracy {accuracy[0]:.3f}"
+        if accuracy
+        else ""
+    )
 
 
 def _fitted(title: str, width: int = 46) -> str:

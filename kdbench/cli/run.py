@@ -91,7 +91,7 @@ def command(
     if broken or report.failed:
         raise CellsFailed(
             f"{len(broken)} of {len(report.cells)} cells failed; the others are finished and recorded",
-            where="; ".join(dict.fromkeys(s.title for s in report.failed)),
+            where=_some(list(dict.fromkeys(s.title for s in report.failed))),
             hint="their tracebacks are in the tracking store and in the report; the same command tries them again",
         )
 
@@ -218,6 +218,12 @@ def _report(session: Session, report: RunReport, board: Any, write_report: Any) 
         leaderboard_rows=rounded([dict(row) for row in board.rows]),
         claims=[v.to_json() for v in board.claims],
     )
+
+
+def _some(titles: list[str], most: int = 3) -> str:
+    """The first few, and how many more there are."""
+    rest = len(titles) - most
+    return "; ".join(titles[:most]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 def _near(path: Path) -> str:

@@ -96,7 +96,8 @@ def _claims(board: Board) -> str:
             f"<td><span class='v {kind}'>{v.verdict}</span></td><td>{escape(effect_text(v))}</td>"
             f"<td>{v.n or ''}</td><td>{held}</td><td class=l><small>{escape(shown)}</small></td></tr>"
         )
-    head = "".join(f"<th>{h}</th>" for h in ("claim", "verdict", "effect (95 %)", "folds", "hold", "shown"))
+    names = ("claim", "verdict", "effect (95 %)", "folds", "hold", "shown")
+    head = "".join(f"<th{' class=l' if h == 'shown' else ''}>{h}</th>" for h in names)
     return (
         f"<h2>The paper's claims</h2>\n<div class=wide><table><thead><tr>{head}</tr></thead>\n<tbody>"
         + "\n".join(lines)
@@ -171,7 +172,7 @@ h1{margin-bottom:0}h2{margin:2rem 0 .5rem;font-size:1.15rem}.sub,small,i{color:v
 th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;
   vertical-align:top}
 thead th{background:var(--soft);border-bottom:2px solid var(--line)}.l,th:first-child{text-align:left}
-td.l:first-child{white-space:normal;max-width:34rem}
+td.l{white-space:normal;max-width:34rem}td.l:first-child{min-width:20rem}
 th button{font:inherit;font-weight:600;border:0;background:none;color:inherit;cursor:pointer;padding:0}
 th[aria-sort=ascending] button::after{content:" ▲"}th[aria-sort=descending] button::after{content:" ▼"}
 tr.d td{color:var(--dim)}tbody tr:hover{background:var(--soft)}

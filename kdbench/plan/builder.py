@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kdbench.api.data import ImageData
 from kdbench.api.draws import derive_seed
 from kdbench.api.specs import MetricSpec, ReducerSpec, SchemeSpec
-from kdbench.errors import SuiteError
+from kdbench.errors import PluginError, SuiteError
 from kdbench.plan.model import Score, Stage
 
 if TYPE_CHECKING:
@@ -57,9 +57,12 @@ class Builder:
         """Identity of a component: name, version and all parameters, files by their content."""
         params = self.registry.check(kind, ref.name, ref.params)
         spec = self.registry.spec(kind, ref.name)
+        source = self.registry.source_digest(kind, ref.name)
         return {
             "name": ref.name,
             "version": spec.version,
+            # a file that is being worked on has no version that anybody raises
+            **({"source": source} if source else {}),
             "params": {k: self._content(v) for k, v in params.items()},
         }
 
@@ -365,6 +368,11 @@ class Builder:
         name = f"{kind}:{ref.title}"
         if name not in self._networks:
             component = self.registry.create(kind, ref.name, ref.params)
+            method = {"reducers": "fit_transform", "metrics": "__call__"}[kind]
+            if not callable(getattr(component, method, None)):
+                raise PluginError(
+                    f"{type(component).__name__} has no method {method}", where=f"{kind}/{ref.title}"
+                )
             ask = getattr(component, "neighbours_wanted", None)
             try:
                 wanted = ask(self.n_embedded()) if ask else None

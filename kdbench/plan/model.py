@@ -56,7 +56,11 @@ class Stage:
 
     def __post_init__(self) -> None:
         if not self.key:
-            identity: dict[str, Any] = {"kind": self.kind, "of": dict(self.identity), "inputs": dict(self.inputs)}
+            identity: dict[str, Any] = {
+                "kind": self.kind,
+                "of": dict(self.identity),
+                "inputs": dict(self.inputs),
+            }
             if self.kind in STAGE_VERSIONS:
                 identity["stage_version"] = STAGE_VERSIONS[self.kind]
             object.__setattr__(self, "key", content_key(identity))

@@ -155,6 +155,15 @@ class Registry:
             raise UsageError("it comes from no plugin", where=f"{kind}/{name}")
         return next(info for info in self._plugins if info.name == entry.origin.plugin)
 
+    def source_digest(self, kind: str, name: str) -> str:
+        """Digest of the file that a one-file plugin's component comes from; "" for an installed one, whose
+        version says when its results may change."""
+        entry = self._find(kind, name)[2]
+        if entry is None:
+            return ""
+        info = next(info for info in self._plugins if info.name == entry.origin.plugin)
+        return info.version if info.distribution == "file" else ""
+
     def _find(self, kind: str, name: str) -> tuple[Spec, str, Entry | None]:
         _check_kind(kind)
         id_ = f"{kind}/{name}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -91,6 +92,23 @@ class Outcome:
     warnings: tuple[str, ...] = ()
 
 
+@contextlib.contextmanager
+def _locked(task: Task) -> Iterator[None]:
+    """Hold the stage's lock; say so when another process has it."""
+    from filelock import Timeout
+
+    lock = task.store.lock(task.stage.key)
+    try:
+        lock.acquire(timeout=2)
+    except Timeout:
+        task.on_warning(f"{task.stage.title}: another run is at work on it; waiting for that one")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def execute(task: Task) -> Outcome:
     """Carry out a stage: under its lock, into the store, whole or not at all.
 
@@ -100,7 +118,7 @@ def execute(task: Task) -> Outcome:
     from kdbench.stages.machine import git_commit, hardware, versions
 
     stage, store = task.stage, task.store
-    with store.lock(stage.key):
+    with _locked(task):
         if store.has(stage.key):  # another run finished it meanwhile
             return Outcome(stage.key, "cached")
         module = importlib.import_module(f"kdbench.stages.{stage.kind}")

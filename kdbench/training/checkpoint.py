@@ -29,7 +29,7 @@ class Checkpointer:
     A checkpoint is one folder that is renamed into place, so that it is whole or not there.
     """
 
-    def __init__(self, folder: Path, *, seconds: float = 20.0) -> None:
+    def __init__(self, folder: Path, *, seconds: float = 10.0) -> None:
         self.folder = Path(folder)
         self.seconds = seconds
         self._last = time.monotonic()
