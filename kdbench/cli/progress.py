@@ -104,9 +104,9 @@ class BarProgress(Observer):
 
 class LineProgress(Observer):
     """Lines for logs: a stage that took its time or failed, how far a long one is now and then, and each network
-    that is done. Stages shorter than `brief` seconds are counted, not told."""
+    that is done. Where there are many stages, those of less than a second are counted, not told."""
 
-    brief = 1.0
+    MANY, BRIEF = 60, 1.0
 
     def __init__(self, weights: dict[str, float], n_stages: int, every: float = 15.0) -> None:
         self.clock, self.n_stages, self.every = _Clock(weights), n_stages, every
@@ -132,7 +132,7 @@ class LineProgress(Observer):
         self.finished += 1
         self.clock.finish(stage.key)
         self.last = time.monotonic()
-        if stage.seconds < self.brief and stage.status != "failed":
+        if self.n_stages > self.MANY and stage.seconds < self.BRIEF and stage.status != "failed":
             return
         left = self.clock.left()
         tail = f", {duration(left)} left" if left is not None else ""

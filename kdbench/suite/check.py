@@ -75,7 +75,9 @@ def _check_teacher(suite: Suite, registry: Registry, where: Where) -> None:
         if suite.teacher is None and isinstance(spec, SchemeSpec) and spec.needs & _TEACHER_NEEDS:
             what = f"{scheme.name} learns from a teacher and the suite has none"
             raise SuiteError(what, where=where(("schemes", i)), hint="add a [teacher] table")
-    # those that the suite has at present: `--set metrics=[...]` shall not need a second override
+    if "teacher_metrics" not in suite.model_fields_set:
+        return
+    # not only those that the suite has at present: `--set metrics=[...]` shall not need a second override
     known = {s.name for s in registry.specs("metrics")} | {m.title for m in suite.metrics}
     for name in suite.teacher_metrics:
         if name not in known:
