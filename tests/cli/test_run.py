@@ -53,13 +53,19 @@ def suite(tmp_path_factory, tiny_text) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(suite, new_workspace, start_kdbench) -> tuple[Path, str, str]:
-    """(workspace, stdout, stderr) of a run in a process of its own. Later runs may add to the workspace."""
+def uninterrupted(suite, new_workspace, start_kdbench) -> tuple[Path, str, str, dict]:
+    """(workspace, stdout, stderr, records) of a run in a process of its own."""
     workspace = new_workspace()
     child = start_kdbench("run", suite, "--workspace", workspace)
     out, err = child.communicate(timeout=240)
     assert child.returncode == 0, err
-    return workspace, out, err
+    return workspace, out, err, records(workspace)
+
+
+@pytest.fixture(scope="module")
+def done(uninterrupted) -> tuple[Path, str, str]:
+    """(workspace, stdout, stderr) of that run. Tests may add to the workspace, in whatever order they come."""
+    return uninterrupted[:3]
 
 
 def records(workspace: Path) -> dict[str, dict]:
@@ -82,9 +88,9 @@ def assert_clean(workspace: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(done) -> dict:
-    """The records of the uninterrupted run, before any other test adds to them."""
-    return records(done[0])
+def whole(uninterrupted) -> dict:
+    """The records of the uninterrupted run, as they were before any test added to them."""
+    return uninterrupted[3]
 
 
 # -- a run
