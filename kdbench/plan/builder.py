@@ -107,6 +107,7 @@ class Builder:
     # -- teacher ------------------------------------------------------------------------------------------------
 
     def source(self, teacher: Teacher) -> dict[str, str]:
+        """The input `source` of a teacher that is pretrained on a task of its own; none of another."""
         if teacher.source is None:
             return {}
         stage = Stage(
@@ -130,6 +131,7 @@ class Builder:
         return {"source": self.add(stage)}
 
     def backbone(self, teacher: Teacher) -> dict[str, str]:
+        """What a teacher rests on: its source network, and its frozen features where the head alone is trained."""
         source = self.source(teacher)
         if teacher.mode != "head":
             return source
@@ -159,6 +161,7 @@ class Builder:
         return {**source, "backbone": self.add(stage)}
 
     def teacher(self, teacher: Teacher, budget: int, fold: int) -> str:
+        """Key of a teacher; the same for all schemes of a budget and fold."""
         recipe = self.recipe(teacher)
         inputs = self.backbone(teacher)
         stage = Stage(
@@ -182,6 +185,7 @@ class Builder:
         return self.add(stage)
 
     def targets(self, teacher: Teacher, student: Student, budget: int, fold: int) -> str:
+        """Key of a teacher's outputs for every view that the student's augmentation makes."""
         key = self.teacher(teacher, budget, fold)
         inputs = {"teacher": key, **self.backbone(teacher)}
         stage = Stage(
@@ -209,6 +213,7 @@ class Builder:
     # -- student ------------------------------------------------------------------------------------------------
 
     def student(self, scheme: Component, budget: int, fold: int) -> str:
+        """Key of a student. Raises SuiteError without a teacher or unlabelled images that its scheme needs."""
         suite, student = self.suite, self.suite.student
         spec = self.registry.spec("schemes", scheme.name)
         assert isinstance(spec, SchemeSpec)
@@ -316,6 +321,7 @@ class Builder:
         return len(self.data.test.labels) if size == "all" else size
 
     def features(self, network: str, role: str, title: str) -> str:
+        """Key of a network's activations at the suite's taps, over the embedded test images."""
         architecture = (
             self.suite.teacher if role == "teacher" and self.suite.teacher else self.suite.student
         ).architecture
@@ -388,6 +394,7 @@ class Builder:
         return self._networks[name]
 
     def embedding(self, features: str, tap: str, reducer: Component, title: str, fold: int) -> str:
+        """Key of a tap's embedding; its seed depends on the fold alone, so that schemes are paired."""
         stage = Stage(
             kind="embedding",
             component=f"reducers/{reducer.name}",

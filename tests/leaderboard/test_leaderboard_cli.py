@@ -99,7 +99,7 @@ def test_verify_gives_verdicts(synced):
 
 
 def test_verify_reads_a_tracking_store_where_one_is_named(synced, tmp_path):
-    uri = f"sqlite:///{synced}/work/mlflow.db"
+    uri = f"sqlite:///{synced / 'work' / 'mlflow.db'}"
     result = invoke("verify", synced / "demo.toml", "--tracking-uri", uri, "--workspace", tmp_path, "--json")
     assert json.loads(result.stdout)["cells"] == 12
 
