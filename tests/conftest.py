@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is first imported, whichever test that is
+
 TINY = """
 name = "tiny"
 title = "A suite for tests"
@@ -45,6 +47,14 @@ precision = "float32"
 
 [scales.here]
 """
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Every test starts with one thread: how sums are split among threads shows in their last digits, and what
+    an earlier test of the same process left must not."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
