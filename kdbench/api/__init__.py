@@ -19,9 +19,11 @@ from kdbench.api.protocols import (
     Dataset,
     Executor,
     Metric,
+    Outputs,
     Reducer,
     Scheme,
     SchemeRun,
+    SchemeSetup,
     View,
 )
 from kdbench.api.records import CellRecord, Result, RunSummary, StageSummary
@@ -56,6 +58,7 @@ __all__ = [
     "MetricSpec",
     "Neighbours",
     "Normalization",
+    "Outputs",
     "Reducer",
     "ReducerSpec",
     "Resources",
@@ -63,6 +66,7 @@ __all__ = [
     "RunSummary",
     "Scheme",
     "SchemeRun",
+    "SchemeSetup",
     "SchemeSpec",
     "Spec",
     "Split",

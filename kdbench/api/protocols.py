@@ -72,29 +72,121 @@ class Batch(Protocol):
     view: torch.Tensor  #: int64 (b,), which of the augmentation's distinct views each image is
 
 
-class SchemeRun(Protocol):
-    """What a scheme may use while it trains a student."""
+class Outputs(Protocol):
+    """What a network says of a batch."""
+
+    logits: torch.Tensor  #: float32 (b, n_classes)
+    features: Mapping[str, torch.Tensor]  #: activations at the taps, input to output: (b, ...)
+    penultimate: torch.Tensor  #: (b, d), what goes into the last linear layer
+
+
+class SchemeSetup(Protocol):
+    """What a scheme may look at before training, to size what it adds to it.
+
+    Shapes leave out the batch. Where the scheme has no teacher, `teacher` is None and its shapes are empty.
+    """
 
     student: nn.Module
-    epoch: int  #: 0-based
-    epochs: int
+    teacher: nn.Module | None  #: in evaluation mode, without gradients
+    n_classes: int
+    n_train: int  #: rows of the training split, which `Batch.index` counts in
+    n_labelled: int
+    n_unlabelled: int
+    student_features: Mapping[str, tuple[int, ...]]  #: tap to shape
+    teacher_features: Mapping[str, tuple[int, ...]]
+    student_width: int  #: inputs of the last linear layer
+    teacher_width: int
 
-    def labelled(self) -> Iterator[Batch]:
-        """One shuffled pass over the labelled images."""
+    def new_student(self, which: int = 0) -> nn.Module:
+        """Another network of the student's architecture, with initial weights of its own."""
         ...
 
-    def unlabelled(self) -> Iterator[Batch]:
+
+class SchemeRun(Protocol):
+    """What a scheme may use while it trains a student.
+
+    Draws from torch's own generator are seeded anew at each epoch, so a scheme may use them freely.
+    """
+
+    student: nn.Module
+    modules: nn.Module | None  #: what the scheme's `modules` made, on the training device
+    ema: nn.Module | None  #: the moving average of the student, for schemes that need "ema"; no gradients
+    n_classes: int
+    batch_size: int
+    epoch: int  #: 0-based
+    epochs: int
+    step: int  #: optimiser steps done
+    progress: (
+        float  #: share of the training that is done, 0..1: by steps where those are fixed, else by epochs
+    )
+
+    def labelled(self, batch_size: int | None = None) -> Iterator[Batch]:
+        """One shuffled pass over the labelled images, in the recipe's batches or in those of `batch_size`."""
+        ...
+
+    def unlabelled(self, batch_size: int | None = None) -> Iterator[Batch]:
         """One shuffled pass over the unlabelled images."""
+        ...
+
+    def labelled_stream(self, batch_size: int | None = None) -> Iterator[Batch]:
+        """Passes over the labelled images without end, in batches that are always full: a batch goes on with
+        the next pass where one ends."""
+        ...
+
+    def unlabelled_stream(self, batch_size: int | None = None) -> Iterator[Batch]:
+        """The same of the unlabelled images."""
+        ...
+
+    def another_view(self, batch: Batch) -> Batch:
+        """The images of a batch in other random views of the recipe's (weak) augmentation."""
+        ...
+
+    def augmented(self, batch: Batch, augment: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Images of a batch, each in its view, through an augmentation of the scheme's own.
+
+        Args:
+            augment: from uint8 (b, c, h, w) to the same shape and dtype, on the training device.
+
+        Returns:
+            (b, c, h, w), normalised for the student.
+        """
+        ...
+
+    def forward(self, images: torch.Tensor) -> Outputs:
+        """The student's logits and activations, with gradients."""
         ...
 
     def teacher_logits(self, batch: Batch) -> torch.Tensor:
         """float32 (b, n_classes), the teacher's logits for exactly the views in `batch`; no gradient."""
         ...
 
+    def teacher_outputs(self, batch: Batch) -> Outputs:
+        """The teacher's logits and activations for exactly the views in `batch`; no gradient."""
+        ...
+
+    def teachers_logits(self, batch: Batch) -> torch.Tensor:
+        """float32 (teachers, b, n_classes), for schemes that need "several_teachers"; no gradient."""
+        ...
+
 
 @runtime_checkable
 class Scheme(Protocol):
-    """How a student learns."""
+    """How a student learns.
+
+    Optional members the engine uses where they exist:
+
+    - `modules(setup: SchemeSetup) -> nn.Module | None`: whatever the scheme keeps from step to step. Parameters
+      (adapters, a second student) are trained beside the student's by the same optimiser; buffers (a memory
+      bank, class counts) are the scheme's to change. All of it is in the checkpoints, so that a training which
+      is resumed goes on as if it had not been interrupted. It is called before anything is trained, with
+      weights drawn from the training's seed; ValueError where networks or layers do not fit refuses the suite.
+    - `ema_decay: float`, of schemes that need "ema": after each step the average moves to
+      decay * average + (1 - decay) * student. It is the average that is evaluated and kept.
+    - `teachers: int`, of schemes that need "several_teachers"; `temperature: float`, at which a teacher's
+      confidence is recorded; `generations: int`: so many students in a row, each the next one's teacher.
+    - `finish(run) -> Mapping[str, float] | None`: after the last epoch, before the final evaluation; may change
+      the student's weights (to quantised ones, say). What it returns stands in the record by name.
+    """
 
     def epoch(self, run: SchemeRun) -> Generator[torch.Tensor | Mapping[str, torch.Tensor], None, None]:
         """Yield one loss an optimiser step: a scalar tensor, or named terms that are summed and logged."""

@@ -7,8 +7,16 @@ from typing import ClassVar, Literal
 
 Control = Literal["positive", "negative"]
 
-#: What the engine must prepare for a scheme.
-SCHEME_NEEDS = frozenset({"unlabelled", "teacher_logits"})
+#: What the engine must prepare for a scheme. `unlabelled`: images without labels, at least one;
+#: `unlabelled_if_any`: those that the budget leaves, perhaps none; `teacher_logits`: a teacher's logits for the
+#: views of a batch; `teacher_features`: its activations at taps too, live; `several_teachers`: logits of as many
+#: teachers as the scheme's parameter `teachers` says; `ema`: a moving average of the student's weights.
+SCHEME_NEEDS = frozenset(
+    {"unlabelled", "unlabelled_if_any", "teacher_logits", "teacher_features", "several_teachers", "ema"}
+)
+#: Which teacher a scheme learns from. `trained`: the suite's; `own`: a network of the student's architecture,
+#: trained by the student's recipe on the labelled images alone; `untrained`: the suite's before any training.
+SchemeTeacher = Literal["trained", "own", "untrained"]
 #: What a metric looks at. It decides how often it is called: `embedding` once a tap and reducer, `features`
 #: or `neighbours` once a tap, otherwise once a network. A metric that needs `reducers` runs them itself, all of
 #: the suite's, on data of its own. A metric that needs what a dataset lacks (`superclasses`, `masks`) is left
@@ -92,10 +100,21 @@ class ArchitectureSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class SchemeSpec(Spec):
-    """A way to train a student; its target follows `kdbench.api.Scheme`. `needs`: from SCHEME_NEEDS."""
+    """A way to train a student; its target follows `kdbench.api.Scheme`.
+
+    Attributes:
+        needs: from SCHEME_NEEDS.
+        teacher: which teacher it learns from, where it needs one.
+        pretraining: name of a scheme that trains the teacher's network on the unlabelled images before it is
+            fine-tuned on the labelled ones; "" for none.
+        variants: what its parameter `variant` can be, where published definitions differ.
+    """
 
     kind: ClassVar[str] = "schemes"
     needs: frozenset[str] = frozenset()
+    teacher: SchemeTeacher = "trained"
+    pretraining: str = ""
+    variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,17 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from kdbench.api.specs import METRIC_NEEDS, SCHEME_NEEDS, SPEC_TYPES, MetricSpec, SchemeSpec, Spec
+from kdbench.api.specs import (
+    METRIC_NEEDS,
+    SCHEME_NEEDS,
+    SPEC_TYPES,
+    MetricSpec,
+    SchemeSpec,
+    SchemeTeacher,
+    Spec,
+)
 from kdbench.errors import did_you_mean
 from kdbench.registry.plugins import Candidate, Failure, Loaded, error_place, function_place
 
@@ -128,4 +136,9 @@ def _wrong_field(spec: Spec) -> str:
             return f"needs={spec.needs!r}: a set of names, not one string"
         if unknown := sorted(set(spec.needs) - known):
             return f"needs={unknown[0]!r}: {did_you_mean(unknown[0], known)}"
+    if isinstance(spec, SchemeSpec):
+        if spec.teacher not in get_args(SchemeTeacher):
+            return f"teacher={spec.teacher!r}: {' or '.join(map(repr, get_args(SchemeTeacher)))}"
+        if isinstance(spec.variants, str):
+            return f"variants={spec.variants!r}: a tuple of names, not one string"
     return ""
