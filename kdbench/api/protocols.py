@@ -112,6 +112,7 @@ class SchemeRun(Protocol):
     modules: nn.Module | None  #: what the scheme's `modules` made, on the training device
     ema: nn.Module | None  #: the moving average of the student, for schemes that need "ema"; no gradients
     n_classes: int
+    n_unlabelled: int  #: images in the pool, 0 where there are none to ask for
     batch_size: int
     epoch: int  #: 0-based
     epochs: int
@@ -184,6 +185,8 @@ class Scheme(Protocol):
       decay * average + (1 - decay) * student. It is the average that is evaluated and kept.
     - `teachers: int`, of schemes that need "several_teachers"; `temperature: float`, at which a teacher's
       confidence is recorded; `generations: int`: so many students in a row, each the next one's teacher.
+    - `minimum_at_teacher: tuple[str, ...]`: terms that are least where the student says what its teacher says;
+      the conformance checks (`kdbench.testing`) hold the scheme to it.
     - `finish(run) -> Mapping[str, float] | None`: after the last epoch, before the final evaluation; may change
       the student's weights (to quantised ones, say). What it returns stands in the record by name.
     """

@@ -131,15 +131,13 @@ class Step:
 def steps(run: SchemeRun, *, pool: bool = True) -> Iterator[Step]:
     """The steps of an epoch: one pass over the unlabelled images, a full labelled batch beside each batch of
     them; or one pass over the labelled images where there are no unlabelled ones, or `pool` is False."""
-    if pool:
-        labelled, empty = run.labelled_stream(), True
+    if pool and run.n_unlabelled:
+        labelled = run.labelled_stream()
         for unlabelled in run.unlabelled():
-            empty = False
             yield Step(run, next(labelled), unlabelled)
-        if not empty:
-            return
-    for batch in run.labelled():
-        yield Step(run, batch)
+    else:
+        for batch in run.labelled():
+            yield Step(run, batch)
 
 
 class DistillationScheme:
@@ -150,6 +148,9 @@ class DistillationScheme:
         weight: >= 0; at 0 the student learns from its labels alone.
         pool: distil the unlabelled images too; False: the labelled ones alone, as most papers train.
     """
+
+    #: Terms that are least where the student equals its teacher; the conformance checks hold a scheme to it.
+    minimum_at_teacher: tuple[str, ...] = ()
 
     def __init__(self, *, ce_weight: float, weight: float, pool: bool) -> None:
         self.ce_weight = not_negative("ce_weight", ce_weight)

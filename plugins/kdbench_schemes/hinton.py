@@ -25,6 +25,7 @@ class Hinton(DistillationScheme):
     """
 
     t2_scaling = True
+    minimum_at_teacher: tuple[str, ...] = ("kl",)
 
     def __init__(
         self, *, temperature: float = 4.0, ce_weight: float = 0.1, weight: float = 0.9, pool: bool = True

@@ -1,0 +1,76 @@
+"""Huang, You, Wang, Qian & Xu, "Knowledge distillation from a stronger teacher" (NeurIPS 2022; arXiv
+2205.10536)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kdbench_schemes._checks import not_negative, positive
+from kdbench_schemes._common import DistillationScheme, Step, exact
+
+if TYPE_CHECKING:
+    import torch
+
+    from kdbench_schemes._common import Terms
+
+
+class DIST(DistillationScheme):
+    """ce_weight * CE + weight * T² * (beta * inter + gamma * intra), eq. (10): correlation in place of KL.
+
+    Softmax outputs need not be equal, only linearly related: over the classes of an image (inter-class relation)
+    and over the images of a batch for each class (intra-class relation).
+
+    Args:
+        temperature: T > 0; 4 for CIFAR-100, 1 for ImageNet.
+        beta: of the inter-class term, >= 0; 2 in the paper, 1 in its code.
+        gamma: of the intra-class term, >= 0; likewise.
+        ce_weight: of the cross-entropy on the labelled images, >= 0.
+        weight: of both distillation terms, >= 0.
+        pool: distil the unlabelled images too; False: the labelled ones alone, as published.
+    """
+
+    t2_scaling = True
+    minimum_at_teacher = ("inter", "intra")
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 4.0,
+        beta: float = 2.0,
+        gamma: float = 2.0,
+        ce_weight: float = 1.0,
+        weight: float = 1.0,
+        pool: bool = True,
+    ) -> None:
+        super().__init__(ce_weight=ce_weight, weight=weight, pool=pool)
+        self.temperature = positive("temperature", temperature)
+        self.beta = not_negative("beta", beta)
+        self.gamma = not_negative("gamma", gamma)
+
+    def distil(self, step: Step) -> Terms:
+        """{"inter": beta * T² * distance over classes, "intra": gamma * T² * distance over images}."""
+        t = self.temperature
+        student, teacher = softened(step.logits, t), softened(step.teacher_logits, t)
+        inter = correlation_distance(student, teacher)
+        intra = correlation_distance(student.T, teacher.T)
+        return {"inter": self.beta * t**2 * inter, "intra": self.gamma * t**2 * intra}
+
+
+@exact
+def softened(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """softmax(logits / T) of (b, n_classes)."""
+    return (logits / temperature).softmax(1)
+
+
+@exact
+def correlation_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """1 - Pearson's correlation between the rows of two (n, m) matrices, averaged over rows: 0..2.
+
+    Nothing changes where a row of the student is scaled by a positive number or shifted. A constant row
+    correlates with nothing. No gradient flows into the teacher.
+    """
+    from torch.nn import functional as F
+
+    a = F.normalize(student - student.mean(1, keepdim=True), dim=1)
+    b = F.normalize(teacher.detach() - teacher.detach().mean(1, keepdim=True), dim=1)
+    return 1 - (a * b).sum(1).mean()

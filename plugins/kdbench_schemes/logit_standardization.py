@@ -1,0 +1,53 @@
+"""Sun, Ren, Li, Wang & Cao, "Logit standardization in knowledge distillation" (CVPR 2024; arXiv 2403.01427)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kdbench_schemes._checks import positive
+from kdbench_schemes._common import DistillationScheme, Step, exact, soft_kl
+
+if TYPE_CHECKING:
+    import torch
+
+    from kdbench_schemes._common import Terms
+
+#: Added to the standard deviation, as in the paper's code.
+EPSILON = 1e-7
+
+
+class LogitStandardization(DistillationScheme):
+    """Hinton's loss on logits that were given zero mean and unit spread, image by image (Algorithm 1).
+
+    The student need not match the teacher's range, only the relations between its logits. The weight 9, ten
+    times the usual one, is the authors' for plain distillation.
+
+    Args:
+        temperature: the base temperature, > 0.
+        ce_weight: of the cross-entropy on the labelled images, >= 0.
+        weight: of the distillation term, >= 0.
+        pool: distil the unlabelled images too; False: the labelled ones alone, as published.
+    """
+
+    t2_scaling = True
+    minimum_at_teacher = ("kl",)
+
+    def __init__(
+        self, *, temperature: float = 2.0, ce_weight: float = 0.1, weight: float = 9.0, pool: bool = True
+    ) -> None:
+        super().__init__(ce_weight=ce_weight, weight=weight, pool=pool)
+        self.temperature = positive("temperature", temperature)
+
+    def distil(self, step: Step) -> Terms:
+        """{"kl": T² * KL between standardised logits}."""
+        t = self.temperature
+        student, teacher = standardised(step.logits), standardised(step.teacher_logits)
+        return {"kl": t**2 * soft_kl(student, teacher, temperature=t)}
+
+
+@exact
+def standardised(logits: torch.Tensor) -> torch.Tensor:
+    """(b, n_classes) logits with zero mean and unit (unbiased) standard deviation over the classes of each image;
+    the same whatever positive number they are scaled by and however they are shifted."""
+    spread = logits.std(1, keepdim=True)
+    return (logits - logits.mean(1, keepdim=True)) / (spread + EPSILON)

@@ -1,0 +1,70 @@
+"""SimCLR (Chen, Kornblith, Norouzi & Hinton, ICML 2020; arXiv 2002.05709): training without labels."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from kdbench_schemes._checks import at_least, not_negative, positive
+from kdbench_schemes.contrastive import Views, nt_xent
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from kdbench.api import SchemeRun, SchemeSetup
+    from kdbench_schemes._common import Losses
+
+
+class SimCLR:
+    """Two random views of an image are to be alike, views of different images are not; labels are never read.
+
+    An epoch is one pass over the unlabelled images, then one over the labelled ones as if they had no labels. The
+    last linear layer is not trained: on its own the scheme makes a network to be fine-tuned, not a classifier.
+
+    Args:
+        temperature: > 0; 0.5 for CIFAR-10 (appendix B.9).
+        projection: outputs of the projection head, at least 1.
+        layers: linear layers of that head, at least 1: 2 in the paper, 3 in SimCLRv2.
+        strength: of the change of colours, >= 0.
+        smallest: share of the image's area that a crop has at least, above 0 and at most 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.5,
+        projection: int = 128,
+        layers: int = 2,
+        strength: float = 0.5,
+        smallest: float = 0.08,
+    ) -> None:
+        self.temperature = positive("temperature", temperature)
+        self.projection = at_least("projection", projection, 1)
+        self.layers = at_least("layers", layers, 1)
+        self.strength = not_negative("strength", strength)
+        if not 0 < smallest <= 1:
+            raise ValueError(f"smallest={smallest!r}: a number above 0 and at most 1")
+        self.smallest = smallest
+
+    def modules(self, setup: SchemeSetup) -> nn.Module:
+        """The projection head: linear layers with ReLU between them, on what goes into the last layer."""
+        from torch import nn
+
+        width, layers = setup.student_width, []
+        for _ in range(self.layers - 1):
+            layers += [nn.Linear(width, width), nn.ReLU()]
+        return nn.Sequential(*layers, nn.Linear(width, self.projection))
+
+    def epoch(self, run: SchemeRun) -> Losses:
+        """Yield {"nt_xent": loss} for every batch."""
+        import torch
+
+        head = run.modules
+        assert head is not None
+        views = Views(self.strength, self.smallest)
+        pool = run.unlabelled() if run.n_unlabelled else ()
+        for batch in chain(pool, run.labelled()):
+            both = torch.cat([run.augmented(batch, views), run.augmented(batch, views)])
+            seen = run.forward(both.contiguous(memory_format=torch.channels_last)).penultimate
+            one, other = head(seen).chunk(2)
+            yield {"nt_xent": nt_xent(one, other, temperature=self.temperature)}

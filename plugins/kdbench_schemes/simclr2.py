@@ -1,0 +1,51 @@
+"""Chen, Kornblith, Swersky, Norouzi & Hinton, "Big self-supervised models are strong semi-supervised learners"
+(NeurIPS 2020; arXiv 2006.10029)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from kdbench_schemes._checks import between, one_of, positive
+from kdbench_schemes._common import DistillationScheme, Step, soft_kl
+
+if TYPE_CHECKING:
+    from kdbench_schemes._common import Terms
+
+LABELS = ("none", "mixed")
+
+
+class SimCLR2(DistillationScheme):
+    """Distillation without labels from a teacher that was pretrained without labels and then fine-tuned.
+
+    labels="none" is eq. (2): the cross-entropy between the teacher's outputs and the student's at temperature T
+    over all images; labels="mixed" is eq. (3): (1 - alpha) * CE on the labelled images + alpha * that. The term is
+    computed as KL: the same gradient, and 0 where the outputs are equal.
+
+    Teacher and student see the recipe's augmentation; the paper distils under the pretraining's crops and colours.
+
+    Args:
+        labels: "none", or "mixed".
+        alpha: share of the distillation term in "mixed", 0..1.
+        temperature: T > 0. The term is not multiplied by T².
+        pool: distil the unlabelled images too; False: the labelled ones alone.
+    """
+
+    minimum_at_teacher = ("kl",)
+
+    def __init__(
+        self,
+        *,
+        labels: Literal["none", "mixed"] = "none",
+        alpha: float = 0.5,
+        temperature: float = 1.0,
+        pool: bool = True,
+    ) -> None:
+        self.labels = one_of("labels", labels, LABELS)
+        self.alpha = between("alpha", alpha, 0, 1)
+        share = alpha if labels == "mixed" else 1.0
+        super().__init__(ce_weight=1 - share, weight=share, pool=pool)
+        self.temperature = positive("temperature", temperature)
+
+    def distil(self, step: Step) -> Terms:
+        """{"kl": KL to the teacher}."""
+        return {"kl": soft_kl(step.logits, step.teacher_logits, temperature=self.temperature)}
