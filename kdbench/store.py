@@ -5,6 +5,7 @@ objects/<2>/<key>/*              arrays (.npy), tensors (.safetensors), tables (
 cells/<suite>/<scale>/<key>.json records of cells
 failures/<key>.json              the last failure of a stage that has not succeeded since
 partial/<key>/                   checkpoints of work under way
+cache/<key>/                     what is worked out from an artifact as it is asked for, and may be removed
 """
 
 from __future__ import annotations
@@ -250,6 +251,11 @@ class Store:
     def partial(self, key: str) -> Path:
         """A folder for checkpoints of the stage `key`; removed once its artifact is written."""
         return self.root / "partial" / key
+
+    def cache(self, key: str) -> Path:
+        """A folder beside the artifact `key` for what is worked out from it as it is asked for. Nothing depends
+        on what is there: it may be removed, and is filled again."""
+        return self.root / "cache" / key
 
     def discard(self, key: str) -> None:
         """Remove what a writer that is gone left of an artifact."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,8 @@ class ArtifactView:
         rows: test rows that the view is of; labels are theirs.
         network: artifact of a teacher or student. features, embedding, neighbours: where the view has them.
         reducers: by label, for a metric that runs them.
+        teacher, independent_teacher: other networks on the same rows. head: reads the last linear layer.
+        needs: what the metric's spec needs, from `kdbench.api.specs.METRIC_NEEDS`.
     """
 
     def __init__(
@@ -32,11 +34,17 @@ class ArtifactView:
         embedding: Artifact | None = None,
         neighbours: Artifact | None = None,
         reducers: Mapping[str, Callable[[np.ndarray], np.ndarray]] | None = None,
+        teacher: ArtifactView | None = None,
+        independent_teacher: ArtifactView | None = None,
+        head: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None,
+        needs: Collection[str] = (),
     ) -> None:
         self._data, self._rows = data, rows
         self._network, self._features = network, features
         self._embedding, self._neighbours = embedding, neighbours
         self._reducers = reducers
+        self._teacher, self._independent_teacher = teacher, independent_teacher
+        self._head, self._needs = head, frozenset(needs)
         self.tap = tap
         self.labels = np.asarray(data.test.labels)[rows]
         self.superclass_of = data.superclass_of
@@ -65,9 +73,45 @@ class ArtifactView:
 
     @cached_property
     def features(self) -> np.ndarray:
-        if self._features is None or self.tap is None:
+        if self.tap is None:
             raise RuntimeError('the metric reads features; its spec must need "features"')
-        return np.asarray(self._features.array(self.tap), dtype=np.float32)
+        return self.features_at(self.tap)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        return tuple(self._known_features().record["identity"]["taps"])
+
+    def features_at(self, tap: str) -> np.ndarray:
+        if tap not in self.taps:
+            raise ValueError(f"no activations at tap {tap!r}; there are {', '.join(self.taps)}")
+        return np.asarray(self._known_features().array(tap), dtype=np.float32)
+
+    def _known_features(self) -> Artifact:
+        if self._features is None:
+            raise RuntimeError(
+                'the metric reads features; its spec must need "features", or "teacher_features" of the teacher'
+            )
+        return self._features
+
+    @property
+    def teacher(self) -> ArtifactView:
+        if self._teacher is None:
+            raise RuntimeError('the metric looks at the teacher; its spec must need "teacher"')
+        return self._teacher
+
+    @property
+    def independent_teacher(self) -> ArtifactView | None:
+        if "independent_teacher" not in self._needs:
+            raise RuntimeError(
+                'the metric looks at another teacher; its spec must need "independent_teacher"'
+            )
+        return self._independent_teacher
+
+    @cached_property
+    def head(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._head is None:
+            raise RuntimeError('the metric reads the last layer; its spec must need "head"')
+        return self._head()
 
     @cached_property
     def embedding(self) -> Embedding:

@@ -93,6 +93,23 @@ class CellRecord:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """How the execution of a stage ended.
+
+    Attributes:
+        key: the stage's.
+        status: "cached" where another run had finished it meanwhile.
+        error: a traceback, "" where it did not fail.
+    """
+
+    key: str
+    status: Literal["finished", "cached", "failed"]
+    seconds: float = 0.0
+    error: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class StageSummary:
     """One stage of a plan: its kind, key and title, and how it ended."""
 

@@ -9,9 +9,10 @@ from kdbench.api.data import ImageData
 from kdbench.api.draws import draw_fold, draw_test
 from kdbench.api.specs import MetricSpec, SchemeSpec
 from kdbench.errors import SuiteError
-from kdbench.plan.builder import Builder
+from kdbench.plan.builder import BESIDE_TEACHER, Builder
 from kdbench.plan.checks import check_metrics, check_views, wants_pool
 from kdbench.plan.model import KINDS, Cell, Plan, Score, Stage, ordered
+from kdbench.plan.teachers import TeacherChoice, is_taught
 from kdbench.store import content_key
 
 if TYPE_CHECKING:
@@ -66,10 +67,9 @@ def make_plan(
         network: str, role: str, scheme: str, budget: int, fold: int, chosen: list[Component], extra: dict
     ) -> None:
         title = f"{scheme} · {budget} labels · fold {fold + 1}"
-        scores, embeddings = builder.scores(network, role, title, chosen, fold)
+        scores, embeddings = builder.scores(network, role, title, chosen, budget, fold)
         student = suite.student.architecture.title if role == "student" else ""
-        taught = role == "teacher" or extra.pop("taught")
-        teacher = suite.teacher.architecture.title if suite.teacher and taught else ""
+        teacher = extra.pop("taught by")
         key = content_key({"cell": [network, sorted(s.key for s in scores), scheme]})
         cells.append(
             Cell(
@@ -97,23 +97,31 @@ def make_plan(
     for budget in d.budgets:
         for fold in range(d.folds):
             if suite.teacher is not None:
-                network = builder.teacher(suite.teacher, budget, fold)
-                extra = {"data": dict(data_params), "teacher": _described(builder, suite.teacher)}
+                network = builder.teacher(TeacherChoice(suite.teacher), budget, fold)
+                extra: dict[str, Any] = {
+                    "data": dict(data_params),
+                    "teacher": _described(builder, suite.teacher),
+                }
+                extra["taught by"] = suite.teacher.architecture.title
                 add_cell(network, "teacher", "teacher", budget, fold, for_teachers, extra)
             for scheme in suite.schemes:
                 network = builder.student(scheme, budget, fold)
                 spec = registry.spec("schemes", scheme.name)
                 assert isinstance(spec, SchemeSpec)
-                extra = dict[str, Any]() | {
+                extra = {
                     "data": dict(data_params),
                     "student": _described(builder, suite.student),
                     "scheme": registry.check("schemes", scheme.name, scheme.params),
-                    "taught": "teacher_logits" in spec.needs,
+                    "taught by": "",
                 }
-                if "unlabelled" in spec.needs:
+                if spec.needs & {"unlabelled", "unlabelled_if_any"}:
                     extra["data"]["unlabelled"] = builder.unlabelled(budget)
-                if extra["taught"] and suite.teacher is not None:
-                    extra["teacher"] = _described(builder, suite.teacher)
+                if is_taught(spec):
+                    choice = builder.choices(scheme)[0]
+                    extra["taught by"] = choice.teacher.architecture.title
+                    extra["teacher"] = _described(builder, choice.teacher)
+                    if choice.pretraining:
+                        extra["teacher"]["pretraining"] = choice.pretraining
                 add_cell(network, "student", scheme.title, budget, fold, metrics, extra)
     return Plan(
         suite,
@@ -157,6 +165,8 @@ def _measured(builder: Builder, scores: Iterable[Score]) -> dict[str, Any]:
         described[title] = registry.check("metrics", metric.name, metric.params)
         if isinstance(spec, MetricSpec) and "reducers" in spec.needs:  # it runs them itself
             described[title] |= {"reducers": reducers}
+        if isinstance(spec, MetricSpec) and spec.needs & BESIDE_TEACHER and suite.teacher is not None:
+            described[title] |= {"teacher": _described(builder, suite.teacher)}
     return {"reducers": {k: v for k, v in reducers.items() if k in used}, "metrics": described}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ from kdbench.api.data import ImageData
 from kdbench.api.draws import derive_seed
 from kdbench.api.specs import MetricSpec, ReducerSpec, SchemeSpec
 from kdbench.errors import PluginError, SuiteError
-from kdbench.plan.model import Score, Stage
+from kdbench.plan.model import LATER_RECIPE_FIELDS, Score, Stage
+from kdbench.plan.teachers import TeacherChoice, is_taught, own_teacher, untrained_teacher
 
 if TYPE_CHECKING:
     from kdbench.registry import Registry
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 #: With more distinct views than this, a teacher is run beside its student instead of ahead of it.
 VIEWS_AHEAD = 2
+#: Needs of metrics that look at the suite's teacher beside a student.
+BESIDE_TEACHER = frozenset({"teacher", "teacher_features", "independent_teacher"})
 
 
 class Builder:
@@ -82,7 +86,9 @@ class Builder:
         fields = {name: getattr(training, name) for name in Base.model_fields}
         if training.precision == "auto":
             fields["precision"] = self.auto_precision
-        return fields
+        return {
+            k: v for k, v in fields.items() if k not in LATER_RECIPE_FIELDS or v != LATER_RECIPE_FIELDS[k]
+        }
 
     def draw(self, budget: int, fold: int, *, unlabelled: bool) -> dict[str, Any]:
         d = self.suite.data
@@ -160,10 +166,14 @@ class Builder:
         )
         return {**source, "backbone": self.add(stage)}
 
-    def teacher(self, teacher: Teacher, budget: int, fold: int) -> str:
-        """Key of a teacher; the same for all schemes of a budget and fold."""
-        recipe = self.recipe(teacher)
+    def teacher(self, choice: TeacherChoice, budget: int, fold: int) -> str:
+        """Key of a teacher; the same for all schemes of a budget and fold that learn from it."""
+        teacher, member = choice.teacher, choice.member
         inputs = self.backbone(teacher)
+        if choice.pretraining:
+            inputs = {"source": self.pretraining(choice, budget, fold)}
+        # the suite's own teacher has the seed it always had
+        which = ("member", member) if member else ()
         stage = Stage(
             kind="teacher",
             component=f"architectures/{teacher.architecture.name}",
@@ -172,35 +182,59 @@ class Builder:
                 "draw": self.draw(budget, fold, unlabelled=False),
                 "network": self.component("architectures", teacher.architecture),
                 "mode": teacher.mode,
-                "recipe": recipe,
+                "recipe": self.recipe(teacher),
                 "test": self.test(),
-                "seed": derive_seed(self.seed, "teacher", fold),
+                "seed": derive_seed(self.seed, "teacher", fold, *which),
             },
             inputs=inputs,
-            title=f"teacher {teacher.architecture.title} · {budget} labels · fold {fold + 1}",
+            title=f"{choice.title} · {budget} labels · fold {fold + 1}",
             options=self.options(network=self.network_option(teacher.architecture)),
             work=teacher.epochs * budget * (0.001 if teacher.mode == "head" else 1),
             unit="images",
         )
         return self.add(stage)
 
-    def targets(self, teacher: Teacher, student: Student, budget: int, fold: int) -> str:
-        """Key of a teacher's outputs for every view that the student's augmentation makes."""
-        key = self.teacher(teacher, budget, fold)
-        inputs = {"teacher": key, **self.backbone(teacher)}
+    def pretraining(self, choice: TeacherChoice, budget: int, fold: int) -> str:
+        """Key of the teacher's network as a self-supervised scheme leaves it."""
+        from kdbench.suite.schema import Component
+
+        scheme = Component(name=choice.pretraining)
+        stage = Stage(
+            kind="student",
+            component=f"schemes/{scheme.name}",
+            identity=self.trained_by(scheme, choice.teacher, budget, fold, pool=True)
+            | {"seed": derive_seed(self.seed, "pretraining", fold)},
+            inputs={},
+            title=f"pretraining {choice.teacher.architecture.title} by {scheme.name} · fold {fold + 1}",
+            options=self.options(
+                network=self.network_option(choice.teacher.architecture), scheme=reference(scheme)
+            ),
+            work=choice.teacher.epochs * self.unlabelled(budget),
+            unit="images",
+        )
+        return self.add(stage)
+
+    def targets(self, key: str, choice: TeacherChoice, student: Student, budget: int, fold: int) -> str:
+        """Key of what the network `key` tells of every view that the student's augmentation makes: ahead for
+        few views, as they come up for many."""
+        teacher = choice.teacher
+        lazily = n_views(student) > VIEWS_AHEAD
+        identity = self.base() | {
+            "draw": self.draw(budget, fold, unlabelled=True),
+            "flip": student.flip,
+            "precision": self.recipe(teacher)["precision"],
+        }
+        if lazily:
+            identity |= {"shift": student.shift, "shift_fill": student.shift_fill}
+        ahead = n_views(student) * self.unlabelled(budget) * (0.001 if teacher.mode == "head" else 1)
         stage = Stage(
             kind="targets",
             component=f"architectures/{teacher.architecture.name}",
-            identity=self.base()
-            | {
-                "draw": self.draw(budget, fold, unlabelled=True),
-                "flip": student.flip,
-                "precision": self.recipe(teacher)["precision"],
-            },
-            inputs=inputs,
-            title=f"targets {teacher.architecture.title} · {budget} labels · fold {fold + 1}",
-            options=self.options(network=self.network_option(teacher.architecture)),
-            work=n_views(student) * self.unlabelled(budget) * (0.001 if teacher.mode == "head" else 1),
+            identity=identity,
+            inputs={"teacher": key, **self.backbone(teacher)},
+            title=f"targets of {choice.title} · {budget} labels · fold {fold + 1}",
+            options=self.options(teacher_network=self.network_option(teacher.architecture)),
+            work=500 if lazily else ahead,
             unit="images",
         )
         return self.add(stage)
@@ -214,60 +248,113 @@ class Builder:
 
     def student(self, scheme: Component, budget: int, fold: int) -> str:
         """Key of a student. Raises SuiteError without a teacher or unlabelled images that its scheme needs."""
-        suite, student = self.suite, self.suite.student
-        spec = self.registry.spec("schemes", scheme.name)
-        assert isinstance(spec, SchemeSpec)
-        inputs: dict[str, str] = {}
-        if "teacher_logits" in spec.needs:
-            if suite.teacher is None:
-                raise SuiteError(
-                    f"scheme {scheme.title!r} needs a teacher, and the suite has none",
-                    where=f"suite {suite.name}",
-                    hint="add a [teacher] table",
-                )
-            if n_views(student) <= VIEWS_AHEAD:
-                inputs["targets"] = self.targets(suite.teacher, student, budget, fold)
-            else:
-                inputs["teacher"] = self.teacher(suite.teacher, budget, fold)
-                inputs |= self.backbone(suite.teacher)
-        pool = "unlabelled" in spec.needs
-        seen = budget + (self.unlabelled(budget) if pool else 0)
-        if pool and seen == budget:
+        key = None
+        generations = self.scheme_parameter(scheme, "generations", 1)
+        for generation in range(1, generations + 1):
+            key = self.one_student(scheme, budget, fold, generation if generations > 1 else 0, key)
+        assert key is not None
+        return key
+
+    def one_student(
+        self, scheme: Component, budget: int, fold: int, generation: int, previous: str | None
+    ) -> str:
+        """Key of a student; of a `generation` (from 1) where there are several, taught by the one before."""
+        student, spec = self.suite.student, self.scheme_spec(scheme)
+        pool = bool(spec.needs & {"unlabelled", "unlabelled_if_any"}) and self.unlabelled(budget) > 0
+        if "unlabelled" in spec.needs and not pool:
             raise SuiteError(
                 f"budget {budget} leaves scheme {scheme.title!r} no unlabelled images",
                 where="data.budgets",
             )
+        inputs: dict[str, str] = {}
         options: dict[str, Any] = {
             "network": self.network_option(student.architecture),
             "scheme": reference(scheme),
         }
-        if suite.teacher is not None and "teacher" in inputs:
-            options["teacher_network"] = self.network_option(suite.teacher.architecture)
+        if is_taught(spec):
+            choices = self.choices(scheme)
+            options["teacher_network"] = self.network_option(choices[0].teacher.architecture)
+            if previous is not None:
+                own = replace(own_teacher(student), label=f"generation {generation - 1} of {scheme.title}")
+                teachers = [(previous, own)]
+            else:
+                teachers = [(self.teacher(choice, budget, fold), choice) for choice in choices]
+            if "teacher_features" in spec.needs:
+                inputs = {"teacher": teachers[0][0], **self.backbone(teachers[0][1].teacher)}
+            if "teacher_features" not in spec.needs or "several_teachers" in spec.needs:
+                told = [self.targets(key, choice, student, budget, fold) for key, choice in teachers]
+                several = "several_teachers" in spec.needs
+                inputs |= {f"targets{i}" if several else "targets": key for i, key in enumerate(told)}
         stage = Stage(
             kind="student",
             component=f"schemes/{scheme.name}",
-            identity=self.base()
-            | {
-                "draw": self.draw(budget, fold, unlabelled=pool),
-                "network": self.component("architectures", student.architecture),
-                "scheme": self.component("schemes", scheme),
-                "recipe": self.recipe(student),
-                "test": self.test(),
-                # the fold alone: every scheme of a fold starts from the same weights
-                "seed": derive_seed(self.seed, "student", fold),
-            },
+            identity=self.trained_by(scheme, student, budget, fold, pool=pool)
+            # the fold alone: every scheme of a fold starts from the same weights; a later generation anew
+            | {"seed": derive_seed(self.seed, "student", fold, *([generation] if generation > 1 else []))},
             inputs=inputs,
-            title=f"student {scheme.title} · {budget} labels · fold {fold + 1}",
+            title=f"student {scheme.title} · {budget} labels · fold {fold + 1}"
+            + (f" · generation {generation}" if generation else ""),
             options=self.options(**options),
-            work=student.epochs * seen,
+            work=self.training_work(student, budget + (self.unlabelled(budget) if pool else 0)),
             unit="images",
         )
         return self.add(stage)
 
+    def trained_by(
+        self, scheme: Component, training: Student | Teacher, budget: int, fold: int, *, pool: bool
+    ) -> dict[str, Any]:
+        """Identity of a network that a scheme trains, without its seed."""
+        return self.base() | {
+            "draw": self.draw(budget, fold, unlabelled=pool),
+            "network": self.component("architectures", training.architecture),
+            "scheme": self.component("schemes", scheme),
+            "recipe": self.recipe(training),
+            "test": self.test(),
+        }
+
+    def training_work(self, training: Training, images_an_epoch: int) -> float:
+        if training.steps:
+            return training.steps * training.batch_size
+        return training.epochs * images_an_epoch
+
+    def scheme_spec(self, scheme: Component) -> SchemeSpec:
+        spec = self.registry.spec("schemes", scheme.name)
+        assert isinstance(spec, SchemeSpec)
+        return spec
+
+    def scheme_parameter(self, scheme: Component, name: str, default: Any) -> Any:
+        """A parameter of a scheme that the plan goes by."""
+        return self.registry.check("schemes", scheme.name, scheme.params).get(name, default)
+
+    def choices(self, scheme: Component) -> list[TeacherChoice]:
+        """The teachers that a scheme learns from.
+
+        Raises:
+            SuiteError: the suite has none.
+        """
+        spec, suite = self.scheme_spec(scheme), self.suite
+        if spec.teacher == "own":
+            choice = own_teacher(suite.student)
+        elif suite.teacher is None:
+            raise SuiteError(
+                f"scheme {scheme.title!r} needs a teacher, and the suite has none",
+                where=f"suite {suite.name}",
+                hint="add a [teacher] table",
+            )
+        elif spec.teacher == "untrained":
+            choice = untrained_teacher(suite.teacher)
+        else:
+            choice = TeacherChoice(suite.teacher)
+        if spec.pretraining:
+            self.registry.spec("schemes", spec.pretraining)
+            choice = choice.pretrained_by(spec.pretraining)
+        count = self.scheme_parameter(scheme, "teachers", 1) if "several_teachers" in spec.needs else 1
+        return [replace(choice, member=i) for i in range(count)]
+
     # -- what is measured ---------------------------------------------------------------------------------------
 
     def scores(
-        self, network: str, role: str, title: str, metrics: list[Component], fold: int
+        self, network: str, role: str, title: str, metrics: list[Component], budget: int, fold: int
     ) -> tuple[list[Score], dict[str, str]]:
         scores: list[Score] = []
         embeddings: dict[str, str] = {}
@@ -281,23 +368,29 @@ class Builder:
             if "masks" in spec.needs and self.data.test.masks is None:
                 self.exclude(f"metric {metric.title}: {self.suite.data.dataset.title} has no masks")
                 continue
+            if spec.needs & BESIDE_TEACHER and (role == "teacher" or self.suite.teacher is None):
+                why = "it compares with them" if role == "teacher" else "the suite has no teacher"
+                self.exclude(f"metric {metric.title}{' of teachers' if role == 'teacher' else ''}: {why}")
+                continue
             per_embedding = spec.needs & {"embedding", "loss_history"}
-            per_tap = spec.needs & {"features", "neighbours"}
+            per_tap = spec.needs & {"features", "neighbours", "teacher_features"}
             if "reducers" in spec.needs and not self.suite.reducers:
                 self.exclude(f"metric {metric.title}: the suite has no reducers")
                 continue
+            measured = {"network": network, **self.beside(metric, spec, budget, fold)}
             if not (per_embedding or per_tap):
-                scores.append(self.score(metric, spec, {"network": network}, title, None, None, fold))
+                scores.append(self.score(metric, spec, measured, role, title, None, None, fold))
                 continue
+            self.wish("metrics", metric)  # a k that there are no neighbours for is refused here
             if not features:
                 features = self.features(network, role, title)
             if per_embedding and not self.suite.reducers:
                 self.exclude(f"metric {metric.title}: the suite has no reducers")
                 continue
-            for tap in self.suite.taps:
-                inputs = {"network": network, "features": features}
+            for tap in self.suite.taps[-1:] if "head" in spec.needs else self.suite.taps:
+                inputs = {**measured, "features": features}
                 if not per_embedding:
-                    scores.append(self.score(metric, spec, inputs, title, tap, None, fold))
+                    scores.append(self.score(metric, spec, inputs, role, title, tap, None, fold))
                     continue
                 for reducer in self.suite.reducers:
                     reducer_spec = self.registry.spec("reducers", reducer.name)
@@ -310,8 +403,34 @@ class Builder:
                     embedding = self.embedding(features, tap, reducer, title, fold)
                     embeddings[f"{tap}/{reducer.title}"] = embedding
                     with_embedding = {**inputs, "embedding": embedding}
-                    scores.append(self.score(metric, spec, with_embedding, title, tap, reducer, fold))
+                    scores.append(self.score(metric, spec, with_embedding, role, title, tap, reducer, fold))
         return scores, embeddings
+
+    def beside(self, metric: Component, spec: MetricSpec, budget: int, fold: int) -> dict[str, str]:
+        """Inputs of a metric that looks at teachers beside the student that it measures.
+
+        The independent teacher is of the fold before, for the first fold of the second: with more folds a fold's
+        results stay what they were.
+        """
+        teacher = self.suite.teacher
+        if teacher is None or not spec.needs & BESIDE_TEACHER:
+            return {}
+        inputs = {"teacher": self.teacher(TeacherChoice(teacher), budget, fold)}
+        if "teacher_features" in spec.needs:
+            title = f"teacher · {budget} labels · fold {fold + 1}"
+            inputs["teacher_features"] = self.features(inputs["teacher"], "teacher", title)
+        if "independent_teacher" in spec.needs:
+            if self.suite.data.folds > 1:
+                inputs["independent_teacher"] = self.teacher(
+                    TeacherChoice(teacher), budget, fold - 1 if fold else 1
+                )
+            else:
+                self.exclude(f"metric {metric.title} against an independent teacher: the suite has one fold")
+        return inputs
+
+    def architecture(self, role: str) -> Component:
+        teacher = self.suite.teacher
+        return (teacher if role == "teacher" and teacher else self.suite.student).architecture
 
     def exclude(self, reason: str) -> None:
         self.exclusions[reason] = None
@@ -322,9 +441,7 @@ class Builder:
 
     def features(self, network: str, role: str, title: str) -> str:
         """Key of a network's activations at the suite's taps, over the embedded test images."""
-        architecture = (
-            self.suite.teacher if role == "teacher" and self.suite.teacher else self.suite.student
-        ).architecture
+        architecture = self.architecture(role)
         stage = Stage(
             kind="features",
             component=f"architectures/{architecture.name}",
@@ -373,25 +490,33 @@ class Builder:
         """How many neighbours a component wants among the embedded images, checked before anything runs."""
         name = f"{kind}:{ref.title}"
         if name not in self._networks:
-            component = self.registry.create(kind, ref.name, ref.params)
-            method = {"reducers": "fit_transform", "metrics": "__call__"}[kind]
-            if not callable(getattr(component, method, None)):
-                raise PluginError(
-                    f"{type(component).__name__} has no method {method}", where=f"{kind}/{ref.title}"
-                )
-            ask = getattr(component, "neighbours_wanted", None)
-            try:
-                wanted = ask(self.n_embedded()) if ask else None
-            except ValueError as error:
-                raise SuiteError(str(error), where=f"{kind}/{ref.title}") from error
-            if wanted and not 1 <= wanted[0] < self.n_embedded():
+            n = self.n_embedded()
+            wanted = self.registry.answer(
+                kind, ref.name, ref.params, f"neighbours among {n}", lambda: self._wanted(kind, ref)
+            )
+            if wanted and not 1 <= wanted[0] < n:
                 raise SuiteError(
-                    f"{wanted[0]} neighbours asked for among {self.n_embedded()} embedded images",
+                    f"{wanted[0]} neighbours asked for among {n} embedded images",
                     where=f"{kind}/{ref.title}",
                     hint="lower its k, or raise data.embedded",
                 )
-            self._networks[name] = wanted
+            self._networks[name] = (wanted[0], wanted[1]) if wanted else None
         return self._networks[name]
+
+    def _wanted(self, kind: str, ref: Component) -> list | None:
+        """[k, metric] of the neighbours that a component asks for, None for none."""
+        component = self.registry.create(kind, ref.name, ref.params)
+        method = {"reducers": "fit_transform", "metrics": "__call__"}[kind]
+        if not callable(getattr(component, method, None)):
+            raise PluginError(
+                f"{type(component).__name__} has no method {method}", where=f"{kind}/{ref.title}"
+            )
+        ask = getattr(component, "neighbours_wanted", None)
+        try:
+            wanted = ask(self.n_embedded()) if ask else None
+        except ValueError as error:
+            raise SuiteError(str(error), where=f"{kind}/{ref.title}") from error
+        return [int(wanted[0]), str(wanted[1])] if wanted else None
 
     def embedding(self, features: str, tap: str, reducer: Component, title: str, fold: int) -> str:
         """Key of a tap's embedding; its seed depends on the fold alone, so that schemes are paired."""
@@ -413,8 +538,8 @@ class Builder:
         return self.add(stage)
 
     def score(
-        self, metric: Component, spec: MetricSpec, inputs: dict[str, str], title: str, tap: str | None,
-        reducer: Component | None, fold: int,
+        self, metric: Component, spec: MetricSpec, inputs: dict[str, str], role: str, title: str,
+        tap: str | None, reducer: Component | None, fold: int,
     ) -> Score:  # fmt: skip
         rows = self.suite.data.embedded if tap else self.suite.data.test
         aids = {}
@@ -429,6 +554,8 @@ class Builder:
                 "seed": derive_seed(self.seed, "embedding", fold) % 2**31,
             }
             options["reducers"] = [[r.title, reference(r)] for r in reducers]
+        if "head" in spec.needs:
+            options["network"] = self.network_option(self.architecture(role))
         place = " · ".join([p for p in (tap, reducer.title if reducer else None) if p] + [title])
         stage = Stage(
             kind="score",

@@ -37,10 +37,11 @@ def check_views(suite: Suite) -> None:
 
 
 def check_metrics(suite: Suite, registry: Registry, data: ImageData) -> None:
-    """Refuse metrics that would look at logits of images no logits were kept of.
+    """Refuse metrics that would look at logits of images no logits were kept of, or at a validation split that
+    the suite does not have.
 
     Raises:
-        SuiteError: more test images are embedded than tested.
+        SuiteError: more test images are embedded than tested; no validation images.
     """
     n = len(data.test.labels)
     tested = n if suite.data.test == "all" else suite.data.test
@@ -55,8 +56,15 @@ def check_metrics(suite: Suite, registry: Registry, data: ImageData) -> None:
                 where="data.test",
                 hint="data.embedded at most data.test",
             )
+        component = registry.create("metrics", metric.name, metric.params)
+        if getattr(component, "needs_validation", False) and not suite.data.validation:
+            raise SuiteError(
+                f"metric {metric.title!r} reads a validation split, and data.validation is 0",
+                where=f"metrics/{metric.title}",
+                hint="data.validation = how many training images to hold out",
+            )
 
 
 def wants_pool(suite: Suite, registry: Registry) -> bool:
     specs = [registry.spec("schemes", s.name) for s in suite.schemes]
-    return any(isinstance(s, SchemeSpec) and "unlabelled" in s.needs for s in specs)
+    return any(isinstance(s, SchemeSpec) and s.needs & {"unlabelled", "unlabelled_if_any"} for s in specs)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import TYPE_CHECKING
 
-from kdbench.api.data import MetricResult
+from kdbench.api.data import ImageData, MetricResult
 from kdbench.api.draws import draw_test
+from kdbench.api.specs import MetricSpec
 from kdbench.stages.reducers import suite_reducers
 from kdbench.stages.task import Task
 from kdbench.store import Draft
 from kdbench.view import ArtifactView
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def run(task: Task, draft: Draft) -> None:
@@ -20,16 +26,31 @@ def run(task: Task, draft: Draft) -> None:
     """
     data, identity = task.dataset(), task.identity
     reference = task.stage.options["metric"]
+    spec = task.registry.spec("metrics", reference["name"])
+    assert isinstance(spec, MetricSpec)
     metric = task.registry.create("metrics", reference["name"], reference["params"])
+    rows = draw_test(data.test.labels, data.n_classes, **identity["test"])
+
+    def teacher(role: str, features: str = "") -> ArtifactView | None:
+        if not task.has(role):
+            return None
+        known = task.input(features) if features and task.has(features) else None
+        tap = identity["tap"] if known is not None else None
+        return ArtifactView(data, rows, network=task.input(role), tap=tap, features=known)
+
     view = ArtifactView(
         data,
-        draw_test(data.test.labels, data.n_classes, **identity["test"]),
+        rows,
         network=task.input("network"),
         tap=identity["tap"],
         features=task.input("features") if task.has("features") else None,
         embedding=task.input("embedding") if task.has("embedding") else None,
         neighbours=task.input("neighbours") if task.has("neighbours") else None,
         reducers=suite_reducers(task) if "reducers" in identity else None,
+        teacher=teacher("teacher", "teacher_features"),
+        independent_teacher=teacher("independent_teacher"),
+        head=partial(last_layer, task, data) if "head" in spec.needs else None,
+        needs=spec.needs,
     )
     result = metric(view)
     if not isinstance(result, MetricResult):
@@ -50,3 +71,22 @@ def run(task: Task, draft: Draft) -> None:
         "arrays": sorted(result.arrays),
         "figures": sorted(result.figures),
     }
+
+
+def last_layer(task: Task, data: ImageData) -> tuple[np.ndarray, np.ndarray]:
+    """Weight (n_classes, d) and bias (n_classes,) of the measured network's last linear layer, float32.
+
+    Raises:
+        DataError: the network's head is no linear layer.
+    """
+    import numpy as np
+
+    from kdbench.stages.networks import architecture_of, head_of, trained_network
+
+    architecture = architecture_of(task)
+    model = trained_network(task, task.input("network"), architecture, data)
+    head = head_of(model, architecture.head(model))
+    weight = head.weight.detach().float().cpu().numpy()
+    if head.bias is None:
+        return weight, np.zeros(len(weight), np.float32)
+    return weight, head.bias.detach().float().cpu().numpy()

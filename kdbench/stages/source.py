@@ -7,9 +7,9 @@ import torch
 
 from kdbench.stages.networks import architecture_of, build, normalization
 from kdbench.stages.task import Task
-from kdbench.stages.training import evaluator, history_table, recipe_of, report_epochs
+from kdbench.stages.training import augmentation_of, evaluator, history_table, recipe_of, report_epochs
 from kdbench.store import Draft
-from kdbench.training.data import Augmentation, ImageSource
+from kdbench.training.data import ImageSource
 from kdbench.training.loop import Run, Supervised, train
 
 
@@ -31,13 +31,13 @@ def run(task: Task, draft: Draft) -> None:
             data.train.images,
             everything,
             norm,
-            augmentation=Augmentation(recipe.flip, recipe.shift),
+            augmentation=augmentation_of(recipe),
             device=task.device,
         ),
         labels=torch.as_tensor(np.asarray(data.train.labels), device=task.device),
     )
     test = ImageSource(data.test.images, np.arange(len(data.test.labels)), norm, device=task.device)
-    evaluate = evaluator(model, {"test": (test, data.test.labels)}, recipe.precision)
+    evaluate = evaluator(lambda: model, {"test": (test, data.test.labels)}, recipe.precision)
     trained = train(
         training, Supervised(), recipe, precision=recipe.precision, evaluate=evaluate, eval_every=recipe.eval_every,
         checkpoints=task.store.partial(task.stage.key), progress=report_epochs(task, recipe.epochs),

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from kdbench.api.data import ImageData
 from kdbench.api.draws import draw_test
-from kdbench.stages.networks import architecture_of, build, normalization, trained_network
-from kdbench.stages.targets import top_probability
+from kdbench.stages.networks import architecture_of, build, normalization
 from kdbench.stages.task import Task
-from kdbench.stages.training import evaluator, fold_of, history_table, recipe_of, report_epochs
+from kdbench.stages.teaching import teaching_of
+from kdbench.stages.training import (
+    augmentation_of,
+    evaluator,
+    fold_of,
+    history_table,
+    recipe_of,
+    report_epochs,
+)
 from kdbench.store import Draft
-from kdbench.training.data import Augmentation, ImageSource, TrainingBatch
+from kdbench.training.data import ImageSource
 from kdbench.training.evaluate import predict
-from kdbench.training.loop import Run, train
-from kdbench.training.precision import autocast
+from kdbench.training.loop import Run, training_steps
+from kdbench.training.outputs import Anatomy
+from kdbench.training.setup import Setup, scheme_modules
+from kdbench.training.teaching import Teaching
 
-#: A teacher whose mean top probability is below so many times chance tells its student next to nothing.
-NEARLY_UNIFORM = 5.0
 
-
-def run(task: Task, draft: Draft) -> None:
-    """Arrays: test_logits float32 (n_test, n_classes) with `test_rows`. Tensors: `model`, the state dict."""
+def run(task: Task, draft: Draft) -> Generator[None, None, None]:
+    """Arrays: test_logits float32 (n_test, n_classes) with `test_rows`. Tensors: `model`, the state dict of the
+    network that is kept: the moving average where the scheme has one. Pauses after each optimiser step."""
     data, identity = task.dataset(), task.identity
     recipe = recipe_of(identity["recipe"])
     fold = fold_of(task, data.train.labels, data.n_classes)
@@ -35,9 +43,11 @@ def run(task: Task, draft: Draft) -> None:
     model = build(architecture, data, identity["seed"], task.device)
     chosen = task.stage.options["scheme"]
     scheme = task.registry.create("schemes", chosen["name"], chosen["params"])
-    augmentation = Augmentation(recipe.flip, recipe.shift)
+    augmentation = augmentation_of(recipe)
     images = data.train.images
-    pool = "unlabelled" in identity["draw"]
+    anatomy = Anatomy.of(architecture, model)
+    teaching = teaching_of(task, data, scheme, augmentation, draft)
+    pool = "unlabelled" in identity["draw"] and len(fold.unlabelled) > 0
     training = Run(
         student=model,
         epochs=recipe.epochs,
@@ -52,76 +62,63 @@ def run(task: Task, draft: Draft) -> None:
         )
         if pool
         else None,
-        teacher=_teacher(task, data, scheme, augmentation, draft),
+        teaching=teaching,
+        anatomy=anatomy,
+        n_classes=data.n_classes,
     )
+    training.modules = _modules(task, data, scheme, training, architecture)
     test = ImageSource(data.test.images, test_rows, norm, device=task.device)
     splits = {"test": (test, np.asarray(data.test.labels)[test_rows])}
     if len(fold.validation):
         held = ImageSource(images, fold.validation, norm, device=task.device)
         splits["validation"] = (held, np.asarray(data.train.labels)[fold.validation])
-    trained = train(
+    trained = yield from training_steps(
         training, scheme, recipe, precision=recipe.precision,
-        evaluate=evaluator(model, splits, recipe.precision), eval_every=recipe.eval_every,
-        checkpoints=task.store.partial(task.stage.key), progress=report_epochs(task, recipe.epochs),
+        evaluate=evaluator(lambda: kept_network(training), splits, recipe.precision),
+        eval_every=recipe.eval_every, checkpoints=task.store.partial(task.stage.key),
+        progress=report_epochs(task, recipe.epochs),
     )  # fmt: skip
-    draft.tensors("model", model.state_dict())
-    draft.array("test_logits", predict(model, test, precision=recipe.precision).cpu().numpy())
+    kept = kept_network(training)
+    draft.tensors("model", kept.state_dict())
+    draft.array("test_logits", predict(kept, test, precision=recipe.precision).cpu().numpy())
     draft.array("test_rows", test_rows)
     draft.table("history", history_table(trained.history))
     draft.values |= {"images": trained.images, "steps": trained.steps}
+    if trained.figures:
+        draft.values["figures"] = dict(trained.figures)
 
 
-def _teacher(
-    task: Task, data: ImageData, scheme: Any, augmentation: Augmentation, draft: Draft
-) -> Callable[[TrainingBatch], torch.Tensor] | None:
-    """The teacher's logits for a batch: looked up where they were computed ahead, else computed live."""
-    temperature = getattr(scheme, "temperature", 1.0)
-    if task.has("targets"):
-        targets = task.input("targets")
-        logits = torch.from_numpy(np.array(targets.array("logits")))
-        _check_confidence(task, draft, scheme, top_probability(logits, temperature), data.n_classes)
-        logits = logits.to(task.device)
-        place = torch.full((len(data.train.labels),), -1, dtype=torch.int64)
-        rows = torch.from_numpy(np.array(targets.array("rows")))
-        place[rows] = torch.arange(len(rows))
+def kept_network(training: Run) -> nn.Module:
+    """The network that is evaluated and kept: the student, or its moving average."""
+    return training.student if training.ema is None else training.ema
 
-        def look_up(batch: TrainingBatch) -> torch.Tensor:
-            return logits[batch.view.to(logits.device), place[batch.index].to(logits.device)]
 
-        return look_up
-    if not task.has("teacher"):
+def _modules(task: Task, data: ImageData, scheme: Any, training: Run, architecture: Any) -> nn.Module | None:
+    """What the scheme adds to the training, made to the measure of its networks."""
+    if not hasattr(scheme, "modules"):
         return None
-    artifact = task.input("teacher")
-    architecture = architecture_of(task, "teacher_network")
-    model = trained_network(task, artifact, architecture, data)
-    precision = artifact.record["identity"]["recipe"]["precision"]
-    everything = np.arange(len(data.train.labels))
-    source = ImageSource(
-        data.train.images,
-        everything,
-        normalization(architecture, data),
-        augmentation=augmentation,
-        device=task.device,
+    assert training.anatomy is not None
+    sample = training.labelled_source.batch(torch.arange(min(2, len(training.labelled_source))))
+    shapes, width = training.anatomy.shapes(training.student, sample)
+    setup = Setup(
+        student=training.student,
+        teacher=None,
+        n_classes=data.n_classes,
+        n_train=len(data.train.labels),
+        n_labelled=len(training.labelled_source),
+        n_unlabelled=training.n_unlabelled,
+        student_features=shapes,
+        student_width=width,
+        build=lambda seed: build(architecture, data, seed, task.device),
+        seed=training.seed,
+        **_of_teacher(training.teaching),
     )
-
-    def live(batch: TrainingBatch) -> torch.Tensor:
-        with torch.no_grad(), autocast(precision, task.device):
-            return model(source.batch(batch.index, batch.view)).float()
-
-    sample = torch.arange(0, len(everything), max(1, len(everything) // 500))
-    with torch.no_grad(), autocast(precision, task.device):
-        seen = model(source.batch(sample, torch.zeros_like(sample))).float()
-    _check_confidence(task, draft, scheme, top_probability(seen, temperature), data.n_classes)
-    return live
+    return scheme_modules(scheme, setup, task.device)
 
 
-def _check_confidence(task: Task, draft: Draft, scheme: Any, top: float, n_classes: int) -> None:
-    """Record how sure the teacher is at the scheme's temperature; warn where that is next to nothing and the
-    scheme does not make up for it by a factor T²."""
-    temperature = getattr(scheme, "temperature", 1.0)
-    draft.values["teacher_confidence"] = {"top_probability": round(top, 5), "temperature": temperature}
-    if top < NEARLY_UNIFORM / n_classes and not getattr(scheme, "t2_scaling", False):
-        task.warn(
-            f"{task.stage.title}: the teacher is nearly uniform at T={temperature:g} (mean top probability "
-            f"{top:.3f}, chance {1 / n_classes:.3f}); without a T² factor such targets teach little"
-        )
+def _of_teacher(teaching: Teaching | None) -> dict[str, Any]:
+    live = teaching.live if teaching else None
+    if live is None:
+        return {}
+    shapes, width = live.anatomy.shapes(live.model, live.source.batch(torch.arange(2)))
+    return {"teacher": live.model, "teacher_features": shapes, "teacher_width": width}

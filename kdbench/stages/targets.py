@@ -5,52 +5,38 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from kdbench.api.data import ImageData
 from kdbench.stages.networks import architecture_of, normalization, trained_network
 from kdbench.stages.task import Task
+from kdbench.stages.teaching import live_teacher, sample_logits
 from kdbench.stages.training import fold_of
-from kdbench.store import Draft
+from kdbench.store import Artifact, Draft
 from kdbench.training.data import Augmentation, ImageSource
 from kdbench.training.evaluate import predict
+from kdbench.training.teaching import top_probability
 
 #: Temperatures at which a teacher's confidence is recorded.
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
 
 
 def run(task: Task, draft: Draft) -> None:
-    """Arrays: logits float32 (views, n, n_classes) of the fold's labelled and unlabelled images, with `rows`."""
+    """Arrays: `rows`, the fold's labelled and unlabelled images, and logits float32 (views, n, n_classes).
+
+    Of more views than are worth computing ahead only a `sample` of logits stands here, (about 500, n_classes) of
+    images as they are stored; a cache beside the artifact is filled with the views that students come to see.
+    """
     data, identity = task.dataset(), task.identity
     fold = fold_of(task, data.train.labels, data.n_classes)
     rows = np.sort(np.concatenate([fold.labelled, fold.unlabelled]))
-    augmentation = Augmentation(flip=identity["flip"])
     teacher = task.input("teacher")
-    if teacher.record["identity"]["mode"] == "head":
-        logits = _from_features(task, rows, augmentation.n_views)
+    if identity.get("shift"):
+        augmentation = Augmentation(identity["flip"], identity["shift"], identity.get("shift_fill", "zero"))
+        logits = sample_logits(live_teacher(task, teacher, data, augmentation)).cpu()
+        draft.array("sample", logits.numpy())
+        draft.values["filled_lazily"] = True
     else:
-        architecture = architecture_of(task)
-        model = trained_network(task, teacher, architecture, data)
-        images = ImageSource(
-            data.train.images,
-            rows,
-            normalization(architecture, data),
-            augmentation=augmentation,
-            device=task.device,
-        )
-        done = 0
-
-        def report(n: int) -> None:
-            nonlocal done
-            done += n
-            task.progress(done, len(rows) * augmentation.n_views, "images")
-
-        logits = torch.stack(
-            [
-                predict(
-                    model, images, precision=identity["precision"], upsampled=True, view=view, progress=report
-                ).cpu()
-                for view in range(augmentation.n_views)
-            ]
-        )
-    draft.array("logits", logits.numpy())
+        logits = _of_all_views(task, data, teacher, rows, Augmentation(flip=identity["flip"]))
+        draft.array("logits", logits.numpy())
     draft.array("rows", rows)
     draft.values |= {
         "logit_sd": round(float(logits.std()), 4),
@@ -58,14 +44,38 @@ def run(task: Task, draft: Draft) -> None:
     }
 
 
+def _of_all_views(
+    task: Task, data: ImageData, teacher: Artifact, rows: np.ndarray, augmentation: Augmentation
+) -> torch.Tensor:
+    if teacher.record["identity"].get("mode") == "head":
+        return _from_features(task, rows, augmentation.n_views)
+    architecture = architecture_of(task, "teacher_network")
+    model = trained_network(task, teacher, architecture, data)
+    images = ImageSource(
+        data.train.images,
+        rows,
+        normalization(architecture, data),
+        augmentation=augmentation,
+        device=task.device,
+    )
+    done = 0
+
+    def report(n: int) -> None:
+        nonlocal done
+        done += n
+        task.progress(done, len(rows) * augmentation.n_views, "images")
+
+    precision = task.identity["precision"]
+    return torch.stack(
+        [
+            predict(model, images, precision=precision, upsampled=True, view=view, progress=report).cpu()
+            for view in range(augmentation.n_views)
+        ]
+    )
+
+
 def _from_features(task: Task, rows: np.ndarray, views: int) -> torch.Tensor:
     backbone, state = task.input("backbone"), task.input("teacher").tensors("model")
     places = np.searchsorted(backbone.array("train_rows"), rows)
     features = torch.from_numpy(np.asarray(backbone.array("train")[:views, places]))
     return torch.nn.functional.linear(features, state["head.weight"], state["head.bias"])
-
-
-def top_probability(logits: torch.Tensor, temperature: float) -> float:
-    """Mean probability of the most likely class at `temperature`; 1 / n_classes when it says nothing."""
-    flat = logits.reshape(-1, logits.shape[-1]).float()
-    return float(torch.softmax(flat / temperature, 1).amax(1).mean())

@@ -6,11 +6,13 @@ import contextlib
 import importlib
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from kdbench.api.data import DataPlaces, ImageData
+from kdbench.api.records import Outcome
 from kdbench.plan import Stage
 from kdbench.store import Artifact, Store
 
@@ -36,6 +38,7 @@ class Task:
     Attributes:
         data: datasets that this process has loaded, by name and parameters; shared by its tasks.
         warnings: sentences for the person; kept in the artifact and shown by the runner.
+        shared: what stages that take turns in a process make for one another: a live teacher, by name.
     """
 
     stage: Stage
@@ -48,6 +51,7 @@ class Task:
     on_warning: Callable[[str], None] = _unheard
     data: dict[str, ImageData] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    shared: dict[str, Any] = field(default_factory=dict)
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -81,17 +85,6 @@ class Task:
         self.on_warning(sentence)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a stage ended."""
-
-    key: str
-    status: Literal["finished", "cached", "failed"]
-    seconds: float = 0.0
-    error: str = ""
-    warnings: tuple[str, ...] = ()
-
-
 @contextlib.contextmanager
 def _locked(task: Task) -> Iterator[None]:
     """Hold the stage's lock; say so when another process has it."""
@@ -115,6 +108,38 @@ def execute(task: Task) -> Outcome:
     An exception of the stage is kept in the store as its failure and told in the outcome; an interruption
     passes through and leaves nothing behind but checkpoints.
     """
+    return next(execute_in_turns([task]))
+
+
+def execute_in_turns(tasks: Sequence[Task]) -> Iterator[Outcome]:
+    """Carry out several stages side by side in this process, a step of each in turn; outcomes as they end.
+
+    They share what they make for one another (`Task.shared`): students in lockstep look at one teacher pass. Each
+    is under its own lock and fails on its own; it comes out as it would have alone.
+    """
+    shared: dict[str, Any] = {}
+    # in the order of their keys, so that two processes with the same stages do not wait for each other
+    turns = deque(sorted(tasks, key=lambda t: t.stage.key) if len(tasks) > 1 else tasks)
+    under_way: deque[Generator[None, None, Outcome]] = deque()
+    for task in turns:
+        task.shared = shared
+        under_way.append(_execution(task))
+    try:
+        while under_way:
+            one = under_way.popleft()
+            try:
+                next(one)
+            except StopIteration as end:
+                yield end.value
+            else:
+                under_way.append(one)
+    finally:
+        for one in under_way:  # an interruption: locks are given back, drafts removed
+            one.close()
+
+
+def _execution(task: Task) -> Generator[None, None, Outcome]:
+    """`execute`, pausing where the stage does. Its seconds are those of its own turns."""
     from kdbench.stages.machine import git_commit, hardware, versions
 
     stage, store = task.stage, task.store
@@ -122,7 +147,7 @@ def execute(task: Task) -> Outcome:
         if store.has(stage.key):  # another run finished it meanwhile
             return Outcome(stage.key, "cached")
         module = importlib.import_module(f"kdbench.stages.{stage.kind}")
-        started = time.perf_counter()
+        seconds, started = 0.0, time.perf_counter()
         description: dict[str, Any] = {
             "kind": stage.kind,
             "component": stage.component,
@@ -138,14 +163,17 @@ def execute(task: Task) -> Outcome:
         }
         try:
             with store.write(stage.key, description) as draft:
-                module.run(task, draft)
+                for _ in module.run(task, draft) or ():
+                    seconds += time.perf_counter() - started
+                    yield
+                    started = time.perf_counter()
                 if task.warnings:
                     draft.values["warnings"] = list(task.warnings)
-                seconds = round(time.perf_counter() - started, 3)
+                seconds = round(seconds + time.perf_counter() - started, 3)
                 draft.description["seconds"] = seconds
         except Exception as error:
             text = "".join(traceback.format_exception(error))
-            seconds = time.perf_counter() - started
+            seconds += time.perf_counter() - started
             store.fail(
                 stage.key, {"title": stage.title, "error": text, "seconds": seconds, "created": time.time()}
             )

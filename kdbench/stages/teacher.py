@@ -9,9 +9,16 @@ from torch import nn
 from kdbench.api.draws import draw_test
 from kdbench.stages.networks import architecture_of, build, head_of, load_all_but_head, normalization
 from kdbench.stages.task import Task
-from kdbench.stages.training import evaluator, fold_of, history_table, recipe_of, report_epochs
+from kdbench.stages.training import (
+    augmentation_of,
+    evaluator,
+    fold_of,
+    history_table,
+    recipe_of,
+    report_epochs,
+)
 from kdbench.store import Draft
-from kdbench.training.data import Augmentation, FeatureSource, ImageSource
+from kdbench.training.data import FeatureSource, ImageSource
 from kdbench.training.evaluate import predict
 from kdbench.training.loop import Run, Supervised, train
 
@@ -24,7 +31,7 @@ def run(task: Task, draft: Draft) -> None:
     fold = fold_of(task, data.train.labels, data.n_classes)
     test_rows = draw_test(data.test.labels, data.n_classes, **identity["test"])
     architecture = architecture_of(task)
-    augmentation = Augmentation(recipe.flip, recipe.shift)
+    augmentation = augmentation_of(recipe)
     labelled: ImageSource | FeatureSource
     test: ImageSource | FeatureSource
     validation: ImageSource | FeatureSource
@@ -65,7 +72,7 @@ def run(task: Task, draft: Draft) -> None:
     if len(fold.validation):
         splits["validation"] = (validation, train_labels[fold.validation])
     precision = "float32" if identity["mode"] == "head" else recipe.precision
-    evaluate = evaluator(model, splits, precision)
+    evaluate = evaluator(lambda: model, splits, precision)
     training = Run(
         student=model,
         epochs=recipe.epochs,

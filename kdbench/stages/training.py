@@ -12,14 +12,15 @@ import torch
 from torch import nn
 
 from kdbench.api.draws import Fold, draw_fold
+from kdbench.plan.model import LATER_RECIPE_FIELDS
 from kdbench.stages.task import Task
-from kdbench.training.data import FeatureSource, ImageSource
+from kdbench.training.data import Augmentation, FeatureSource, ImageSource
 from kdbench.training.evaluate import accuracy, predict
 
 
 def recipe_of(fields: Mapping[str, Any]) -> Any:
     """A recipe from a stage's identity; precision is resolved there."""
-    return SimpleNamespace(**fields)
+    return SimpleNamespace(**{**LATER_RECIPE_FIELDS, **fields})
 
 
 def fold_of(task: Task, labels: np.ndarray, n_classes: int) -> Fold:
@@ -28,15 +29,22 @@ def fold_of(task: Task, labels: np.ndarray, n_classes: int) -> Fold:
     return draw_fold(np.asarray(labels), n_classes, **draw)
 
 
+def augmentation_of(recipe: Any) -> Augmentation:
+    """The (weak) augmentation of a recipe."""
+    return Augmentation(recipe.flip, recipe.shift, recipe.shift_fill)
+
+
 def evaluator(
-    model: nn.Module, splits: Mapping[str, tuple[ImageSource | FeatureSource, np.ndarray]], precision: str
+    network: Callable[[], nn.Module],
+    splits: Mapping[str, tuple[ImageSource | FeatureSource, np.ndarray]],
+    precision: str,
 ) -> Callable[[], dict[str, float]]:
-    """Accuracy on each split, by its name."""
+    """Accuracy on each split, by its name, of the network that is there when it is called."""
     on_device = {k: (s, torch.as_tensor(np.asarray(y), device=s.device)) for k, (s, y) in splits.items()}
 
     def evaluate() -> dict[str, float]:
         return {
-            f"{name}_accuracy": accuracy(predict(model, source, precision=precision), labels)
+            f"{name}_accuracy": accuracy(predict(network(), source, precision=precision), labels)
             for name, (source, labels) in on_device.items()
         }
 

@@ -46,16 +46,26 @@ class Training(Model):
     """Recipe of one training: SGD with step decay (LW section 4.2; A1, A2, A13 where the paper is silent)."""
 
     epochs: PositiveInt = 200
+    steps: PositiveInt | None = Field(
+        None,
+        description="optimiser steps in all, spread evenly over the epochs, so that schemes are compared at equal "
+        "steps; by default an epoch is what the scheme makes of it",
+    )
     batch_size: PositiveInt = 64
+    optimizer: Literal["sgd", "adam"] = Field("sgd", description="adam: momentum is its first beta")
     learning_rate: PositiveFloat = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    schedule: Literal["step", "cosine", "constant"] = "step"
+    weight_decay_on: Literal["all", "kernels"] = Field(
+        "all", description="kernels: not biases and batch normalisation"
+    )
+    schedule: Literal["step", "cosine", "cosine-7-16", "constant"] = "step"
     decay_every: PositiveInt = 60
     decay_factor: PositiveFloat = 0.2
     flip: bool = True
     shift: NonNegativeInt = 0
+    shift_fill: Literal["zero", "reflect"] = "zero"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     eval_every: NonNegativeInt = Field(
         1, description="test accuracy every so many epochs; 0: at the end alone"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +15,9 @@ from kdbench.api.draws import derive_seed
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random horizontal flips and shifts with zero padding.
+    """Random horizontal flips and shifts.
+
+    `fill`: what comes in from beyond the border: "zero", or "reflect" for the image mirrored there.
 
     A view is numbered `flip + 2 * (row_shift * (2 * shift + 1) + column_shift)` with shifts counted from
     -shift; without flips and shifts there is one view, with flips alone two, with 4-pixel shifts 162.
@@ -22,6 +25,7 @@ class Augmentation:
 
     flip: bool = True
     shift: int = 0
+    fill: Literal["zero", "reflect"] = "zero"
 
     @property
     def n_views(self) -> int:
@@ -30,6 +34,11 @@ class Augmentation:
     def draw(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """int64 (n,), views drawn evenly."""
         return torch.randint(self.n_views, (n,), generator=generator)
+
+    def unchanged(self, n: int) -> torch.Tensor:
+        """int64 (n,), the view that shows an image as it is stored."""
+        side = 2 * self.shift + 1
+        return torch.full((n,), (2 if self.flip else 1) * (self.shift * side + self.shift))
 
     def apply(self, images: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
         """The views of (b, c, h, w) images, whatever their dtype."""
@@ -46,14 +55,23 @@ class Augmentation:
     def _shifted(self, images: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
         b, _, h, w = images.shape
         s = self.shift
-        padded = torch.nn.functional.pad(images, (s, s, s, s))
         place = place.to(images.device)
         top, left = place // (2 * s + 1), place % (2 * s + 1)
         rows = top[:, None] + torch.arange(h, device=images.device)
         columns = left[:, None] + torch.arange(w, device=images.device)
         which = torch.arange(b, device=images.device)[:, None, None]
+        if self.fill == "reflect":
+            padded, rows, columns = images, _mirrored(rows - s, h), _mirrored(columns - s, w)
+        else:
+            padded = torch.nn.functional.pad(images, (s, s, s, s))
         # advanced indices around a slice put the channels last
         return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _mirrored(place: torch.Tensor, n: int) -> torch.Tensor:
+    """Places beyond 0..n-1, at most n-1 away, mirrored at the first and last."""
+    place = place.abs()
+    return torch.where(place >= n, 2 * (n - 1) - place, place)
 
 
 NO_AUGMENTATION = Augmentation(flip=False, shift=0)
@@ -105,9 +123,15 @@ class ImageSource:
 
     def batch(self, positions: torch.Tensor, view: torch.Tensor | None = None) -> torch.Tensor:
         """The images at `positions` (0..len-1) as seen in `view`."""
+        return self.normalised(self.raw(positions, view))
+
+    def raw(self, positions: torch.Tensor, view: torch.Tensor | None = None) -> torch.Tensor:
+        """The same as uint8, before they are normalised."""
         images = self.images[positions.to(self.device)]
-        if view is not None:
-            images = self.augmentation.apply(images, view)
+        return images if view is None else self.augmentation.apply(images, view)
+
+    def normalised(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (b, c, h, w) as networks read them: float32, in channels_last."""
         return (images * self._scale + self._offset).contiguous(memory_format=torch.channels_last)
 
     def in_order(self, batch_size: int, view: int = 0) -> Iterator[torch.Tensor]:
@@ -157,13 +181,30 @@ class FeatureSource:
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """See `kdbench.api.Batch`."""
+    """See `kdbench.api.Batch`. `positions`: rows of `source`, where the images come from."""
 
     images: torch.Tensor
     labels: torch.Tensor | None
     index: torch.Tensor
     view: torch.Tensor
     positions: torch.Tensor
+    source: ImageSource | FeatureSource | None = None
+
+
+def make_batch(
+    source: ImageSource | FeatureSource,
+    labels: torch.Tensor | None,
+    positions: torch.Tensor,
+    view: torch.Tensor,
+) -> TrainingBatch:
+    return TrainingBatch(
+        images=source.batch(positions, view),
+        labels=None if labels is None else labels[positions.to(labels.device)],
+        index=source.rows[positions],
+        view=view,
+        positions=positions,
+        source=source,
+    )
 
 
 def shuffled(
@@ -180,14 +221,23 @@ def shuffled(
         positions = order[start : start + batch_size]
         if len(positions) == 1 and start:
             return
-        view = views[start : start + batch_size]
-        yield TrainingBatch(
-            images=source.batch(positions, view),
-            labels=None if labels is None else labels[positions.to(labels.device)],
-            index=source.rows[positions],
-            view=view,
-            positions=positions,
-        )
+        yield make_batch(source, labels, positions, views[start : start + batch_size])
+
+
+def streamed(
+    source: ImageSource | FeatureSource,
+    labels: torch.Tensor | None,
+    batch_size: int,
+    generator: torch.Generator,
+) -> Iterator[TrainingBatch]:
+    """Passes without end, in full batches: one goes on with the next pass where a pass ends."""
+    order = views = torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(order) < batch_size:
+            order = torch.cat([order, torch.randperm(len(source), generator=generator)])
+            views = torch.cat([views, source.augmentation.draw(len(source), generator)])
+        yield make_batch(source, labels, order[:batch_size], views[:batch_size])
+        order, views = order[batch_size:], views[batch_size:]
 
 
 def generator_for(*parts: object) -> torch.Generator:

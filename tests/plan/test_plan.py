@@ -101,12 +101,21 @@ def test_a_second_taught_scheme_adds_no_teacher_work(tiny_plan):
     assert kinds(both)["student"] == 3
 
 
-def test_a_teacher_with_many_views_is_run_beside_its_student(tiny_plan):
-    plan = tiny_plan("student.shift=2")
-    assert "targets" not in kinds(plan)
-    distilled = next(s for s in plan.stages.values() if s.kind == "student" and "kl" in s.component)
-    assert set(distilled.inputs) == {"teacher"}
-    assert "teacher_network" in distilled.options
+def test_targets_of_many_views_are_filled_as_they_come_up(tiny_plan):
+    few, many = tiny_plan(), tiny_plan("student.shift=2")
+    (ahead,) = (s for s in few.stages.values() if s.kind == "targets")
+    (lazy,) = (s for s in many.stages.values() if s.kind == "targets")
+    assert "shift" not in ahead.identity
+    assert lazy.identity["shift"] == 2
+    assert "teacher_network" in lazy.options
+    mirrored = tiny_plan("student.shift=2", "student.shift_fill=reflect")
+    assert lazy.key not in mirrored.stages  # other views
+
+
+def test_a_recipe_that_says_what_held_before_has_the_key_it_had(tiny_plan):
+    said = tiny_plan("student.optimizer=sgd", "student.weight_decay_on=all", "student.shift_fill=zero")
+    assert set(said.stages) == set(tiny_plan().stages)
+    assert set(tiny_plan("student.steps=5").stages) != set(tiny_plan().stages)
 
 
 def test_a_head_alone_rests_on_one_backbone(tiny_plan):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,10 +14,11 @@ import torch
 from kdbench.api import Split
 from kdbench.api.draws import draw_fold, draw_test
 from kdbench.errors import DataError
-from kdbench.stages import networks, student, targets, task
+from kdbench.stages import networks, student, targets, task, teaching
 from kdbench.stages.task import Task
 from kdbench.store import Draft, Store
 from kdbench.training.data import Augmentation, TrainingBatch
+from kdbench.training.teaching import LiveTeacher, Teaching, top_probability
 
 
 def stage_of(plan, kind: str, words: str = ""):
@@ -47,7 +49,8 @@ def carry(run, made: Task, folder: Path) -> tuple[dict[str, torch.Tensor], Draft
     folder.mkdir()
     draft = Draft(folder)
     made = replace(made, store=made.store)
-    run(made, draft)
+    for _ in run(made, draft) or ():
+        pass
     model = folder / "model.safetensors"
     return (load_file(model) if model.exists() else {}), draft
 
@@ -80,7 +83,9 @@ def test_targets_are_the_teachers_logits_for_exactly_the_views_of_a_batch(
     plan, store, _ = finished
     made = make_task(stage_of(plan, "student", "student distilled"), store)
     scheme = SimpleNamespace(temperature=4.0)
-    look_up = student._teacher(made, tiny_data, scheme, Augmentation(True, 0), Draft(tmp_path))
+    taught = teaching.teaching_of(made, tiny_data, scheme, Augmentation(True, 0), Draft(tmp_path))
+    assert taught is not None
+    look_up = taught.logits
     fold = draw_fold(tiny_data.train.labels, 10, **made.identity["draw"])
     rows = np.random.default_rng(0).permutation(np.concatenate([fold.labelled, fold.unlabelled]))
     views = np.random.default_rng(1).integers(0, 2, len(rows))
@@ -94,27 +99,90 @@ def test_targets_are_the_teachers_logits_for_exactly_the_views_of_a_batch(
     assert not torch.allclose(told, other, atol=1e-3)  # the views do differ
 
 
-def test_a_live_teacher_sees_the_views_of_a_batch(
-    tiny_plan, carry_out, make_task, tiny_data, finished, tmp_path
+def test_of_many_views_a_teacher_tells_those_that_are_asked_for(
+    tiny_plan, make_task, tiny_data, finished, tmp_path
 ):
-    """With shifts there are too many views to compute ahead."""
-    _, store, _ = finished
+    """With shifts there are too many views to compute ahead: a cache is filled as they come up, shared by all
+    students of the teacher, in half precision."""
+    _, done, _ = finished
+    shutil.copytree(done.root, tmp_path / "store")
+    store = Store(tmp_path / "store")
     plan = tiny_plan("student.shift=1")
+    stage = stage_of(plan, "targets")
+    _, draft = carry(targets.run, make_task(stage, store), tmp_path / "targets")
+    assert draft.values["filled_lazily"]
+    task.execute(make_task(stage, store))
+
     made = make_task(stage_of(plan, "student", "student distilled"), store)
-    assert not made.has("targets")
-    live = student._teacher(
-        made, tiny_data, SimpleNamespace(temperature=4.0), Augmentation(True, 1), Draft(tmp_path)
-    )
+    scheme, augmentation = SimpleNamespace(temperature=4.0), Augmentation(True, 1)
+    first = teaching.teaching_of(made, tiny_data, scheme, augmentation, Draft(tmp_path))
+    assert first is not None
     rows, views = (
         np.array([3, 50, 51, 120]),
         np.array([8, 9, 0, 17]),
     )  # in place, mirrored, and in two corners
-    told = live(batch_of(rows, views))
-    teacher = teacher_network(made, made.stage.inputs["teacher"], tiny_data, made.stage)
+    told = first.logits(batch_of(rows, views))
+    teacher = teacher_network(made, stage.inputs["teacher"], tiny_data, made.stage)
     with torch.no_grad():
         expected = teacher(normalised(tiny_data, rows[:2], np.array([False, True])))
-    torch.testing.assert_close(told[:2], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(told[:2], expected, atol=2e-3, rtol=2e-3)
     assert not told.requires_grad
+    assert torch.equal(told, told.half().float())
+    # another student finds them and never asks the teacher
+    made = make_task(stage_of(plan, "student", "student distilled"), store)
+    second = teaching.teaching_of(made, tiny_data, scheme, augmentation, Draft(tmp_path))
+    assert second is not None
+    assert torch.equal(second.logits(batch_of(rows[::-1].copy(), views[::-1].copy())), told.flip(0))
+    assert not made.shared
+
+
+def test_students_that_take_turns_end_as_they_would_alone(
+    tiny_plan, make_task, finished, tmp_path, monkeypatch
+):
+    """Two schemes that read the teacher's activations, one teacher pass a batch."""
+    plan = tiny_plan(
+        'schemes=[{ name = "similarity", weight = 10.0, label = "a" }, '
+        '{ name = "similarity", weight = 3000.0, label = "b" }]'
+    )
+    stages = [s for s in plan.stages.values() if s.kind == "student"]
+    assert [set(s.inputs) for s in stages] == [{"teacher"}] * 2
+    _, done, _ = finished
+    models, forwards = {}, {}
+    for how in ("alone", "together"):
+        shutil.copytree(done.root, tmp_path / how)
+        store, seen = Store(tmp_path / how), []
+        see = LiveTeacher.see
+        monkeypatch.setattr(LiveTeacher, "see", lambda *a, see=see, seen=seen: seen.append(1) or see(*a))
+        tasks = [make_task(stage, store) for stage in stages]
+        if how == "alone":
+            outcomes = [task.execute(t) for t in tasks]
+        else:
+            outcomes = list(task.execute_in_turns(tasks))
+        monkeypatch.undo()
+        assert {o.key for o in outcomes} == {s.key for s in stages}
+        assert {o.status for o in outcomes} == {"finished"}, [o.error for o in outcomes]
+        models[how] = [store.open(s.key).tensors("model") for s in stages]
+        forwards[how] = len(seen)
+    for alone, together in zip(models["alone"], models["together"], strict=True):
+        assert all(torch.equal(alone[k], together[k]) for k in alone)
+    assert any(not torch.equal(models["alone"][0][k], models["alone"][1][k]) for k in models["alone"][0])
+    samples = 20  # a sample of its confidence is looked at by each student
+    assert forwards["together"] - samples <= 0.5 * (forwards["alone"] - samples) + samples
+
+
+def test_one_that_fails_among_those_that_take_turns_fails_alone(tiny_plan, make_task, finished, tmp_path):
+    plan = tiny_plan('schemes=["undistilled", { name = "kl", temperature = 2.0, label = "hopeless" }]')
+    _, done, _ = finished
+    shutil.copytree(done.root, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    good, hopeless = (stage_of(plan, "student", word) for word in ("undistilled", "hopeless"))
+    shutil.rmtree(store.open(good.key).folder)
+    shutil.rmtree(store.open(hopeless.inputs["targets"]).folder)
+    outcomes = {o.key: o for o in task.execute_in_turns([make_task(s, store) for s in (good, hopeless)])}
+    assert outcomes[good.key].status == "finished"
+    assert outcomes[hopeless.key].status == "failed"
+    assert "KeyError" in outcomes[hopeless.key].error
+    assert store.has(good.key)
 
 
 def test_confidence_at_a_temperature():
@@ -122,8 +190,8 @@ def test_confidence_at_a_temperature():
     for t in (1.0, 4.0):
         exp = np.exp(logits.reshape(-1, 7) / t)
         expected = (exp / exp.sum(1, keepdims=True)).max(1).mean()
-        assert targets.top_probability(torch.from_numpy(logits), t) == pytest.approx(expected, abs=1e-6)
-    assert targets.top_probability(torch.zeros(3, 5), 1.0) == pytest.approx(0.2)
+        assert top_probability(torch.from_numpy(logits), t) == pytest.approx(expected, abs=1e-6)
+    assert top_probability(torch.zeros(3, 5), 1.0) == pytest.approx(0.2)
 
 
 def test_a_nearly_uniform_teacher_is_warned_of_and_recorded(finished):
@@ -145,13 +213,19 @@ def test_a_sure_teacher_is_not_warned_of(finished, make_task, tmp_path):
     plan, store, _ = finished
     made = make_task(stage_of(plan, "student", "student distilled"), store)
     plain = SimpleNamespace(temperature=4.0)
-    student._check_confidence(made, Draft(tmp_path), plain, 0.51, 10)
+
+    def sure(top: float) -> torch.Tensor:
+        """Logits of 10 classes whose top probability is `top` at T = 4."""
+        others = np.log((1 - top) / 9)
+        return torch.tensor([[4 * np.log(top)] + [4 * others] * 9])
+
+    teaching._check_confidence(made, Draft(tmp_path), plain, sure(0.51), 10)
     # a factor T² makes up for it
-    student._check_confidence(
-        made, Draft(tmp_path), SimpleNamespace(temperature=4.0, t2_scaling=True), 0.2, 10
+    teaching._check_confidence(
+        made, Draft(tmp_path), SimpleNamespace(temperature=4.0, t2_scaling=True), sure(0.2), 10
     )
     assert made.warnings == []
-    student._check_confidence(made, Draft(tmp_path), plain, 0.49, 10)
+    teaching._check_confidence(made, Draft(tmp_path), plain, sure(0.49), 10)
     assert len(made.warnings) == 1
 
 
@@ -213,7 +287,7 @@ def test_every_scheme_of_a_fold_starts_from_the_same_weights(
         starts[made.stage.title] = {k: v.clone() for k, v in run.student.state_dict().items()}
         raise Started
 
-    monkeypatch.setattr(student, "train", stop)
+    monkeypatch.setattr(student, "training_steps", stop)
     plan = tiny_plan(
         "data.folds=2", 'schemes=["undistilled", { name = "undistilled", passes = 2, label = "long" }]'
     )
@@ -231,13 +305,13 @@ def test_every_scheme_of_a_fold_starts_from_the_same_weights(
 def test_what_the_teacher_says_reaches_the_student(finished, make_task, tmp_path, monkeypatch):
     plan, store, _ = finished
     stage = stage_of(plan, "student", "student distilled")
-    told = student._teacher
+    told = student.teaching_of
 
     def contrary(*args):
-        look_up = told(*args)
-        return lambda batch: -5 * look_up(batch)
+        taught = told(*args)
+        return Teaching(logits=lambda batch: -5 * taught.logits(batch))
 
-    monkeypatch.setattr(student, "_teacher", contrary)
+    monkeypatch.setattr(student, "teaching_of", contrary)
     taught_otherwise, _ = carry(student.run, make_task(stage, store), tmp_path / "a")
     kept = store.open(stage.key).tensors("model")
     assert all(not torch.equal(taught_otherwise[k], kept[k]) for k in kept if k.endswith("weight"))

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from kdbench.api import Normalization
-from kdbench.training.checkpoint import Checkpointer
+from kdbench.training.checkpoint import Checkpointer, Position
 from kdbench.training.data import Augmentation, ImageSource, generator_for
-from kdbench.training.loop import Diverged, Run, Supervised, learning_rate, train
+from kdbench.training.loop import Diverged, Run, Supervised, train
+from kdbench.training.optimizer import learning_rate
 
 RNG = np.random.default_rng(1)
 IMAGES = RNG.integers(0, 256, (37, 8, 8, 3), dtype=np.uint8)
@@ -24,8 +25,9 @@ NORM = Normalization((0.5,) * 3, (0.25,) * 3)
 
 def recipe(**changed) -> SimpleNamespace:
     fields = {
-        "epochs": 3, "batch_size": 8, "learning_rate": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-3,
-        "schedule": "step", "decay_every": 2, "decay_factor": 0.2,
+        "epochs": 3, "steps": None, "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9,
+        "nesterov": False, "weight_decay": 5e-3, "weight_decay_on": "all", "schedule": "step", "decay_every": 2,
+        "decay_factor": 0.2,
     }  # fmt: skip
     return SimpleNamespace(**(fields | changed))
 
@@ -73,18 +75,21 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 def test_the_papers_schedule():
     """LW 4.2: 0.1, multiplied by 0.2 every 60 epochs."""
     paper = recipe(epochs=200, decay_every=60)
-    rates = [learning_rate(paper, e) for e in range(200)]
+    rates = [learning_rate(paper, e, e / 200) for e in range(200)]
     expected = np.repeat([0.1, 0.02, 0.004, 0.0008], 60)[:200]
     np.testing.assert_allclose(rates, expected, rtol=1e-12)
 
 
 def test_other_schedules():
     cosine = recipe(schedule="cosine", epochs=10)
-    rates = [learning_rate(cosine, e) for e in range(10)]
+    rates = [learning_rate(cosine, e, e / 10) for e in range(10)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[5] == pytest.approx(0.05)
     assert all(a > b > 0 for a, b in itertools.pairwise(rates))
-    assert {learning_rate(recipe(schedule="constant"), e) for e in range(99)} == {0.1}
+    assert {learning_rate(recipe(schedule="constant"), e, e / 99) for e in range(99)} == {0.1}
+    fixmatch = recipe(schedule="cosine-7-16")
+    assert learning_rate(fixmatch, 0, 0.0) == pytest.approx(0.1)
+    assert learning_rate(fixmatch, 2, 1.0) == pytest.approx(0.1 * np.cos(7 * np.pi / 16))
 
 
 # -- against a plain loop
@@ -236,7 +241,7 @@ class Interruption(Exception):
 
 @pytest.mark.parametrize("stop", [1, 3])
 def test_a_resumed_training_ends_with_the_same_bits(tmp_path, monkeypatch, stop):
-    monkeypatch.setattr(Checkpointer, "__init__", _every_epoch)
+    monkeypatch.setattr(Checkpointer, "maybe_save", Checkpointer.save)
     settings = recipe(epochs=5)
     whole = network(dropout=0.3)
     expected = train(run_of(whole, settings), Supervised(), settings, precision="float32", eval_every=2,
@@ -263,10 +268,6 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path, monkeypatch, stop)
     assert (got.images, got.steps) == (expected.images, expected.steps)
 
 
-def _every_epoch(self, folder, *, seconds=0.0):
-    self.folder, self.seconds, self._last = folder, -1.0, 0.0
-
-
 def test_checkpoints_are_saved_now_and_then_alone(tmp_path):
     model, settings = network(), recipe(epochs=4)
     train(run_of(model, settings), Supervised(), settings, precision="float32", checkpoints=tmp_path)
@@ -279,8 +280,8 @@ def test_half_a_checkpoint_is_never_seen(tmp_path, monkeypatch):
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     parameters = list(model.parameters())
-    saver = Checkpointer(tmp_path)
-    saver.save(model, optimizer, parameters, 1, {"loss": [0.5]}, 10, 2)
+    saver = Checkpointer(tmp_path, {"student": model}, optimizer, parameters)
+    saver.save(Position(1, {"loss": [0.5]}, 10, 2))
 
     def dies(tensors, path, metadata=None):
         path.write_bytes(b"half")
@@ -288,8 +289,8 @@ def test_half_a_checkpoint_is_never_seen(tmp_path, monkeypatch):
 
     monkeypatch.setattr(safetensors.torch, "save_file", dies)
     with pytest.raises(OSError, match="no space"):
-        saver.save(model, optimizer, parameters, 2, {"loss": [0.5, 0.4]}, 20, 4)
-    resumed = saver.load(model, optimizer, parameters)
+        saver.save(Position(2, {"loss": [0.5, 0.4]}, 20, 4))
+    resumed = saver.load()
     assert resumed is not None
     assert (resumed.epoch, resumed.history, resumed.images, resumed.steps) == (1, {"loss": [0.5]}, 10, 2)
 
