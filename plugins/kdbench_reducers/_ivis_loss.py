@@ -45,6 +45,34 @@ class TripletLoss:
         square = (x - y).square().sum(-1).clamp_min(_EPSILON)
         return square if self.squared else square.sqrt()
 
+    def distance_and_slope(self, square: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Distances of squared differences |x - y|^2, and the factors that make x - y their gradients."""
+        held = square.clamp_min(_EPSILON)
+        free = (square >= _EPSILON).float()
+        if self.squared:
+            return held, 2 * free
+        distance = held.sqrt()
+        return distance, free / distance
+
+    def of_distances(self, distance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum of the losses of b triplets, and its gradient with respect to their distances.
+
+        Args:
+            distance: (3, b): ap, an, pn.
+        """
+        ap, an, pn = distance
+        if self.variant == "both":
+            hinges = (ap - distance[1:] + self.margin).relu()
+            active = (hinges > 0).float() / 2
+            return hinges.sum() / 2, torch.cat([active.sum(0, keepdim=True), -active])
+        if self.variant == "an":
+            hinge, share = (ap - an + self.margin).relu(), torch.ones_like(an)
+        else:
+            hinge = (ap - torch.minimum(an, pn) + self.margin).relu()
+            share = ((an < pn).float() + (an <= pn).float()) / 2  # half to each where they are equal
+        active = (hinge > 0).float()
+        return hinge.sum(), torch.stack([active, -active * share, -active * (1 - share)])
+
 
 def fit_diagnostics(
     points: np.ndarray, lists: np.ndarray, history: Sequence[float], loss: TripletLoss, k: int

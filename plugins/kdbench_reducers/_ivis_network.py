@@ -11,12 +11,16 @@ from torch import nn
 from torch.nn import functional as F
 
 DROPOUT = 0.1
+#: So many of the first hidden layers are followed by dropout.
+DROP_LAYERS = 2
 
+SELU_SCALE = 1.0507009873554805
+SELU_ALPHA = 1.6732632423543772
 # Alpha dropout (Klambauer et al. 2017, section 2 "New dropout technique"): a dropped unit is set to SELU's
 # lower limit, then an affine map restores mean 0 and variance 1.
-_LOWER = -1.0507009873554805 * 1.6732632423543772
-_GAIN = ((1 - DROPOUT) * (1 + DROPOUT * _LOWER**2)) ** -0.5
-_SHIFT = -_GAIN * DROPOUT * _LOWER
+LOWER = -SELU_SCALE * SELU_ALPHA
+GAIN = ((1 - DROPOUT) * (1 + DROPOUT * LOWER**2)) ** -0.5
+SHIFT = -GAIN * DROPOUT * LOWER
 # A normal cut at two standard deviations has this standard deviation; Keras divides by it.
 _CUT_STD = 0.87962566103423978
 
@@ -58,8 +62,8 @@ class Encoder(nn.Module):
             self.weights.append(nn.Parameter(weight))
             self.biases.append(nn.Parameter(torch.zeros(fan_out)))
 
-    def forward(self, x: torch.Tensor, dropout: torch.Generator | None = None) -> torch.Tensor:
-        """Points of `x`; with a generator (on the device of `x`), units are dropped at random."""
+    def forward(self, x: torch.Tensor, dropped: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+        """Points of `x`; `dropped`: bool (b, units) of the first hidden layers, the units that are dropped."""
         last = len(self.weights) - 1
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if i == 0 and self.half_first:
@@ -69,9 +73,6 @@ class Encoder(nn.Module):
             if i == last:
                 break
             x = F.selu(x)
-            if dropout is not None and i < 2:
-                kept = torch.empty(x.shape, dtype=torch.bool, device=x.device).bernoulli_(
-                    1 - DROPOUT, generator=dropout
-                )
-                x = torch.where(kept, x, _LOWER) * _GAIN + _SHIFT
+            if i < len(dropped):
+                x = torch.where(dropped[i], LOWER, x) * GAIN + SHIFT
         return x

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ import torch
 from kdbench_reducers._ivis_loss import TripletLoss
 from kdbench_reducers._ivis_names import Sampling
 from kdbench_reducers._ivis_network import Encoder
+from kdbench_reducers._ivis_step import Step
 from kdbench_reducers._ivis_triplets import TripletSampler
 from kdbench_reducers._scaling import Scaling
 
@@ -47,24 +49,17 @@ def train(
     """
     n, size = len(data), recipe.batch_size
     sampler = TripletSampler(lists, batch_size=size, sampling=recipe.sampling, generator=triplets)
-    # Keras' Adam: epsilon 1e-7 where PyTorch's own default is 1e-8.
-    adam = torch.optim.Adam(encoder.parameters(), lr=recipe.learning_rate, eps=1e-7, fused=True)
+    step = Step(encoder, data, size, recipe.loss, recipe.learning_rate)
+    losses = torch.empty(sampler.batches, device=data.device)
     history: list[float] = []
     best, waited = math.inf, 0
     for _ in range(recipe.epochs):
         epoch = sampler.epoch()
-        total = torch.zeros((), device=data.device)
         for batch in sampler.order():
             rows = epoch[:, batch * size : (batch + 1) * size]
-            points = encoder(data.index_select(0, rows.reshape(-1)), dropout).view(3, rows.shape[1], -1)
-            if recipe.hard:
-                points = torch.stack([points[0], points[1], points[2][hardest(points, rows, lists)]])
-            loss = recipe.loss(points)
-            adam.zero_grad(set_to_none=True)
-            loss.backward()
-            adam.step()
-            total += loss.detach() * rows.shape[1]
-        history.append(float(total) / n)  # the one wait for the device in an epoch
+            hard = partial(hardest, rows=rows, lists=lists) if recipe.hard else None
+            losses[batch] = step(rows, step.draw_caps(rows.shape[1], dropout), hard)
+        history.append(float(losses.double().sum()) / n)  # the one wait for the device in an epoch
         if not math.isfinite(history[-1]):
             break
         # Keras' EarlyStopping: any new minimum counts, the last weights stay.
@@ -87,7 +82,7 @@ def hardest(points: torch.Tensor, rows: torch.Tensor, lists: torch.Tensor) -> to
     taken = (lists[anchors][:, None, :] == negatives[None, :, None]).any(-1) | (
         anchors[:, None] == negatives[None, :]
     )
-    distance = torch.cdist(points[0].detach(), points[2].detach())
+    distance = torch.cdist(points[0], points[2])
     return distance.masked_fill(taken, math.inf).argmin(dim=1)
 
 
