@@ -219,6 +219,7 @@ def training_steps(
     evaluate: Callable[[], Mapping[str, float]] | None = None,
     eval_every: int = 0,
     checkpoints: Path | None = None,
+    save_every: float = 10.0,
     progress: Callable[[int, Mapping[str, float]], None] | None = None,
 ) -> Generator[None, None, Trained]:
     """Train `run.student` in place, pausing after each optimiser step, so that several can take turns.
@@ -233,6 +234,7 @@ def training_steps(
         evaluate: called after every `eval_every` epochs (0: none of them) and after the last; its numbers join
             the history, NaN standing for the epochs between.
         checkpoints: a folder to save to now and then, and to resume from.
+        save_every: seconds between two saves, which are made at the ends of epochs.
         progress: called after each epoch with the images seen in it and the epoch's mean losses.
 
     Raises:
@@ -248,7 +250,7 @@ def training_steps(
     saver = None
     if checkpoints:
         known = {name: m for name, m in networks.items() if m is not None}
-        saver = Checkpointer(checkpoints, known, optimizer, parameters)
+        saver = Checkpointer(checkpoints, known, optimizer, parameters, seconds=save_every)
         if resumed := saver.load():
             start, history = resumed.epoch, resumed.history
             run.images, run.step = resumed.images, resumed.steps
