@@ -102,7 +102,6 @@ def _modules(task: Task, data: ImageData, scheme: Any, training: Run, architectu
     shapes, width = training.anatomy.shapes(training.student, sample)
     setup = Setup(
         student=training.student,
-        teacher=None,
         n_classes=data.n_classes,
         n_train=len(data.train.labels),
         n_labelled=len(training.labelled_source),
@@ -119,6 +118,6 @@ def _modules(task: Task, data: ImageData, scheme: Any, training: Run, architectu
 def _of_teacher(teaching: Teaching | None) -> dict[str, Any]:
     live = teaching.live if teaching else None
     if live is None:
-        return {}
+        return {"teacher": None}
     shapes, width = live.anatomy.shapes(live.model, live.source.batch(torch.arange(2)))
     return {"teacher": live.model, "teacher_features": shapes, "teacher_width": width}

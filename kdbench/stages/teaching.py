@@ -32,14 +32,16 @@ def teaching_of(
     """What the engine has of a teacher for the stage's student; None without one. How sure the teacher is, is
     recorded in the draft."""
     roles = sorted(r for r in task.stage.inputs if r.startswith("targets"))
+    live = live_teacher(task, task.input("teacher"), data, augmentation) if task.has("teacher") else None
     if roles:
         several = [task.input(role) for role in roles]
         _check_confidence(task, draft, scheme, _sampled_logits(several[0]), data.n_classes)
         logits = [_logits(task, one, data, augmentation) for one in several]
-        return Teaching(logits=logits[0]) if roles == ["targets"] else Teaching(several=logits)
-    if not task.has("teacher"):
+        if roles == ["targets"]:
+            return Teaching(logits=logits[0])
+        return Teaching(live=live, several=logits)  # a scheme may read the first one's activations too
+    if live is None:
         return None
-    live = live_teacher(task, task.input("teacher"), data, augmentation)
     _check_confidence(task, draft, scheme, sample_logits(live), data.n_classes)
     return Teaching(live=live)
 

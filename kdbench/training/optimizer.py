@@ -65,10 +65,16 @@ def make_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> torch.
         groups = [{"params": parameters, "weight_decay": recipe.weight_decay}]
     if recipe.optimizer == "adam":
         return torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999), fused=True)
-    return torch.optim.SGD(
+    sgd = torch.optim.SGD(
         groups,
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov and recipe.momentum > 0,
         fused=True,
     )
+    if recipe.momentum:
+        # PyTorch's fused step can't take parameters whose first gradient comes later than others'; from zeros the
+        # momentum after a first step is that gradient, as PyTorch has it
+        for p in parameters:
+            sgd.state[p]["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+    return sgd
