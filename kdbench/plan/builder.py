@@ -297,6 +297,8 @@ class Builder:
             options=self.options(**options),
             work=self.training_work(student, budget + (self.unlabelled(budget) if pool else 0)),
             unit="images",
+            # they look at the same batches in the same order, so one look of the teacher's does for all
+            together=inputs.get("teacher", ""),
         )
         return self.add(stage)
 

@@ -50,6 +50,7 @@ class Stage:
         aids: role to key of artifacts that only save it work (exact neighbours, say); not part of the key.
         options: what it needs to run that its result does not depend on (how to load the dataset).
         title: for people. work: amount, in `unit`, for estimates.
+        together: stages of one name do well to take turns in one process (students of a live teacher); "" for none.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Stage:
     options: Mapping[str, Any] = field(default_factory=dict)
     work: float = 1.0
     unit: str = "stage"
+    together: str = ""
     key: str = ""
 
     def __post_init__(self) -> None:
