@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
 
+from kdbench.api.protocols import Executor
 from kdbench.api.records import CellRecord, Result, RunSummary, StageSummary
+from kdbench.executors.backlog import Backlog
 from kdbench.plan import Cell, Plan, Stage
 from kdbench.stages.machine import git_commit, hardware, versions
-from kdbench.stages.task import Outcome
 from kdbench.store import Artifact, Store, canonical
-
-
-class StageExecutor(Protocol):
-    """See `kdbench.executors`."""
-
-    slots: int
-
-    def submit(self, stage: Stage) -> None: ...
-    def wait(self, progress: Any) -> Outcome: ...
-    def stop(self) -> None: ...
 
 
 class Observer:
@@ -83,7 +74,7 @@ def new_summary(
 
 
 def run_plan(
-    plan: Plan, store: Store, executor: StageExecutor, observers: Sequence[Observer], summary: RunSummary
+    plan: Plan, store: Store, executor: Executor, observers: Sequence[Observer], summary: RunSummary
 ) -> RunReport:
     """Carry out `plan`.
 
@@ -99,37 +90,39 @@ def run_plan(
         observer.run_started(summary)
     listener = _Listener(observers, report)
     cells = _Cells(plan, store, done, summary, observers, report)
-    waiting = list(outstanding)
+    backlog = Backlog(outstanding)
     running: dict[str, Stage] = {}
     failed: dict[str, StageSummary] = {}
     status = "failed"
 
     try:
         cells.settle(failed)
-        while waiting or running:
-            while len(running) < executor.slots and (stage := _next_ready(waiting, done, failed)):
-                waiting.remove(stage)
-                broken = [k for k in stage.needs() if k in failed]
-                if broken:
-                    root = failed[broken[0]]
-                    failed[stage.key] = StageSummary(
-                        stage.key, stage.kind, stage.title, "skipped", error=root.error
-                    )
-                    for observer in observers:
-                        observer.stage_finished(summary, failed[stage.key])
-                    continue
-                running[stage.key] = stage
+        while backlog or running:
+            while lost := backlog.take_lost(failed):
+                root = failed[next(k for k in lost.needs() if k in failed)]
+                failed[lost.key] = StageSummary(lost.key, lost.kind, lost.title, "skipped", error=root.error)
+                backlog.settled(lost.key)
                 for observer in observers:
-                    observer.stage_started(stage)
-                executor.submit(stage)
+                    observer.stage_finished(summary, failed[lost.key])
+            while len(running) < executor.slots:
+                bundle = backlog.take_bundle(executor, idle=not running)
+                if not bundle:
+                    break
+                for stage in bundle:
+                    running[stage.key] = stage
+                    for observer in observers:
+                        observer.stage_started(stage)
+                executor.submit(bundle)
             if not running:
                 break
             outcome = executor.wait(listener)
             stage = running.pop(outcome.key)
+            backlog.settled(stage.key)
             told = StageSummary(
                 stage.key, stage.kind, stage.title, outcome.status, outcome.seconds, outcome.error
             )
             if outcome.status == "failed":
+                store.discard(stage.key)  # a process that died could not clean up
                 failed[stage.key] = told
                 report.failed.append(told)
             else:
@@ -146,19 +139,13 @@ def run_plan(
         raise
     finally:
         executor.stop()
+        for key in running:  # what was ended could not clean up
+            store.discard(key)
         report.seconds = time.perf_counter() - started
         report.summary = replace(summary, status=status)  # type: ignore[arg-type]
         for observer in observers:
             observer.run_finished(report.summary)
     return report
-
-
-def _next_ready(waiting: Iterable[Stage], done: set[str], failed: Mapping[str, Any]) -> Stage | None:
-    """The first stage whose needs are all settled."""
-    for stage in waiting:
-        if all(k in done or k in failed for k in stage.needs()):
-            return stage
-    return None
 
 
 class _Listener:
@@ -218,8 +205,10 @@ def cell_record(
     arrays: dict[str, str] = {}
     figures: dict[str, str] = {}
 
-    def path(artifact: Artifact, name: str, suffix: str = "npy") -> str:
-        return str((artifact.folder / f"{name}.{suffix}").relative_to(store.root))
+    below = {key: str(artifact.folder.relative_to(store.root)) for key, artifact in opened.items()}
+
+    def path(key: str, name: str, suffix: str = "npy") -> str:
+        return f"{below[key]}{os.sep}{name}.{suffix}"
 
     for score in cell.scores:
         artifact = opened.get(score.key)
@@ -239,12 +228,12 @@ def cell_record(
                 )
             )
         for name in artifact.values["arrays"]:
-            arrays[f"{place}.{name}"] = path(artifact, name)
+            arrays[f"{place}.{name}"] = path(score.key, name)
         for name in artifact.values.get("figures", ()):  # artifacts from before there were figures have none
-            figures[f"{place}.{name}"] = path(artifact, name, "svg")
+            figures[f"{place}.{name}"] = path(score.key, name, "svg")
     for place, key in cell.embeddings.items():
         if key in opened:
-            arrays[f"{place}/embedding"] = path(opened[key], "points")
+            arrays[f"{place}/embedding"] = path(key, "points")
             tap, reducer = place.split("/", 1)
             n = len(opened[key].array("points"))
             results.append(

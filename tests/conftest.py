@@ -120,12 +120,14 @@ def tiny_plan(plain_registry, load_tiny, tiny_data) -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def carry_out(plain_registry, places) -> Callable[..., Any]:
     """`carry_out(plan, store, *observers)`: a serial run in this process, without tracking."""
-    from kdbench.executors import Context, SerialExecutor
+    from kdbench.executors import Context
     from kdbench.runner import new_summary, run_plan
+    from kdbench_executors.serial import SerialExecutor
 
     def run(plan: Any, store: Any, *observers: Any, registry: Any = None) -> Any:
-        context = Context(store.root, places)
-        executor = SerialExecutor(context, registry or plain_registry, store)
+        found = registry or plain_registry
+        executor = SerialExecutor()
+        executor.start(Context(store.root, places, cores=(0,), registry=found, store=store))
         return run_plan(plan, store, executor, observers, new_summary(plan, store, device="cpu", threads=1))
 
     return run

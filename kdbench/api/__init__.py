@@ -1,5 +1,6 @@
 """All that a plugin author may import."""
 
+from kdbench.api.cores import available_cores, confine, environment_for, thread_environment
 from kdbench.api.data import (
     IMAGENET,
     DataPlaces,
@@ -18,15 +19,19 @@ from kdbench.api.protocols import (
     Batch,
     Dataset,
     Executor,
+    ExecutorContext,
+    Listener,
     Metric,
     Outputs,
+    PlannedStage,
     Reducer,
     Scheme,
     SchemeRun,
     SchemeSetup,
     View,
+    Workplace,
 )
-from kdbench.api.records import CellRecord, Result, RunSummary, StageSummary
+from kdbench.api.records import CellRecord, Outcome, Result, RunSummary, StageSummary
 from kdbench.api.specs import (
     ArchitectureSpec,
     DatasetSpec,
@@ -50,15 +55,19 @@ __all__ = [
     "DatasetSpec",
     "Embedding",
     "Executor",
+    "ExecutorContext",
     "ExecutorSpec",
     "Fold",
     "ImageData",
+    "Listener",
     "Metric",
     "MetricResult",
     "MetricSpec",
     "Neighbours",
     "Normalization",
+    "Outcome",
     "Outputs",
+    "PlannedStage",
     "Reducer",
     "ReducerSpec",
     "Resources",
@@ -73,10 +82,15 @@ __all__ = [
     "StageSummary",
     "SuiteSpec",
     "View",
+    "Workplace",
+    "available_cores",
+    "confine",
     "derive_seed",
     "draw_fold",
     "draw_test",
     "draw_train",
+    "environment_for",
     "exact_neighbours",
     "hookimpl",
+    "thread_environment",
 ]

@@ -6,8 +6,8 @@ and checks them (a bad value raises ValueError with the parameter, its value and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         Neighbours,
         Normalization,
     )
+    from kdbench.api.records import Outcome
+    from kdbench.api.specs import Resources
 
 
 @runtime_checkable
@@ -247,6 +249,34 @@ class View(Protocol):
         """
         ...
 
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The taps whose activations are there, input to output."""
+        ...
+
+    def features_at(self, tap: str) -> np.ndarray:
+        """float32 (n, d): flattened activations at one of `taps`."""
+        ...
+
+    @property
+    def teacher(self) -> View:
+        """The suite's teacher of the same budget and fold, on the same images; for metrics that need "teacher".
+
+        With "teacher_features" it has `taps` and `features_at` too.
+        """
+        ...
+
+    @property
+    def independent_teacher(self) -> View | None:
+        """The suite's teacher of the same budget and another fold (the one before; of the first, the second):
+        other labelled images, other draws. None where the suite has one fold."""
+        ...
+
+    @property
+    def head(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weight (n_classes, d) and bias (n_classes,) of the last linear layer, float32; for "head"."""
+        ...
+
     def neighbours(self, k: int, metric: str = "euclidean") -> Neighbours:
         """Exact neighbours at the tap."""
         ...
@@ -254,13 +284,116 @@ class View(Protocol):
 
 @runtime_checkable
 class Metric(Protocol):
-    """A metric. A metric that wants neighbours says how many: `neighbours_wanted(n_samples)`."""
+    """A metric.
+
+    Optional members that are asked before anything runs:
+
+    - `neighbours_wanted(n_samples) -> tuple[int, "euclidean" | "angular"] | None`: how many neighbours it reads;
+    - `needs_validation: bool`: it reads validation curves, and a suite without `data.validation` is refused.
+    """
 
     def __call__(self, view: View) -> MetricResult: ...
 
 
+class PlannedStage(Protocol):
+    """A stage as an executor sees it. It pickles."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def component(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+
+
+class Listener(Protocol):
+    """Hears of a stage while it is executed."""
+
+    def progress(self, key: str, done: float, total: float, unit: str) -> None: ...
+
+    def warning(self, sentence: str) -> None: ...
+
+
+class Workplace(Protocol):
+    """What a process executes stages with: plugins, store and datasets, kept warm from stage to stage."""
+
+    def execute(
+        self,
+        stages: Sequence[PlannedStage],
+        listener: Listener | None = None,
+        *,
+        threads: int | None = None,
+    ) -> Iterator[Outcome]:
+        """Execute stages that were submitted together, and yield each one's outcome as it ends.
+
+        What a stage raises is its outcome. `threads`: that it may use; all of the context's cores by default.
+        """
+        ...
+
+
+class ExecutorContext(Protocol):
+    """What an executor is started with. It pickles, and what arrives in another process serves there as well."""
+
+    @property
+    def device(self) -> str:
+        """Where networks run: "cpu", "cuda", "cuda:1", ..."""
+        ...
+
+    @property
+    def cores(self) -> tuple[int, ...]:
+        """Ids of the cores that stages may use."""
+        ...
+
+    def workplace(self) -> Workplace:
+        """This process's place of work: one a process, made where stages are executed."""
+        ...
+
+    def resources(self, stage: PlannedStage) -> Resources:
+        """What a stage asks for, in the driver's process, once the stages that it needs are done.
+
+        `memory_gib` includes its input.
+        """
+        ...
+
+    def memory_gib(self) -> float:
+        """Memory that is free on this machine, or left of this process's limit, in GiB; inf if unknown."""
+        ...
+
+
 @runtime_checkable
 class Executor(Protocol):
-    """How the stages of a plan are executed."""
+    """How the stages of a plan are executed.
 
-    def run(self, tasks: Iterator[Any]) -> Iterator[Any]: ...
+    Its constructor's keyword-only parameters are its settings (`--executor '{ name = "x", port = 1 }'`). It
+    gets `n_jobs`, what `--jobs` says, and `device` where it has parameters of these names.
+
+    The runner submits stages whose inputs are done, in the plan's order, while fewer than `slots` are under
+    way; then it waits for the next outcome. All calls come from one thread. Work that no process survives (a
+    worker that dies) ends as an `Outcome` with status "failed". One more member is used where it exists:
+
+    - `choose(ready: Sequence[Sequence[PlannedStage]]) -> int | None`: which of the bundles that are ready to
+      submit next, None to wait for an outcome first. Without it, or with nothing under way, the first.
+    """
+
+    slots: int  #: stages under way at once, at most; read after `start`
+
+    def start(self, context: ExecutorContext) -> None:
+        """Called once, before anything else. Processes are better started when there is work for them."""
+        ...
+
+    def submit(self, stages: Sequence[PlannedStage]) -> None:
+        """Take on a bundle: stages to be executed together by one process; mostly one."""
+        ...
+
+    def wait(self, listener: Listener) -> Outcome:
+        """The next outcome of any stage that was submitted; outcomes of a bundle come one by one.
+
+        What stages tell meanwhile is passed on to `listener`.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Called once, at the end or after an interruption: end what is under way, leave no process behind."""
+        ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 #: Raised when the layout of records changes.
@@ -83,7 +83,10 @@ class CellRecord:
     record_version: int = RECORD_VERSION
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """As `dataclasses.asdict` gives it, but for what lies deeper in mappings, which is not copied."""
+        data = {name: dict(v) if isinstance(v, Mapping) else v for name, v in vars(self).items()}
+        data["results"] = tuple(dict(vars(r)) for r in self.results)
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CellRecord:

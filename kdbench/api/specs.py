@@ -21,6 +21,11 @@ SchemeTeacher = Literal["trained", "own", "untrained"]
 #: or `neighbours` once a tap, otherwise once a network. A metric that needs `reducers` runs them itself, all of
 #: the suite's, on data of its own. A metric that needs what a dataset lacks (`superclasses`, `masks`) is left
 #: out of the plan with that reason.
+#: Four look beyond the network that is measured. `teacher`: the suite's teacher of the same budget and fold on
+#: the same images, for every student, undistilled ones too; `teacher_features`: with its activations, once a tap
+#: of the student; `independent_teacher`: the suite's teacher of another fold beside it, as a control. A teacher's
+#: own row and a suite without a teacher are left out with that reason. `head`: the last linear layer; with
+#: `features` or `neighbours` such a metric looks at the suite's last tap alone.
 METRIC_NEEDS = frozenset(
     {
         "logits",
@@ -32,25 +37,30 @@ METRIC_NEEDS = frozenset(
         "superclasses",
         "masks",
         "reducers",
+        "teacher",
+        "teacher_features",
+        "independent_teacher",
+        "head",
     }
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a component asks of a machine.
+    """What a component asks of a machine; executors pack stages by it.
 
     Attributes:
-        gpu: it runs faster on a GPU.
-        threads: it uses several cores well.
-        memory_gib: what it needs at the default sizes, in GiB.
-        isolated: it must run in a process of its own (TensorFlow, say).
+        gpu: it runs on the run's device. Others run on cores, beside what occupies a GPU.
+        threads: it uses several cores well. One that does not gets a single core, and others run beside it.
+        memory_gib: memory that it needs beside its input, in GiB.
+        warm_up: seconds that its first use in a process takes longer than later ones (compilation, imports).
+            Its stages are sent to processes that have used it.
     """
 
     gpu: bool = False
     threads: bool = True
     memory_gib: float = 1.0
-    isolated: bool = False
+    warm_up: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +159,7 @@ class MetricSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSpec(Spec):
-    """How stages are executed (`kdbench.api.Executor`)."""
+    """How stages are executed; its target follows `kdbench.api.Executor`."""
 
     kind: ClassVar[str] = "executors"
 

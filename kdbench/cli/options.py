@@ -95,6 +95,73 @@ def seed_option(function: F) -> F:
     )(function)
 
 
+class _Jobs(click.ParamType):
+    """A number from 1, or "auto" (None)."""
+
+    name = "jobs"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if value == "auto":
+            return None
+        try:
+            n = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor 'auto'", param, ctx)
+        if n < 1:
+            self.fail(f"{n}: at least 1", param, ctx)
+        return n
+
+
+def jobs_option(function: F) -> F:
+    """Adds `jobs: int | None`, None for "auto"."""
+    return click.option(
+        "--jobs",
+        type=_Jobs(),
+        default="1",
+        show_default=True,
+        help="Stages at once: shares that the cores are cut into, or stages on a GPU. auto measures, once a "
+        "machine and network, and chooses. Another number of threads may change last digits.",
+    )(function)
+
+
+class _Executor(click.ParamType):
+    """A component: its name, or an inline table of TOML with its name and parameters."""
+
+    name = "executor"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, dict[str, Any]]:
+        if isinstance(value, tuple):
+            return value
+        if not value.lstrip().startswith("{"):
+            return value, {}
+        import tomllib
+
+        try:
+            table = tomllib.loads(f"v = {value}")["v"]
+        except tomllib.TOMLDecodeError as error:
+            self.fail(f"{value!r} is no inline table of TOML: {error}", param, ctx)
+        if not isinstance(table.get("name"), str):
+            self.fail(f"{value!r} has no name", param, ctx)
+        return table.pop("name"), table
+
+
+def executor_option(function: F) -> F:
+    """Adds `executor: tuple[str, dict] | None`, its name and parameters."""
+    return click.option(
+        "--executor",
+        type=_Executor(),
+        default=None,
+        metavar="NAME",
+        help="How stages are executed: serial, processes, or a plugin's; with parameters as "
+        "'{ name = \"processes\", pin = false }'. Without: serial for one job, else processes.",
+    )(function)
+
+
 def json_option(function: F) -> F:
     """Adds `as_json: bool`."""
     return click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")(function)

@@ -14,6 +14,8 @@ import click
 
 from kdbench.cli.options import (
     data_option,
+    executor_option,
+    jobs_option,
     json_option,
     plugin_option,
     scale_option,
@@ -23,11 +25,14 @@ from kdbench.cli.options import (
     workspace_option,
 )
 from kdbench.cli.plan import device_option
-from kdbench.errors import CellsFailed
+from kdbench.errors import CellsFailed, PluginError, UsageError
 
 if TYPE_CHECKING:
+    from kdbench.api import Executor
     from kdbench.cli.observers import Tracking
     from kdbench.cli.session import Session
+    from kdbench.executors.auto import Choice
+    from kdbench.registry import Registry
     from kdbench.runner import Observer, RunReport
 
 
@@ -41,13 +46,8 @@ if TYPE_CHECKING:
 @tracking_option
 @seed_option
 @device_option
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Stages at once; they share the cores, and another number of threads may change last digits.",
-)
+@jobs_option
+@executor_option
 @json_option
 def command(
     suite: str,
@@ -59,7 +59,8 @@ def command(
     tracking_uri: str | None,
     seed: int,
     device: str | None,
-    jobs: int,
+    jobs: int | None,
+    executor: tuple[str, dict[str, Any]] | None,
     as_json: bool,
 ) -> None:
     """Run SUITE, or go on where an earlier run of it stopped.
@@ -78,12 +79,18 @@ def command(
         seed=seed, device=device,
     )  # fmt: skip
     tracker = Tracker(tracking_uri, session.store.root)
+    if executor is not None:
+        check_executor(session.registry, *executor, several=jobs != 1)
     tracker.check()
     tracking = Tracking(tracker)
     if not as_json:
         console().print(plan_table(session))
     with terminable():
-        report = _execute(session, tracking, plugin_files, jobs, quiet=as_json)
+        if jobs is None:
+            choice = chosen_jobs(session)
+            console(stderr=as_json).print(choice.sentence, soft_wrap=True)
+            jobs = choice.jobs
+        report = _execute(session, tracking, plugin_files, jobs, executor, quiet=as_json)
     _conclude(session, report, tracking, as_json=as_json)
     if tracking.failure is not None:
         raise tracking.failure
@@ -114,21 +121,26 @@ def terminable() -> Iterator[None]:
 
 
 def _execute(
-    session: Session, tracking: Observer, plugin_files: tuple[Path, ...], jobs: int, *, quiet: bool
+    session: Session,
+    tracking: Observer,
+    plugin_files: tuple[Path, ...],
+    jobs: int,
+    named: tuple[str, dict[str, Any]] | None,
+    *,
+    quiet: bool,
 ) -> RunReport:
+    from kdbench.api import available_cores
     from kdbench.cli.observers import Hooks
     from kdbench.cli.progress import BarProgress, LineProgress
-    from kdbench.cli.session import available_cores, stage_seconds
-    from kdbench.executors import Context, ProcessExecutor, SerialExecutor
+    from kdbench.cli.session import stage_seconds
+    from kdbench.executors import Context
     from kdbench.runner import new_summary, run_plan
 
-    threads = max(1, available_cores() // jobs)
-    context = Context(session.store.root, session.places, plugin_files, session.device, threads)
-    executor: ProcessExecutor | SerialExecutor
-    if jobs > 1 and session.outstanding:
-        executor = ProcessExecutor(context, jobs)
-    else:
-        executor = SerialExecutor(context, session.registry, session.store)
+    cores = available_cores()
+    name, params = named or ("serial" if jobs == 1 else "processes", {})
+    executor: Executor = session.registry.create(
+        "executors", name, params, n_jobs=jobs, device=session.device
+    )
     observers = [tracking, Hooks(session.registry)]
     if not quiet:
         weights, _ = stage_seconds(session.store, session.outstanding, session.device)
@@ -138,10 +150,68 @@ def _execute(
         session.plan,
         session.store,
         device=session.device,
-        threads=threads,
+        threads=max(1, len(cores) // jobs),
         plugins=session.registry.versions(),
     )
+    context = Context(
+        session.store.root,
+        session.places,
+        plugin_files,
+        session.device,
+        cores,
+        session.registry,
+        session.store,
+    )
+    executor.start(context)
     return run_plan(session.plan, session.store, executor, observers, summary)
+
+
+def check_executor(registry: Registry, name: str, params: dict[str, Any], *, several: bool) -> None:
+    """Look at an executor before anything is executed.
+
+    Args:
+        several: it is to execute several stages at once.
+
+    Raises:
+        UsageError: there is none of that name, or it does not take a number of jobs.
+        PluginError: it does not meet `kdbench.api.Executor`. SuiteError: a parameter is wrong.
+    """
+    executor = registry.create("executors", name, params)
+    where = f"executors/{name} ({registry.origin('executors', name)})"
+    if missing := [
+        m for m in ("start", "submit", "wait", "stop") if not callable(getattr(executor, m, None))
+    ]:
+        raise PluginError(
+            f"{type(executor).__name__} has no method {missing[0]}",
+            where=where,
+            hint="see kdbench.api.Executor",
+        )
+    if several and "n_jobs" not in registry.parameters("executors", name):
+        raise UsageError(
+            f"the executor {name!r} does not take a number of jobs", where="--jobs", hint="leave --jobs out"
+        )
+
+
+def chosen_jobs(session: Session) -> Choice:
+    """What `--jobs auto` comes to for the stages that are still to be executed."""
+    import platformdirs
+
+    from kdbench.api import available_cores
+    from kdbench.cli.session import load_data, stage_seconds
+    from kdbench.executors.auto import choose_jobs
+
+    seconds, _ = stage_seconds(session.store, session.outstanding, session.device)
+    reference = session.plan.suite.data.dataset
+    return choose_jobs(
+        session.plan,
+        session.outstanding,
+        session.registry,
+        load_data(session.registry, reference.name, reference.params, session.places),
+        device=session.device,
+        cores=available_cores(),
+        seconds=sum(seconds.values()),
+        cache=Path(platformdirs.user_cache_dir("kdbench", appauthor=False)) / "jobs",
+    )
 
 
 def _conclude(session: Session, report: RunReport, tracking: Tracking, *, as_json: bool) -> None:

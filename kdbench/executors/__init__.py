@@ -1,7 +1,6 @@
-"""Where stages are executed."""
+"""Where stages are executed, and what executors (plugins) are given to do so."""
 
-from kdbench.executors.context import Context
-from kdbench.executors.processes import ProcessExecutor
-from kdbench.executors.serial import SerialExecutor
+from kdbench.executors.backlog import Backlog
+from kdbench.executors.context import Context, Workplace
 
-__all__ = ["Context", "ProcessExecutor", "SerialExecutor"]
+__all__ = ["Backlog", "Context", "Workplace"]

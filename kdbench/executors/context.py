@@ -2,65 +2,93 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, cast
 
+from kdbench.api.cores import available_cores
 from kdbench.api.data import DataPlaces, ImageData
+from kdbench.api.protocols import Listener, PlannedStage
+from kdbench.api.records import Outcome
+from kdbench.api.specs import Resources
+from kdbench.executors.resources import available_memory_gib, resources_of
 from kdbench.plan import Stage
-from kdbench.stages.task import Outcome, Task, execute
+from kdbench.stages.task import Task, execute
 from kdbench.store import Store
 
 if TYPE_CHECKING:
     from kdbench.registry import Registry
 
 
-class Listener(Protocol):
-    """Hears of a stage while it runs, in the driver's process."""
-
-    def progress(self, key: str, done: float, total: float, unit: str) -> None: ...
-
-    def warning(self, sentence: str) -> None: ...
-
-
 @dataclass(frozen=True)
 class Context:
-    """Plain data from which a process makes its registry and store.
+    """Plain data from which a process makes its registry and store (`kdbench.api.ExecutorContext`).
 
     Attributes:
         plugin_files: one-file plugins of the invocation.
-        threads: threads that one stage may use.
+        cores: ids of the cores that stages may use.
+        registry, store: of this process, where it has them; they stay here when the context travels.
     """
 
     workspace: Path
     places: DataPlaces
     plugin_files: tuple[Path, ...] = ()
     device: str = "cpu"
-    threads: int = 1
+    cores: tuple[int, ...] = field(default_factory=available_cores)
+    registry: Registry | None = field(default=None, compare=False, repr=False)
+    store: Store | None = field(default=None, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "registry": None, "store": None}
+
+    def workplace(self) -> Workplace:
+        return Workplace(self)
+
+    def resources(self, stage: PlannedStage) -> Resources:
+        if self.registry is None:
+            raise RuntimeError(
+                "resources are looked up in the driver's process, whose context has a registry"
+            )
+        return resources_of(cast("Stage", stage), self.registry, self.store or Store(self.workspace))
+
+    def memory_gib(self) -> float:
+        return available_memory_gib()
 
 
 class Workplace:
     """A process's registry, store and loaded datasets, kept warm from stage to stage."""
 
-    def __init__(
-        self, context: Context, registry: Registry | None = None, store: Store | None = None
-    ) -> None:
-        from kdbench.registry import Registry as Found
+    def __init__(self, context: Context) -> None:
+        from kdbench.registry import Registry
 
         self.context = context
-        self.registry = registry or Found.discover(files=context.plugin_files)
-        self.store = store or Store(context.workspace)
+        self.registry = context.registry or Registry.discover(files=context.plugin_files)
+        self.store = context.store or Store(context.workspace)
         self.data: dict[str, ImageData] = {}
 
-    def execute(self, stage: Stage, listener: Listener | None = None) -> Outcome:
+    def execute(
+        self,
+        stages: Sequence[PlannedStage],
+        listener: Listener | None = None,
+        *,
+        threads: int | None = None,
+    ) -> Iterator[Outcome]:
+        """As `kdbench.api.Workplace.execute`."""
         import torch
 
-        torch.set_num_threads(self.context.threads)
-        task = Task(
-            stage, self.store, self.registry, self.context.places,
-            device=self.context.device, threads=self.context.threads, data=self.data,
-        )  # fmt: skip
-        if listener:
-            task.progress = lambda done, total, unit: listener.progress(stage.key, done, total, unit)
-            task.on_warning = listener.warning
-        return execute(task)
+        threads = threads or len(self.context.cores)
+        torch.set_num_threads(threads)
+        for stage in stages:
+            task = Task(
+                cast("Stage", stage), self.store, self.registry, self.context.places,
+                device=self.context.device, threads=threads, data=self.data,
+            )  # fmt: skip
+            if listener:
+                _connect(task, listener)
+            yield execute(task)
+
+
+def _connect(task: Task, listener: Listener) -> None:
+    task.progress = lambda done, total, unit: listener.progress(task.stage.key, done, total, unit)
+    task.on_warning = listener.warning

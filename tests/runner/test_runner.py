@@ -308,10 +308,15 @@ def test_interrupted_again_and_again_a_run_ends_with_the_same_records(
 
 @pytest.fixture
 def carry_out_in_processes(places, plain_registry):
-    from kdbench.executors import Context, ProcessExecutor
+    from kdbench.api import available_cores
+    from kdbench.executors import Context
+    from kdbench_executors.processes import ProcessExecutor
 
     def run(plan: Any, store: Store, *observers: Any, files: tuple[Path, ...] = ()) -> RunReport:
-        executor = ProcessExecutor(Context(store.root, places, files), 2)
+        registry = Registry.discover(files=files) if files else plain_registry
+        executor = ProcessExecutor(n_jobs=2)
+        cores = available_cores()[:2]  # one each: threads show in last digits
+        executor.start(Context(store.root, places, files, cores=cores, registry=registry, store=store))
         return run_plan(plan, store, executor, observers, new_summary(plan, store, device="cpu", threads=1))
 
     return run

@@ -1,0 +1,72 @@
+"""The stages of a run that are still to be executed, and which of them can be."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Container, Sequence
+
+from kdbench.api.protocols import Executor
+from kdbench.plan import Stage
+
+
+class Backlog:
+    """Outstanding stages, in the plan's order. What they need and is not among them is done.
+
+    A stage is ready when all that it needs is settled: finished, or failed for good.
+    """
+
+    def __init__(self, outstanding: Sequence[Stage]) -> None:
+        self._stages = {stage.key: stage for stage in outstanding}
+        self._place = {key: i for i, key in enumerate(self._stages)}
+        self._missing: dict[str, int] = {}
+        self._users: dict[str, list[str]] = {key: [] for key in self._stages}
+        for stage in outstanding:
+            needed = {key for key in stage.needs() if key in self._stages}
+            self._missing[stage.key] = len(needed)
+            for key in needed:
+                self._users[key].append(stage.key)
+        self._ready = [self._place[key] for key, n in self._missing.items() if not n]
+        self._order = list(self._stages.values())
+
+    def __len__(self) -> int:
+        """Stages that have not been taken."""
+        return len(self._stages)
+
+    def settled(self, key: str) -> None:
+        """A stage that was taken has ended, well or not."""
+        for user in self._users[key]:
+            self._missing[user] -= 1
+            if not self._missing[user]:
+                insort(self._ready, self._place[user])
+
+    def take_lost(self, failed: Container[str]) -> Stage | None:
+        """Take the first stage that is ready though something that it needs has failed; None if there is none."""
+        for place in self._ready:
+            if any(key in failed for key in self._order[place].needs()):
+                return self._take([self._order[place]])[0]
+        return None
+
+    def take_bundle(self, executor: Executor, *, idle: bool) -> Sequence[Stage]:
+        """Take what `executor` chooses to execute next; nothing where it rather waits or nothing is ready.
+
+        Args:
+            idle: nothing is under way, so that there is nothing to wait for.
+        """
+        bundles = self._bundles()
+        if not bundles:
+            return ()
+        choose = getattr(executor, "choose", None)
+        chosen = choose(bundles) if choose else 0
+        if chosen is None and not idle:
+            return ()
+        return self._take(bundles[chosen or 0])
+
+    def _bundles(self) -> list[tuple[Stage, ...]]:
+        """The stages that are ready, those together that one process is to execute together."""
+        return [(self._order[place],) for place in self._ready]
+
+    def _take(self, bundle: Sequence[Stage]) -> Sequence[Stage]:
+        for stage in bundle:
+            self._ready.remove(self._place[stage.key])
+            del self._stages[stage.key]
+        return bundle
