@@ -1,0 +1,77 @@
+"""What brings activations of two networks to one shape. Imported when something is trained: it needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdbench_schemes._pairs import Pair
+
+
+class Paired(nn.Module):
+    """Keeps the pairs of layers that a scheme settled on; what has weights is derived from it."""
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        super().__init__()
+        self.pairs = tuple(pairs)
+
+
+class Adapters(Paired):
+    """For each pair a 1x1 convolution from the student's channels to the teacher's (linear, for vectors).
+
+    Weights are drawn as torch draws a convolution's; there is no bias where `bias` is False.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], *, bias: bool = True) -> None:
+        super().__init__(pairs)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(p.student_shape[0], p.teacher_shape[0], 1, bias=bias) for p in pairs
+        )
+
+    def forward(self, k: int, student: Tensor) -> Tensor:
+        """The student's activations at pair `k`, as maps of the teacher's shape.
+
+        Args:
+            student: (b, c, h, w) or (b, d).
+
+        Returns:
+            (b, c', h', w') with the teacher's channels and size, 1x1 for vectors.
+        """
+        adapted = self.convolutions[k](as_map(student))
+        return resized(adapted, map_size(self.pairs[k].teacher_shape))
+
+
+def as_map(activations: Tensor) -> Tensor:
+    """Vectors (b, d) as maps (b, d, 1, 1); maps as they are."""
+    return activations[:, :, None, None] if activations.ndim == 2 else activations
+
+
+def map_size(shape: Sequence[int]) -> tuple[int, int]:
+    """Height and width of one image's maps (c, h, w); 1 and 1 for a vector (d,)."""
+    return (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
+
+
+def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (b, c, h, w) made smaller by averaging, larger by bilinear interpolation, side by side."""
+    h, w = maps.shape[-2:]
+    if (h, w) == tuple(size):
+        return maps
+    smaller = (min(h, size[0]), min(w, size[1]))
+    if smaller != (h, w):
+        maps = F.adaptive_avg_pool2d(maps, smaller)
+    if smaller != tuple(size):
+        maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    return maps
+
+
+def to_common_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Both maps averaged down to the smaller height and width of the two."""
+    size = (min(student.shape[-2], teacher.shape[-2]), min(student.shape[-1], teacher.shape[-1]))
+    return resized(student, size), resized(teacher, size)
+
+
+def rows(activations: Tensor) -> Tensor:
+    """Activations (b, ...) as (b, d)."""
+    return activations.flatten(1)

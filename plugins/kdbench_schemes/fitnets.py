@@ -1,0 +1,154 @@
+"""Romero et al., "FitNets: hints for thin deep nets" (ICLR 2015, arXiv 1412.6550)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, cast
+
+from kdbench_schemes._checks import between, not_negative, one_of, positive
+from kdbench_schemes._common import Step, exact, soft_kl, steps
+from kdbench_schemes._features import FeatureScheme, activations, paired
+from kdbench_schemes._pairs import Pair, Pairs, is_map, middle_stage
+
+if TYPE_CHECKING:
+    import torch
+
+    from kdbench.api import SchemeRun, SchemeSetup
+    from kdbench_schemes._adapters import Adapters
+    from kdbench_schemes._common import Losses, Terms
+
+Variant = Literal["paper", "code"]
+VARIANTS = ("paper", "code")
+
+
+class FitNets(FeatureScheme):
+    """Hints: a regressor on the student's middle layer predicts the teacher's.
+
+    In the variant "paper" a first stage trains the student up to that layer, and the regressor, on the hint alone
+    (eq. (3)); a second one trains the whole student on its labels and the teacher's softened outputs, whose weight
+    falls linearly (section 2.2). Most codebases train one stage with both losses: the variant "code".
+
+    Departures, in either variant: the regressor is a 1x1 convolution (linear, for vectors) and a resizing, so that
+    any two architectures fit; the hint is a mean over elements where eq. (3) sums, which the paper's RMSProp does
+    not mind and SGD does; and both stages share one optimiser and schedule, so that the budget is that of other
+    schemes. In the first stage layers after the hint keep their weights; batch normalisation there still sees data.
+
+    Args:
+        variant: "paper": two stages; "code": cross-entropy and hint together.
+        pairs: "auto": the middle one of the stages; or a table of student tap = teacher tap.
+        hint_share: of the training that the first stage takes, within (0, 1); "paper" alone. The paper stops by
+            validation error; 30 epochs in front of 240 are usual in code.
+        temperature: of the softened outputs, > 0; "paper" alone; published: 3.
+        weight: of the softened outputs where the second stage begins ("paper"; published: 4), or of the hint
+            ("code"; published: 100). None: the published one of the variant.
+        final_weight: of the softened outputs at the end of the training, >= 0; "paper" alone; published: 1.
+        ce_weight: of the cross-entropy on the labelled images, >= 0.
+        pool: distil the unlabelled images too; False: the labelled ones alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        variant: Variant = "paper",
+        pairs: Pairs = "auto",
+        hint_share: float = 0.125,
+        temperature: float = 3.0,
+        weight: float | None = None,
+        final_weight: float = 1.0,
+        ce_weight: float = 1.0,
+        pool: bool = True,
+    ) -> None:
+        one_of("variant", variant, VARIANTS)
+        if weight is None:
+            weight = 4.0 if variant == "paper" else 100.0
+        super().__init__(pairs=pairs, ce_weight=ce_weight, weight=weight, pool=pool)
+        self.variant: Variant = variant
+        self.hint_share = between("hint_share", hint_share, 0, 1)
+        if hint_share in (0, 1):
+            raise ValueError(
+                f"hint_share={hint_share!r}: above 0 and below 1; variant = 'code' has one stage"
+            )
+        self.temperature = positive("temperature", temperature)
+        self.final_weight = not_negative("final_weight", final_weight)
+
+    def auto(self, setup: SchemeSetup) -> Sequence[tuple[str, str]]:
+        return middle_stage(setup)
+
+    def refuse(self, pair: Pair) -> str:
+        if is_map(pair.teacher_shape) and not is_map(pair.student_shape):
+            return "the student's single place can't predict the teacher's map"
+        return ""
+
+    def modules(self, setup: SchemeSetup) -> Adapters:
+        """The regressors, trained with the student.
+
+        Raises:
+            ValueError: a tap that does not exist, or shapes that do not fit.
+        """
+        from kdbench_schemes._adapters import Adapters
+
+        return Adapters(self.find_pairs(setup))
+
+    def epoch(self, run: SchemeRun) -> Losses:
+        """Yield {"hint": ...} in the first stage, {"cross_entropy": ..., "kl": ...} in the second; or
+        {"cross_entropy": ..., "hint": ...} in the variant "code".
+
+        Raises:
+            ValueError: the training is too short for both stages.
+        """
+        if self.variant == "code":
+            yield from super().epoch(run)
+            return
+        for k, step in enumerate(steps(run, pool=self.pool)):
+            if k == 1:
+                self._refuse_if_short(run)
+            if run.progress < self.hint_share:
+                yield {"hint": self.hint(step)}
+            else:
+                yield self.terms(step)
+
+    def _refuse_if_short(self, run: SchemeRun) -> None:
+        """After the first step, for only then it shows whether progress is counted in steps or in epochs."""
+        last = (run.epochs - 1) / run.epochs
+        if run.progress == run.epoch / run.epochs and last < self.hint_share:
+            raise ValueError(
+                f"hint_share={self.hint_share!r}: a training of {run.epochs} epoch(s) leaves none for the second "
+                f"stage; at most {last:g}, or more epochs, or a fixed number of steps"
+            )
+
+    def distil(self, step: Step) -> Terms:
+        """{"hint": ...} in the variant "code"; else {"kl": KL to the teacher at `temperature`}."""
+        if self.variant == "code":
+            return {"hint": 2 * self.hint(step)}
+        return {"kl": soft_kl(step.logits, step.teacher_logits, temperature=self.temperature)}
+
+    def weight_at(self, run: SchemeRun) -> float:
+        """Falls linearly over the second stage in the variant "paper"."""
+        if self.variant == "code":
+            return self.weight
+        done = (run.progress - self.hint_share) / (1 - self.hint_share)
+        return self.weight + (self.final_weight - self.weight) * done
+
+    def hint(self, step: Step) -> torch.Tensor:
+        """Half the mean squared error of the regressors, summed over pairs."""
+        import torch
+
+        adapters = cast("Adapters", paired(step.run))
+        found = enumerate(activations(step, adapters.pairs))
+        return torch.stack([hint_loss(adapters(k, s), t) for k, (s, t) in found]).sum()
+
+
+@exact
+def hint_loss(predicted: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Half the mean squared error (eq. (3), as a mean). No gradient flows into the teacher.
+
+    Args:
+        predicted: (b, c, h, w), what the regressor makes of the student's activations.
+        teacher: (b, c, h, w), or (b, c) with 1x1 maps.
+
+    Returns:
+        A scalar >= 0, 0 where they are equal.
+    """
+    from kdbench_schemes._adapters import as_map
+
+    return (predicted - as_map(teacher.detach())).square().mean() / 2

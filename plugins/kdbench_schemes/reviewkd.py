@@ -1,0 +1,107 @@
+"""Chen, Liu, Zhao & Jia, "Distilling knowledge via knowledge review" (CVPR 2021, arXiv 2104.09044)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from kdbench_schemes._checks import at_least, between
+from kdbench_schemes._common import exact
+from kdbench_schemes._features import FeatureScheme, at, of_teacher, paired
+from kdbench_schemes._pairs import Pairs, penultimate, stages
+
+if TYPE_CHECKING:
+    import torch
+
+    from kdbench.api import SchemeRun, SchemeSetup
+    from kdbench_schemes._common import Step, Terms
+    from kdbench_schemes._reviewkd_module import Review
+
+#: Sides to which maps are pooled, each half as heavy as the one before (section 3.3; the authors' code).
+LEVELS = (4, 2, 1)
+
+
+class ReviewKD(FeatureScheme):
+    """Review: each layer of the teacher is learned from all of the student's layers at and behind it, merged from
+    the deepest upward by attention (ABF) and compared at several sizes (HCL).
+
+    Args:
+        pairs: "auto": the ends of the stages, counted from the output, and what goes into the last linear layers;
+            or a table of student tap = teacher tap from input to output.
+        width: channels in which layers are merged, at most those of the student's deepest layer; published: 512.
+        warmup: share of the training, in [0, 1], over whose epochs the weight rises to its full size; published:
+            20 epochs of 240.
+        weight: of the sum over pairs, >= 0; published: 5 for wide residual networks, 0.6 to 8 for others.
+        ce_weight: of the cross-entropy on the labelled images, >= 0.
+        pool: distil the unlabelled images too; False: the labelled ones alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        pairs: Pairs = "auto",
+        width: int = 512,
+        warmup: float = 1 / 12,
+        weight: float = 5.0,
+        ce_weight: float = 1.0,
+        pool: bool = True,
+    ) -> None:
+        super().__init__(pairs=pairs, ce_weight=ce_weight, weight=weight, pool=pool)
+        self.width = at_least("width", width, 1)
+        self.warmup = between("warmup", warmup, 0, 1)
+
+    def auto(self, setup: SchemeSetup) -> Sequence[tuple[str, str]]:
+        return [*stages(setup), *penultimate(setup)]
+
+    def modules(self, setup: SchemeSetup) -> Review:
+        """The fusions, trained with the student.
+
+        Raises:
+            ValueError: a tap that does not exist, or shapes that do not fit.
+        """
+        from kdbench_schemes._reviewkd_module import Review
+
+        return Review(self.find_pairs(setup), self.width)
+
+    def weight_at(self, run: SchemeRun) -> float:
+        """Rises linearly from epoch to epoch, and is above 0 in the first."""
+        rising = self.warmup * run.epochs
+        return self.weight * (min((run.epoch + 1) / rising, 1.0) if rising else 1.0)
+
+    def distil(self, step: Step) -> Terms:
+        """{"review": the sum over pairs}."""
+        import torch
+
+        review = cast("Review", paired(step.run))
+        merged = review([at(step.outputs, pair.student) for pair in review.pairs])
+        found = zip(merged, review.pairs, strict=True)
+        losses = [hierarchical_context_loss(m, of_teacher(step, pair.teacher)) for m, pair in found]
+        return {"review": torch.stack(losses).sum()}
+
+
+@exact
+def hierarchical_context_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """HCL (section 3.3): mean squared errors at full size and of maps pooled to sides of 4, 2 and 1, weighted
+    1, 1/2, 1/4 and 1/8 and divided by the weights' sum; sides that are not smaller than the map's height are left
+    out. No gradient flows into the teacher.
+
+    Args:
+        student: (b, c, h, w).
+        teacher: (b, c, h, w), or (b, c) with 1x1 maps.
+
+    Returns:
+        A scalar >= 0, 0 where they are equal.
+    """
+    from torch.nn import functional as F
+
+    from kdbench_schemes._adapters import as_map
+
+    teacher = as_map(teacher.detach())
+    total, weight, weights = F.mse_loss(student, teacher), 1.0, 1.0
+    for side in LEVELS:
+        if side < student.shape[-2]:
+            weight /= 2
+            weights += weight
+            small, guide = F.adaptive_avg_pool2d(student, side), F.adaptive_avg_pool2d(teacher, side)
+            total = total + weight * F.mse_loss(small, guide)
+    return total / weights

@@ -1,0 +1,117 @@
+"""Park, Kim, Lu & Cho, "Relational knowledge distillation" (CVPR 2019, arXiv 1904.05068)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kdbench_schemes._checks import not_negative
+from kdbench_schemes._common import exact
+from kdbench_schemes._features import FeatureScheme, paired, summed
+from kdbench_schemes._pairs import Pairs, penultimate
+
+if TYPE_CHECKING:
+    import torch
+
+    from kdbench.api import SchemeSetup
+    from kdbench_schemes._common import Step, Terms
+
+
+class RKD(FeatureScheme):
+    """Distances between pairs of images and angles between triplets of them, by Huber's loss.
+
+    Layers of any two shapes can be paired. Memory grows with the cube of the images in a step.
+
+    Args:
+        pairs: "auto": what goes into the last linear layers; or a table of student tap = teacher tap.
+        distance_weight: of the distances, >= 0; published: 25.
+        angle_weight: of the angles, >= 0; published: 50.
+        weight: of both, >= 0.
+        ce_weight: of the cross-entropy on the labelled images, >= 0.
+        pool: distil the unlabelled images too; False: the labelled ones alone.
+    """
+
+    minimum_at_teacher = ("distance", "angle")
+
+    def __init__(
+        self,
+        *,
+        pairs: Pairs = "auto",
+        distance_weight: float = 25.0,
+        angle_weight: float = 50.0,
+        weight: float = 1.0,
+        ce_weight: float = 1.0,
+        pool: bool = True,
+    ) -> None:
+        super().__init__(pairs=pairs, ce_weight=ce_weight, weight=weight, pool=pool)
+        self.distance_weight = not_negative("distance_weight", distance_weight)
+        self.angle_weight = not_negative("angle_weight", angle_weight)
+        if not distance_weight and not angle_weight:
+            raise ValueError(f"angle_weight={angle_weight!r}: above 0 where distance_weight is 0")
+
+    def auto(self, setup: SchemeSetup) -> Sequence[tuple[str, str]]:
+        return penultimate(setup)
+
+    def distil(self, step: Step) -> Terms:
+        """{"distance": ..., "angle": ...}, sums over pairs; one of weight 0 is left out."""
+        pairs, terms = paired(step.run).pairs, {}
+        if self.distance_weight:
+            terms["distance"] = self.distance_weight * summed(distance_loss, step, pairs)
+        if self.angle_weight:
+            terms["angle"] = self.angle_weight * summed(angle_loss, step, pairs)
+        return terms
+
+
+@exact
+def distance_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Huber's loss between the distances of all pairs of images, in units of each layer's mean distance
+    (eqs. (4)-(6)), averaged over the b x b pairs. No gradient flows into the teacher.
+
+    Args:
+        student: (b, ...).
+        teacher: (b, ...) of any other shape.
+
+    Returns:
+        A scalar >= 0; 0 where one layer is a rotation, translation and scaling of the other.
+    """
+    from torch.nn import functional as F
+
+    return F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher.detach()))
+
+
+@exact
+def angle_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Huber's loss between the cosines of the angles of all triplets of images (eqs. (7) and (8)), averaged over
+    the b x b x b triplets, as the authors' code does; those with two equal images count as 0. No gradient flows
+    into the teacher.
+
+    Args:
+        student: (b, ...).
+        teacher: (b, ...) of any other shape.
+
+    Returns:
+        A scalar >= 0; 0 where one layer is a rotation, translation and scaling of the other.
+    """
+    from torch.nn import functional as F
+
+    return F.smooth_l1_loss(_cosines(student), _cosines(teacher.detach()))
+
+
+def _differences(features: torch.Tensor) -> torch.Tensor:
+    """(b, b, d)."""
+    features = features.flatten(1)
+    return features[None] - features[:, None]
+
+
+def _relative_distances(features: torch.Tensor) -> torch.Tensor:
+    """(b, b), over their mean without the zeros."""
+    distances = _differences(features).norm(dim=2)
+    return distances / (distances.sum() / (distances > 0).sum().clamp(min=1)).clamp(min=1e-12)
+
+
+def _cosines(features: torch.Tensor) -> torch.Tensor:
+    """(b, b, b): at each image, of the angle between the directions to two others."""
+    from torch.nn import functional as F
+
+    directions = F.normalize(_differences(features), dim=2)
+    return directions @ directions.transpose(1, 2)
