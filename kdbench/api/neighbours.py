@@ -16,6 +16,8 @@ _DOUBLE_WIDTH = 256
 # A squared distance below this share of the squared norms has lost most of float32's digits to cancellation.
 _CANCELLED = 1e-4
 _PART = 2048
+# From this width on half of the products cost more than the many searches among few that save them.
+_SYMMETRIC_WIDTH = 2048
 
 
 def exact_neighbours(
@@ -28,10 +30,11 @@ def exact_neighbours(
 ) -> Neighbours:
     """The `k` exact nearest neighbours of every row of `X` among all other rows.
 
-    Closeness is computed in blocks of `block` x n (never an n x n matrix), after centring for "euclidean", so
-    that large means do not cost precision: in float64 up to 256 columns, in float32 above, where a block with
-    neighbours too near for it is computed again in float64. Equal distances are put in order of the row's
-    number; which of several equally far rows is the k-th is not defined.
+    Closeness is computed in blocks (never an n x n matrix), after centring for "euclidean", so that large
+    means do not cost precision: in float64 up to 256 columns, in float32 above, where rows with neighbours too
+    near for it are computed again in float64. Wide data, whose time is that of the products, are gone through
+    in square blocks, each of which serves its rows and its columns. Equal distances are put in order of the
+    row's number; which of several equally far rows is the k-th is not defined.
 
     Args:
         X: (n, d), any float dtype; never changed, may be read-only.
@@ -55,13 +58,23 @@ def exact_neighbours(
     if block < 1:
         raise ValueError(f"block={block}: at least 1")
     data = _prepared(X, metric, device)
+    half_square = _half_squares(data, metric, data.dtype)
     indices = torch.empty((n, k), dtype=torch.int32)
     distances = torch.empty((n, k), dtype=torch.float32)
+    square_blocks = data.shape[1] >= _SYMMETRIC_WIDTH and n > block >= 2 * k
+    found = _symmetric_sweep(data, half_square, k, block) if square_blocks else None
     for start in range(0, n, block):
         rows = slice(start, min(start + block, n))
-        index, squared, lost = _nearest(data, rows, k, metric, data.dtype)
-        if lost:
-            index, squared, _ = _nearest(data, rows, k, metric, torch.float64)
+        if found is not None:
+            value, index = found[0][rows], found[1][rows].long()
+        else:
+            value, index = _nearest(data, rows, k, half_square)
+        squared = 2 * (half_square[rows, None] - value)
+        scale = 2 * (half_square[rows, None] + half_square[index])
+        if data.dtype != torch.float64 and bool((squared < _CANCELLED * scale).any()):
+            exact = _half_squares(data, metric, torch.float64)
+            value, index = _nearest(data, rows, k, exact)
+            squared = 2 * (exact[rows, None] - value)
         distance = squared.clamp_min(0).sqrt().float()
         # Two stable sorts: by row number, then by distance.
         index, order = index.sort(dim=1)
@@ -87,36 +100,83 @@ def _prepared(X: np.ndarray | torch.Tensor, metric: NeighbourMetric, device: str
         data = X.detach().to(device=device, dtype=dtype, copy=True)
     else:  # copied by NumPy, for PyTorch warns of read-only arrays, which memory-mapped ones are
         data = torch.from_numpy(np.array(X, dtype=np.float64 if double else np.float32)).to(device)
-    if not torch.isfinite(data).all():
+    low, high = torch.aminmax(data, dim=1, keepdim=True)  # either is NaN where the row has one
+    largest = torch.maximum(-low, high)
+    if not torch.isfinite(largest).all():
         raise ValueError("X has values that are not finite")
     if metric == "angular":
         # By the largest entry first: the square of a tiny or huge one is not representable.
-        data /= data.abs().amax(1, keepdim=True).clamp_min(torch.finfo(data.dtype).tiny)
-        data /= data.square().sum(1, keepdim=True).sqrt().clamp_min(0.5)
+        data /= largest.clamp_min(torch.finfo(data.dtype).tiny)
+        data /= _row_squares(data, data.dtype)[:, None].sqrt().clamp_min(0.5)
     else:
         data -= data.mean(0)
     return data if narrow else data.float()
 
 
-def _nearest(
-    data: torch.Tensor, rows: slice, k: int, metric: NeighbourMetric, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor, bool]:
-    """Indices and squared distances, (b, k), of `rows` of the prepared data, with products in `dtype`.
+def _row_squares(data: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Squared norms of the rows in `dtype`, a part at a time."""
+    import torch
 
-    The third value says whether cancellation spoilt some of them, which float64 alone is trusted not to do.
+    return torch.cat([part.to(dtype).square().sum(1) for part in data.split(_PART)])
+
+
+def _half_squares(data: torch.Tensor, metric: NeighbourMetric, dtype: torch.dtype) -> torch.Tensor:
+    """Half the squared norm of each row of the prepared data, (n,) in `dtype`."""
+    import torch
+
+    half_square = _row_squares(data, dtype) / 2
+    if metric == "angular":
+        half_square = torch.where(half_square > 0, half_square, 0.5)  # a zero row counts as a unit one
+    return half_square
+
+
+def _nearest(
+    data: torch.Tensor, rows: slice, k: int, half_square: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Closeness and indices, (b, k), of the nearest of `rows` among all rows, with products in the dtype of
+    `half_square`.
+
+    Closeness is x.y - |y|^2 / 2: larger is nearer, whatever the row's own norm.
     """
     import torch
 
+    dtype = half_square.dtype
     left = data[rows].to(dtype)
     parts = (data,) if data.dtype == dtype else data.split(_PART)  # never a second whole copy of the data
-    half_square = torch.cat([part.to(dtype).square().sum(1) for part in parts]) / 2
-    if metric == "angular":
-        half_square = torch.where(half_square > 0, half_square, 0.5)  # a zero row counts as a unit one
     closeness = torch.cat([left @ part.to(dtype).T for part in parts], dim=1)
-    closeness -= half_square  # larger is nearer, whatever the row's own norm
+    closeness -= half_square
     own = torch.arange(rows.start, rows.stop, device=data.device)
     closeness[own - rows.start, own] = -torch.inf
     value, index = closeness.topk(k, dim=1)
-    squared = 2 * (half_square[rows, None] - value)
-    scale = 2 * (half_square[rows, None] + half_square[index])
-    return index, squared, dtype != torch.float64 and bool((squared < _CANCELLED * scale).any())
+    return value, index
+
+
+def _symmetric_sweep(
+    data: torch.Tensor, half_square: torch.Tensor, k: int, block: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `_nearest` for all rows, (n, k) on the data's device, by half of the products: those of rows I with
+    rows J, transposed, are those of J with I."""
+    import torch
+
+    n = len(data)
+    values = torch.full((n, k), -torch.inf, dtype=data.dtype, device=data.device)
+    indices = torch.zeros((n, k), dtype=torch.int32, device=data.device)
+
+    def offer(rows: slice, others: slice, closeness: torch.Tensor) -> None:
+        """Keep the k nearest of what `rows` have and of `others`."""
+        value, index = closeness.topk(min(k, closeness.shape[1]), dim=1)
+        both = torch.cat([values[rows], value], dim=1)
+        names = torch.cat([indices[rows], (index + others.start).int()], dim=1)
+        values[rows], kept = both.topk(k, dim=1)
+        indices[rows] = names.gather(1, kept)
+
+    blocks = [slice(i, min(i + block, n)) for i in range(0, n, block)]
+    for i, rows in enumerate(blocks):
+        for others in blocks[i:]:
+            products = data[rows] @ data[others].T
+            if rows is others:
+                products.fill_diagonal_(-torch.inf)
+            else:
+                offer(others, rows, products.T - half_square[rows])
+            offer(rows, others, products.sub_(half_square[others]))
+    return values, indices

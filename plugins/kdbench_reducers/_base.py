@@ -24,6 +24,15 @@ class BaseReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         embedding_: float32, (n, d).
         n_features_in_: d of the input.
         diagnostics_: numbers that the fit reports of itself, a dict of floats.
+
+    A subclass with a parameter `pca` sees the first so many principal components of the rows in their place:
+    its neighbours are then those of the components. That is another method wherever a layer has more than a
+    few directions that matter (of real early layers 50 components were seen to keep 14 % of the 15 nearest
+    neighbours), so it is off unless asked for, stands in the row's title, and `diagnostics_` says what it cost:
+
+        pca_kept_neighbours: share of the exact neighbours of the rows (as many as `neighbours_wanted`) that
+            are also neighbours of the components, 0..1.
+        pca_explained_variance_ratio: of all components together, 0..1.
     """
 
     component: ClassVar[str] = ""
@@ -70,6 +79,12 @@ class BaseReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         self._check()
         data = self._input(X)
+        pca = getattr(self, "pca", None)
+        if pca is not None and pca > min(data.shape):
+            raise self._too_few(
+                f"pca={pca} of {data.shape[0]} rows and {data.shape[1]} features",
+                f"at most {min(data.shape)} components exist",
+            )
         wanted = self.neighbours_wanted(len(data))
         if wanted is None:
             neighbours = None
@@ -80,22 +95,38 @@ class BaseReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         with limited_threads(getattr(self, "n_jobs", None)):
             if wanted is not None and neighbours is None:
                 neighbours = exact_neighbours(data, *wanted)
+            if pca is not None:
+                data = self._components(data, pca)
+                if wanted is not None and neighbours is not None:
+                    near = exact_neighbours(data, *wanted)
+                    self.diagnostics_["pca_kept_neighbours"] = kept_share(neighbours, near)
+                    neighbours = near
             points = self._fit(data, neighbours)
         self.embedding_ = np.ascontiguousarray(points, dtype=np.float32)
         return self.embedding_.copy()
+
+    def _components(self, X: np.ndarray, count: int) -> np.ndarray:
+        """The first `count` principal components of `X`, (n, count); `pca_` is what maps new rows to them."""
+        from kdbench_reducers.linear import PCA
+
+        self.pca_ = PCA(n_components=count, random_state=self.random_state)
+        components = self.pca_.fit_transform(X)
+        for name, value in self.pca_.diagnostics_.items():
+            self.diagnostics_[f"pca_{name}"] = value
+        return components
 
     def _input(self, X: Any) -> np.ndarray:
         return check_array(X, dtype=np.float32, order="C", ensure_min_samples=2, estimator=self)
 
     def _new_points(self, X: Any) -> np.ndarray:
-        """Checked input of `transform`."""
+        """Checked input of `transform`, as principal components where the fit saw those."""
         check_is_fitted(self, "n_features_in_")
         data = check_array(X, dtype=np.float32, order="C", estimator=self)
         if data.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {data.shape[1]} features, {type(self).__name__} was fitted to {self.n_features_in_}"
             )
-        return data
+        return data if getattr(self, "pca", None) is None else self.pca_.transform(data)
 
     def _too_few(self, what: str, hint: str) -> UsageError:
         return UsageError(what, where=f"reducers/{self.component}", hint=hint)
@@ -118,6 +149,14 @@ def fitting(neighbours: Neighbours, n: int, k: int, metric: NeighbourMetric) -> 
     if neighbours.k < k:
         raise ValueError(f"{neighbours.k} neighbours a row were given, {k} are needed")
     return neighbours.first(k)
+
+
+def kept_share(before: Neighbours, after: Neighbours) -> float:
+    """Share of the neighbours `before` that are neighbours `after`, 0..1; both (n, k) of the same rows."""
+    n, k = before.indices.shape
+    own = np.arange(n, dtype=np.int64)[:, None] * n  # makes of each pair of rows one number
+    both = np.intersect1d(own + before.indices, own + after.indices, assume_unique=True)
+    return len(both) / (n * k)
 
 
 def seed_of(random_state: int | None) -> int:

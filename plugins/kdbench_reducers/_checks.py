@@ -34,6 +34,12 @@ def seed(value: Any) -> None:
         whole("random_state", value, 0, 2**32 - 1)
 
 
+def components(value: Any) -> None:
+    """The parameter `pca`."""
+    if value is not None:
+        whole("pca", value, 1)
+
+
 def jobs(value: Any) -> None:
     if value is not None and value != -1:
         try:

@@ -64,21 +64,21 @@ class Step:
         self.moments = [torch.zeros_like(self.vector), torch.zeros_like(self.vector)]
         self.count = torch.zeros((), device=data.device)  # of steps, as PyTorch's fused Adam keeps it
 
-        rows, on = 3 * batch_size, {"device": data.device}
-        self.input = torch.empty(rows, data.shape[1], dtype=data.dtype, **on)
-        self.units = [torch.empty(rows, shape[0], **on) for shape in shapes]
+        rows, device = 3 * batch_size, data.device
+        self.input = torch.empty(rows, data.shape[1], dtype=data.dtype, device=device)
+        self.units = [torch.empty(rows, shape[0], device=device) for shape in shapes]
         self.slopes = [torch.empty_like(u) for u in self.units]
         drops = self.units[: min(DROP_LAYERS, len(shapes) - 1)]
         self.scaled = [torch.empty_like(u) for u in drops]
         count = sum(u.numel() for u in drops)
-        self.bits = torch.empty(-(-count // _SHORTS), dtype=torch.int64, **on)
-        self.caps = torch.empty(count, **on)
-        self.pairs = torch.tensor(_PAIRS, **on)
-        self.shift, self.lower = torch.tensor(SHIFT, **on), torch.tensor(LOWER, **on)
+        self.bits = torch.empty(-(-count // _SHORTS), dtype=torch.int64, device=device)
+        self.caps = torch.empty(count, device=device)
+        self.pairs = torch.tensor(_PAIRS, device=device)
+        self.shift, self.lower = torch.tensor(SHIFT, device=device), torch.tensor(LOWER, device=device)
         if self.half:
-            self.half_weight = torch.empty(shapes[0], dtype=torch.bfloat16, **on)
+            self.half_weight = torch.empty(shapes[0], dtype=torch.bfloat16, device=device)
             self.half_grad = torch.empty_like(self.half_weight)
-            self.half_units = torch.empty(rows, shapes[0][0], dtype=torch.bfloat16, **on)
+            self.half_units = torch.empty(rows, shapes[0][0], dtype=torch.bfloat16, device=device)
 
     def __call__(
         self,

@@ -44,6 +44,7 @@ class Ivis(BaseReducer):
         n_trees, search_k: Annoy's.
         scaling: of the input: "minmax" each feature to 0..1 (assumption LW-A9), "unit-std" by one factor,
             "none".
+        pca: see so many principal components in place of the rows; None: the rows. See `BaseReducer`.
         random_state: seed of Python's, NumPy's and TensorFlow's generators in that process; None: a fresh
             one.
         n_jobs: threads; None: as this process is set, -1: all.
@@ -71,6 +72,7 @@ class Ivis(BaseReducer):
         n_trees: int = 50,
         search_k: int = -1,
         scaling: Literal["minmax", "unit-std", "none"] = "minmax",
+        pca: int | None = None,
         random_state: int | None = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -86,6 +88,7 @@ class Ivis(BaseReducer):
         self.n_trees = n_trees
         self.search_k = search_k
         self.scaling = scaling
+        self.pca = pca
         self.random_state = random_state
         self.n_jobs = n_jobs
         self._check()
@@ -103,6 +106,7 @@ class Ivis(BaseReducer):
         _checks.whole("n_trees", self.n_trees, 1)
         _checks.whole("search_k", self.search_k, -1)
         _checks.choice("scaling", self.scaling, SCALINGS)
+        _checks.components(self.pca)
         _checks.seed(self.random_state)
         _checks.jobs(self.n_jobs)
 

@@ -86,6 +86,7 @@ class IvisTorch(BaseReducer):
             "none".
         precision: "bfloat16" multiplies the first layer so in training: faster on wide layers.
         device: "cpu", "cuda", "cuda:1", ...; "auto": CUDA where there is one.
+        pca: see so many principal components in place of the rows; None: the rows. See `BaseReducer`.
         random_state: seed of weights, triplets and dropout; None: a fresh one. Equal seeds give equal results
             on the same device and number of threads.
         n_jobs: threads; None: as the process is set, -1: all.
@@ -118,6 +119,7 @@ class IvisTorch(BaseReducer):
         learning_rate: float = 1e-3,
         scaling: Literal["minmax", "unit-std", "none"] = "minmax",
         precision: Literal["float32", "bfloat16"] = "float32",
+        pca: int | None = None,
         device: str = "auto",
         random_state: int | None = None,
         n_jobs: int | None = None,
@@ -139,6 +141,7 @@ class IvisTorch(BaseReducer):
         self.learning_rate = learning_rate
         self.scaling = scaling
         self.precision = precision
+        self.pca = pca
         self.device = device
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -164,6 +167,7 @@ class IvisTorch(BaseReducer):
         _checks.choice("precision", self.precision, ("float32", "bfloat16"))
         if not isinstance(self.device, str) or self.device.split(":")[0] not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device={self.device!r}: allowed are 'auto', 'cpu', 'cuda', 'cuda:0', ...")
+        _checks.components(self.pca)
         _checks.seed(self.random_state)
         _checks.jobs(self.n_jobs)
 
@@ -208,7 +212,7 @@ class IvisTorch(BaseReducer):
             generator=torch.Generator().manual_seed(int(weights)),
             half_first=half,
         ).to(device)
-        data = torch.from_numpy(self.scaling_(X)).to(device, torch.bfloat16 if half else torch.float32)
+        data = self.scaling_.tensor(X, torch.bfloat16 if half else torch.float32).to(device)
         recipe = Recipe(
             loss=self.loss,
             batch_size=self.batch_size,

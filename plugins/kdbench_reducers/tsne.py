@@ -29,6 +29,7 @@ class TSNE(BaseReducer):
         initialization: "pca", "spectral" or "random".
         negative_gradient_method: "bh" (Barnes-Hut), "fft" (FIt-SNE) or "auto": "bh" below 10,000 rows.
         theta: accuracy of Barnes-Hut; 0 is exact.
+        pca: see so many principal components in place of the rows; None: the rows. See `BaseReducer`.
         random_state: seed of the initial positions; None: a fresh one.
         n_jobs: threads; None: as the process is set, -1: all.
 
@@ -52,6 +53,7 @@ class TSNE(BaseReducer):
         initialization: Literal["pca", "spectral", "random"] = "pca",
         negative_gradient_method: Literal["auto", "bh", "fft"] = "auto",
         theta: float = 0.5,
+        pca: int | None = None,
         random_state: int | None = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -66,6 +68,7 @@ class TSNE(BaseReducer):
         self.initialization = initialization
         self.negative_gradient_method = negative_gradient_method
         self.theta = theta
+        self.pca = pca
         self.random_state = random_state
         self.n_jobs = n_jobs
         self._check()
@@ -87,6 +90,7 @@ class TSNE(BaseReducer):
                 f"n_components={self.n_components}: more than 2 need negative_gradient_method='bh'"
             )
         _checks.number("theta", self.theta, 0)
+        _checks.components(self.pca)
         _checks.seed(self.random_state)
         _checks.jobs(self.n_jobs)
 

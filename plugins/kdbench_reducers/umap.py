@@ -62,6 +62,7 @@ class UMAP(BaseReducer):
         metric: "euclidean", or "angular": the Euclidean distance between rows of unit length.
         n_epochs: optimisation epochs; None: 500 up to 10,000 rows, 200 above.
         init: "spectral", "pca" or "random".
+        pca: see so many principal components in place of the rows; None: the rows. See `BaseReducer`.
         random_state: seed; the optimisation then runs on one thread. None: a fresh seed each time, on
             `n_jobs` threads whose races make it unrepeatable.
         n_jobs: threads where there is no seed; None: as the process is set, -1: all.
@@ -79,6 +80,7 @@ class UMAP(BaseReducer):
         metric: NeighbourMetric = "euclidean",
         n_epochs: int | None = None,
         init: Literal["spectral", "pca", "random"] = "spectral",
+        pca: int | None = None,
         random_state: int | None = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -89,6 +91,7 @@ class UMAP(BaseReducer):
         self.metric = metric
         self.n_epochs = n_epochs
         self.init = init
+        self.pca = pca
         self.random_state = random_state
         self.n_jobs = n_jobs
         self._check()
@@ -104,6 +107,7 @@ class UMAP(BaseReducer):
         if self.n_epochs is not None:
             _checks.whole("n_epochs", self.n_epochs, 1)
         _checks.choice("init", self.init, ("spectral", "pca", "random"))
+        _checks.components(self.pca)
         _checks.seed(self.random_state)
         _checks.jobs(self.n_jobs)
 

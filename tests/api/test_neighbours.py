@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from kdbench.api import exact_neighbours
+from kdbench.api import exact_neighbours, neighbours
 
 
 def brute_force(X: np.ndarray, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -44,6 +44,23 @@ def test_they_are_those_of_brute_force_in_float64(metric, n, d, dtype):
     assert (
         found.indices == indices
     ).mean() > 0.999  # pairs that differ in the last digit of float32 may swap
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "angular"])
+@pytest.mark.parametrize("n", [256, 300])  # a multiple of the block, and not
+def test_wide_data_in_square_blocks_are_what_whole_rows_give_and_what_float64_does(metric, n, monkeypatch):
+    X = blobs(n, 2100).astype(np.float32)
+    X[5] = X[290 % n]  # a pair in different blocks that float32 products can't tell apart
+    swept = exact_neighbours(X, 20, metric, block=64)
+    monkeypatch.setattr(neighbours, "_SYMMETRIC_WIDTH", 10_000)
+    plain = exact_neighbours(X, 20, metric, block=64)
+    np.testing.assert_allclose(swept.distances, plain.distances, rtol=1e-5, atol=1e-6)
+    assert (swept.indices == plain.indices).mean() > 0.99
+    distances, indices = brute_force(X, 20, metric)
+    np.testing.assert_allclose(swept.distances, distances, rtol=2e-5, atol=1e-5)
+    assert (swept.indices == indices).mean() > 0.99
+    assert swept.indices[5, 0] == 290 % n
+    assert swept.distances[5, 0] < 1e-5
 
 
 @pytest.mark.parametrize("block", [1, 7, 50, 1024])

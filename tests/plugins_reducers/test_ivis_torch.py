@@ -243,6 +243,8 @@ def test_scalings_do_what_they_say():
     assert unit.std(axis=0).mean() == pytest.approx(1, rel=1e-5)
     np.testing.assert_allclose(unit / X, unit[0, 0] / X[0, 0], rtol=1e-5)
     assert np.array_equal(fit_scaling(X, "none")(X), X)
+    found = fit_scaling(X, "minmax").tensor(X, torch.bfloat16)
+    assert torch.equal(found, torch.from_numpy(minmax).bfloat16())
     assert np.isfinite(fit_scaling(np.ones((4, 2), np.float32), "unit-std")(X[:, :2])).all()
 
 
