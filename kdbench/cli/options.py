@@ -175,19 +175,24 @@ def registry_from(plugin_files: Sequence[Path] = ()) -> Registry:
     """
     from kdbench.registry import Registry
 
-    registry = Registry.discover(files=plugin_files)
+    registry = Registry.discover(files=plugin_files, memory=user_cache() / "components.json")
     for failure in registry.failures:
         click.echo(f"warning: {failure} (kdbench doctor)", err=True)
     return registry
 
 
-def data_places(data_dir: Path | None = None, download: bool = True) -> DataPlaces:
-    """Where datasets are looked for: `data_dir`, `$KDBENCH_DATA` (several with `:`), the user cache."""
+def user_cache() -> Path:
+    """Where this user's decoded datasets lie, and what components said of themselves."""
     import platformdirs
 
+    return Path(platformdirs.user_cache_dir("kdbench", appauthor=False))
+
+
+def data_places(data_dir: Path | None = None, download: bool = True) -> DataPlaces:
+    """Where datasets are looked for: `data_dir`, `$KDBENCH_DATA` (several with `:`), the user cache."""
     from kdbench.api.data import DataPlaces
 
-    cache = Path(platformdirs.user_cache_dir("kdbench", appauthor=False))
+    cache = user_cache()
     named = [Path(p).expanduser() for p in os.environ.get("KDBENCH_DATA", "").split(os.pathsep) if p]
     folders = dict.fromkeys([*([data_dir] if data_dir is not None else []), *named, cache / "data"])
     return DataPlaces(folders=tuple(folders), cache=cache / "decoded", download=download)
