@@ -13,7 +13,7 @@ from kdbench.leaderboard.collate import collate
 from kdbench.leaderboard.markdown import to_markdown
 from kdbench.leaderboard.page import to_html
 from kdbench.leaderboard.render import Board, to_csv, to_json, to_tex
-from kdbench.leaderboard.samples import failures
+from kdbench.leaderboard.samples import failures, samples
 from kdbench.leaderboard.tables import Directions
 
 if TYPE_CHECKING:
@@ -34,11 +34,12 @@ def board_of(
         directions: metric name to whether higher is better, to mark the best.
     """
     cells = [c for c in cells if c.suite == suite_name and c.scale == scale]
+    taken = samples(cells, suite)
     return Board(
         suite_name=suite_name,
         scale=scale,
-        rows=collate(cells, suite),
-        claims=evaluate(cells, suite) if suite else (),
+        rows=collate(cells, suite, taken),
+        claims=evaluate(cells, suite, taken) if suite else (),
         failed=failures(cells),
         suite=suite,
         directions=directions or {},

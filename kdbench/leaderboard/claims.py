@@ -76,8 +76,13 @@ class ClaimVerdict:
         return asdict(self)
 
 
-def evaluate(cells: Iterable[CellRecord], suite: Suite) -> list[ClaimVerdict]:
+def evaluate(
+    cells: Iterable[CellRecord], suite: Suite, taken: list[Sample] | None = None
+) -> list[ClaimVerdict]:
     """Every claim of the suite, in its order, over the main experiment of the cells.
+
+    Args:
+        taken: the samples of these cells, where they are known already.
 
     Raises:
         SuiteError: a claim selects by something that is not one of `KEYS`.
@@ -90,8 +95,9 @@ def evaluate(cells: Iterable[CellRecord], suite: Suite) -> list[ClaimVerdict]:
                     where=f"claim {claim.id}",
                     hint=did_you_mean(key, KEYS),
                 )
-    taken = _of_suite([s for s in samples(cells, suite) if not s.variant], suite)
-    return [_judge(claim, taken) for claim in suite.claim]
+    taken = samples(cells, suite) if taken is None else taken
+    main = _of_suite([s for s in taken if not s.variant], suite)
+    return [_judge(claim, main) for claim in suite.claim]
 
 
 def _judge(claim: Claim, taken: list[Sample]) -> ClaimVerdict:

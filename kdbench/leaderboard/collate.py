@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -27,19 +28,23 @@ COLUMNS = (
 Row = dict[str, Any]
 
 
-def collate(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Row]:
+def collate(
+    cells: Iterable[CellRecord], suite: Suite | None = None, taken: list[Sample] | None = None
+) -> list[Row]:
     """Rows of `COLUMNS`, in an order that depends on the cells alone; None where a column has nothing to say.
 
     Args:
         cells: oldest first; failed ones are counted.
         suite: gives the published numbers, the order of schemes and taps, and says which experiment is the
             main one.
+        taken: the samples of these cells, where they are known already.
     """
-    taken = samples(cells, suite)
+    taken = samples(cells, suite) if taken is None else taken
+    undistilled = _by_reference(taken)
     rows = []
     for sample in taken:
         values = estimate([sample.values[k] for k in sorted(sample.values)])
-        reference = _undistilled(sample, taken)
+        reference = _undistilled(sample, undistilled)
         difference = paired(sample.values, reference.values) if reference else None
         published = _published(sample, suite) if suite and not sample.variant else None
         setup, measured = sample.setup, sample.measured
@@ -74,20 +79,26 @@ def collate(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Row
     return _ordered(rows, suite)
 
 
-def _undistilled(sample: Sample, taken: list[Sample]) -> Sample | None:
+def _place(sample: Sample) -> tuple:
+    """What a student and the undistilled one that it is compared with have in common."""
+    return (sample.measured, sample.setup[:4], sample.setup.student, sample.shared)
+
+
+def _by_reference(taken: list[Sample]) -> dict[tuple, list[Sample]]:
+    """The undistilled samples by their `_place`."""
+    found: dict[tuple, list[Sample]] = defaultdict(list)
+    for sample in taken:
+        if base_name(sample.setup.scheme) == "undistilled":
+            found[_place(sample)].append(sample)
+    return found
+
+
+def _undistilled(sample: Sample, undistilled: dict[tuple, list[Sample]]) -> Sample | None:
     """The sample of students that differ from these in the scheme alone; None for teachers and for itself."""
     setup = sample.setup
     if not setup.student or base_name(setup.scheme) == "undistilled":
         return None
-    fitting = [
-        s
-        for s in taken
-        if base_name(s.setup.scheme) == "undistilled"
-        and s.measured == sample.measured
-        and s.setup[:4] == setup[:4]
-        and s.setup.student == setup.student
-        and s.shared == sample.shared
-    ]
+    fitting = undistilled.get(_place(sample), [])
     main = [s for s in fitting if s.setup.scheme == "undistilled"] or fitting
     main = [s for s in main if s.variant == sample.variant] or [s for s in main if not s.variant] or main
     return main[0] if len(main) == 1 else None

@@ -12,6 +12,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdbench.api.records import CellRecord
@@ -116,6 +117,7 @@ def _text(value: Any) -> str:
     return repr(value) if isinstance(value, _PLAIN) else json.dumps(value, sort_keys=True, default=str)
 
 
+@lru_cache(maxsize=10_000)  # asked of the same few names in every cell
 def _incidental(name: str) -> bool:
     first, last = name.split(".", 1)[0], name.rsplit(".", 1)[-1]
     return last in (_INCIDENTAL_TO_COMPONENTS if first in _COMPONENTS else _INCIDENTAL)

@@ -14,7 +14,7 @@ from kdbench.leaderboard.tables import (
     Table,
     difference,
     number,
-    scheme_label,
+    scheme_labels,
     short,
     tap_tables,
     whole_network_tables,
@@ -119,13 +119,14 @@ def _differences(rows: Sequence[Row]) -> str:
     if not compared:
         return ""
     lines = []
+    label_of = scheme_labels(rows)
     for row in compared:
         percent = row["metric"].startswith("accuracy.")
         lines.append(
             [
                 short(row["metric"]) + (" [%]" if percent else ""),
                 str(row["budget"]),
-                scheme_label(row, rows),
+                label_of(row),
                 difference(row, percent=percent),
                 str(row["difference_n"]),
             ]
@@ -139,7 +140,8 @@ def _unmatched(board: Board) -> str:
     suite = board.suite
     if suite is None:
         return ""
-    left = [p for p in suite.published if not _shown(p, board.rows)]
+    quoting = [row for row in board.rows if row["published"] is not None]
+    left = [p for p in suite.published if not _shown(p, quoting)]
     if not left:
         return ""
     lines = []

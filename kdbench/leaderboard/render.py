@@ -68,18 +68,29 @@ def _csv_value(value: Any) -> Any:
 
 
 def to_json(board: Board) -> str:
-    data = {
+    data: dict[str, Any] = {
         "suite": board.suite_name,
         "scale": board.scale,
         "title": board.suite.title if board.suite else "",
         "reference": board.suite.reference if board.suite else "",
         "columns": list(COLUMNS),
-        "rows": list(board.rows),
+        "rows": [],
         "claims": [v.to_json() for v in board.claims],
         "failed": [_failed(c) for c in board.failed],
         "assumptions": dict(sorted(board.suite.assumptions.items())) if board.suite else {},
     }
-    return json.dumps(rounded(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(rounded(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    if not board.rows:
+        return text
+    rows = ",\n".join(_indented_row(rounded(row)) for row in board.rows)
+    return text.replace('\n "rows": []', f'\n "rows": [\n{rows}\n ]', 1)
+
+
+def _indented_row(row: Row) -> str:
+    """A flat row as `json.dumps(..., indent=1)` writes it two levels down; its encoder for indented text is slow,
+    and rows are nearly all of the file."""
+    flat = json.dumps(row, separators=(",\n   ", ": "), ensure_ascii=False, allow_nan=False)
+    return f"  {{\n   {flat[1:-1]}\n  }}"
 
 
 def _failed(cell: CellRecord) -> dict[str, Any]:

@@ -111,6 +111,9 @@ def samples(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Sam
 
 def failures(cells: Iterable[CellRecord]) -> list[CellRecord]:
     """The failed cells that no finished one has made good."""
+    cells = list(cells)
+    if all(c.status == "finished" for c in cells):
+        return []
     failed = sorted(_failures(placed(cells)), key=lambda p: (p.setup, p.replicate, p.cell.key))
     return [p.cell for p in failed]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kdbench.leaderboard.collate import Row
@@ -93,18 +93,26 @@ def difference(row: Row, *, percent: bool) -> str:
     )
 
 
-def scheme_label(row: Row, rows: Iterable[Row]) -> str:
-    """The scheme, with the networks where they are needed to tell rows apart, and the variant."""
-    rows = list(rows)
-    label = str(row["scheme"])
-    inside = []
-    if row["student"] and len({r["student"] for r in rows if r["student"]}) > 1:
-        inside.append(row["student"])
-    if row["teacher"] and (not row["student"] or len({r["teacher"] for r in rows if r["teacher"]}) > 1):
-        inside.append(row["teacher"])
-    if row["variant"]:
-        inside.append(row["variant"])
-    return f"{label} ({'; '.join(inside)})" if inside else label
+def scheme_labels(rows: Iterable[Row]) -> Callable[[Row], str]:
+    """Names a row among `rows`: the scheme, with the networks where they are needed to tell rows apart, and the
+    variant."""
+    students, teachers = set(), set()
+    for row in rows:
+        students.add(row["student"])
+        teachers.add(row["teacher"])
+    several_students, several_teachers = len(students - {""}) > 1, len(teachers - {""}) > 1
+
+    def label(row: Row) -> str:
+        inside = []
+        if row["student"] and several_students:
+            inside.append(row["student"])
+        if row["teacher"] and (not row["student"] or several_teachers):
+            inside.append(row["teacher"])
+        if row["variant"]:
+            inside.append(row["variant"])
+        return f"{row['scheme']} ({'; '.join(inside)})" if inside else str(row["scheme"])
+
+    return label
 
 
 def whole_network_tables(rows: Sequence[Row], directions: Directions | None = None) -> list[Table]:
@@ -170,8 +178,9 @@ def _pivot(
     column = "tap" if by_tap else "budget"
     values = list(dict.fromkeys(r[column] for r in group)) if by_tap else sorted({r[column] for r in group})
     lines: dict[tuple[str, ...], dict] = {}
+    label_of = scheme_labels(rows)
     for row in group:
-        label = scheme_label(row, rows)
+        label = label_of(row)
         labels: tuple[str, ...] = (str(row["budget"]), label) if by_tap else (label,)
         lines.setdefault(labels, {})[row[column]] = row
     # An order of its own: budgets within variants within networks would tear a scheme's line apart.
