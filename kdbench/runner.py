@@ -188,8 +188,9 @@ class _Cells:
                 continue
             del self._open[cell.key]
             broken = next((failed[k] for k in keys if k in failed), None)
-            record = cell_record(self._plan, cell, self._store, self._summary, broken, self._done)
-            self._store.save_cell(record)
+            record, known = cell_record(self._plan, cell, self._store, self._summary, broken, self._done)
+            if not known:
+                self._store.save_cell(record)
             self._report.cells.append(record)
             for observer in self._observers:
                 observer.cell_finished(self._summary, record)
@@ -197,8 +198,9 @@ class _Cells:
 
 def cell_record(
     plan: Plan, cell: Cell, store: Store, summary: RunSummary, broken: StageSummary | None, done: set[str]
-) -> CellRecord:
-    """The record of a cell; of a failed one, with whatever was measured before it failed."""
+) -> tuple[CellRecord, bool]:
+    """The record of a cell; of a failed one, with whatever was measured before it failed. And whether it stands
+    in the store already, as it is."""
     opened: dict[str, Artifact] = {k: store.open(k) for k in dict.fromkeys(cell.stages()) if k in done}
     network = opened.get(cell.network)
     results: list[Result] = []
@@ -274,7 +276,9 @@ def cell_record(
         error="" if broken is None else f"{broken.title}\n{broken.error}",
     )
     known = store.cell(plan.suite.name, plan.suite.scale, cell.key)
-    return known if known is not None and _says_the_same(known, record) else record
+    if known is not None and _says_the_same(known, record):
+        return known, True
+    return record, False
 
 
 def _says_the_same(known: CellRecord, record: CellRecord) -> bool:

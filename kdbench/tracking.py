@@ -1,7 +1,8 @@
 """Events of a run to MLflow, and cells back from it. The only file that imports MLflow, and never at import.
 
-One experiment a suite ("kdbench/<suite>"), one parent run an invocation, one child run a cell. Only the
-driver writes. The records in the workspace stay the truth: whatever is missing in a store, `sync` replays.
+One experiment a suite ("kdbench/<suite>"), one parent run an invocation that has something to log, one child
+run a cell. Only the driver writes. The records in the workspace stay the truth: whatever is missing in a
+store, `sync` replays.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kdbench import tracking_codec as codec
+from kdbench import tracking_sqlite
 from kdbench.api.records import CellRecord, RunSummary, StageSummary
 from kdbench.errors import WorkspaceError
 
@@ -66,10 +68,33 @@ class Tracker:
 
     # -- opening
 
-    def check(self) -> None:
-        """Open the store, before any training. A server that does not answer fails within seconds."""
+    def check(self, *, idle: bool = False) -> None:
+        """Open the store, before any training. A server that does not answer fails within seconds.
+
+        Args:
+            idle: nothing is left to train, and most likely nothing to log: of an SQLite file that is there it
+                is enough that it can be read, which does not import MLflow.
+        """
+        path = _readable(self.uri) if idle else None
+        if path is not None:
+            with contextlib.suppress(tracking_sqlite.UnknownLayout):  # the client knows it, or what is wrong
+                return tracking_sqlite.check(path)
         with self._talking():
             self._client = open_client(self.uri)
+
+    def holds(self, cell: CellRecord) -> bool:
+        """Whether the store has exactly this finished record: then logging it would add nothing.
+
+        Asking an SQLite file does not import MLflow.
+        """
+        path = _readable(self.uri)
+        if path is not None:
+            with contextlib.suppress(tracking_sqlite.UnknownLayout):  # the client knows it, or what is wrong
+                name = experiment_name(cell.suite)
+                found = tracking_sqlite.finished_run(path, name, cell.key, codec.digest(cell))
+                return found is not None
+        with self._talking():
+            return self._find_finished(cell) is not None
 
     @property
     def client(self) -> MlflowClient:
@@ -170,8 +195,9 @@ class Tracker:
         with self._talking():
             for cell in records:
                 if cell.suite not in held:
-                    runs = _search(self.client, self._experiment(cell.suite), "")
-                    held[cell.suite] = {r.data.tags.get("kdbench.digest", "") for r in runs}
+                    self._experiment(cell.suite)  # one that was deleted is told before anything is logged
+                    runs = _cell_runs(self.uri, cell.suite, None, "kdbench.digest")
+                    held[cell.suite] = {r.tags.get("kdbench.digest", "") for r in runs}
                 digest = codec.digest(cell)
                 if digest in held[cell.suite]:
                     counts["found"] += 1
@@ -318,38 +344,62 @@ def fetch_cells(uri: str, suite: str, scale: str | None = None) -> list[CellReco
     Raises:
         WorkspaceError: the store is not there, or a run in it can't be read.
     """
+    records = []
+    for run in _cell_runs(uri, suite, scale, codec.RECORD_TAG):
+        try:
+            records.append(codec.from_tags(run.tags))
+        except ValueError as error:
+            raise WorkspaceError(
+                f"run {run.run_id} ({run.run_name}) holds no readable record: {error}",
+                where=uri,
+                hint="delete that run in the tracking store, then `kdbench track sync`",
+            ) from error
+    # A run may be logged long after its cell was made (`sync`), and older cells after newer ones.
+    return codec.merged(sorted(records, key=lambda c: c.created))
+
+
+def _cell_runs(uri: str, suite: str, scale: str | None, tags: str) -> list[tracking_sqlite.StoredRun]:
+    """The whole cell runs of a suite, oldest first, with those of their tags whose names begin with `tags`.
+
+    An SQLite file is read without MLflow, unless its layout is one that only MLflow knows.
+    """
+    path = _readable(uri)
+    if path is not None:
+        with contextlib.suppress(tracking_sqlite.UnknownLayout):  # the client knows it, or what is wrong
+            return tracking_sqlite.cell_runs(path, experiment_name(suite), tags, scale)
+    return client_cell_runs(uri, suite, scale, tags)
+
+
+def client_cell_runs(uri: str, suite: str, scale: str | None, tags: str) -> list[tracking_sqlite.StoredRun]:
+    """`kdbench.tracking_sqlite.cell_runs` through MLflow's client, of any store; [] without the experiment.
+
+    Raises:
+        WorkspaceError: the store is not there.
+    """
+    query = "tags.`kdbench.kind` = 'cell' and tags.`kdbench.complete` = '1'"
+    if scale:
+        query += f" and tags.`kdbench.scale` = '{scale}'"
+    found = []
+    token: str | None = None
     with talking(uri):
         client = open_client(uri, create=False)
         experiment = client.get_experiment_by_name(experiment_name(suite))
         if experiment is None:
             return []
-        query = f" and tags.`kdbench.scale` = '{scale}'" if scale else ""
-        records = []
-        for run in _search(client, experiment.experiment_id, query):
-            try:
-                records.append(codec.from_tags(run.data.tags))
-            except ValueError as error:
-                raise WorkspaceError(
-                    f"run {run.info.run_id} ({run.info.run_name}) holds no readable record: {error}",
-                    where=uri,
-                    hint="delete that run in the tracking store, then `kdbench track sync`",
-                ) from error
-    # A run may be logged long after its cell was made (`sync`), and older cells after newer ones.
-    return codec.merged(sorted(records, key=lambda c: c.created))
-
-
-def _search(client: MlflowClient, experiment: str, query: str) -> Iterator[Any]:
-    """The whole cell runs of an experiment, oldest first."""
-    query = f"tags.`kdbench.kind` = 'cell' and tags.`kdbench.complete` = '1'{query}"
-    token: str | None = None
-    while True:
-        page = client.search_runs(
-            [experiment], query, max_results=1_000, order_by=["attributes.start_time ASC"], page_token=token
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
+        while True:
+            page = client.search_runs(
+                [experiment.experiment_id],
+                query,
+                max_results=1_000,
+                order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
+                page_token=token,
+            )
+            for run in page:
+                wanted = {k: v for k, v in run.data.tags.items() if k.startswith(tags)}
+                found.append(tracking_sqlite.StoredRun(run.info.run_id, run.info.run_name, wanted))
+            token = page.token
+            if not token:
+                return found
 
 
 # -- opening a store
@@ -383,6 +433,12 @@ def open_client(uri: str, *, create: bool = True) -> MlflowClient:
             hint=f"install the Python driver of {scheme}, or go through an MLflow server (http://...)",
         ) from error
     return client
+
+
+def _readable(uri: str) -> Path | None:
+    """The file of an SQLite store that is there, None for other stores."""
+    path = tracking_sqlite.database_file(uri)
+    return path if path is not None and path.is_file() else None
 
 
 def _knock(uri: str) -> None:

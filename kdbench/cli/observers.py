@@ -11,23 +11,32 @@ from kdbench.errors import WorkspaceError
 from kdbench.runner import Observer
 
 if TYPE_CHECKING:
+    from kdbench.plan import Stage
     from kdbench.registry import Registry
     from kdbench.tracking import Tracker
 
 
 class Tracking(Observer):
     """Tells the tracker. A store that is lost on the way does not stop the work: results are in the workspace,
-    and `failure` is raised at the end of the run."""
+    and `failure` is raised at the end of the run.
 
-    def __init__(self, tracker: Tracker) -> None:
+    Args:
+        idle: nothing is left to execute. Then an invocation that finds every cell logged as it is leaves no run
+            of its own, as it has nothing to log; with the first cell that is not there it begins one.
+    """
+
+    def __init__(self, tracker: Tracker, *, idle: bool = False) -> None:
         self.tracker = tracker
         self.failure: WorkspaceError | None = None
+        self._idle = idle
+        self._run: RunSummary | None = None
+        self._found: list[CellRecord] = []
 
-    def _tell(self, event: str, *arguments: Any) -> None:
+    def _tell(self, event: str, *arguments: Any) -> Any:
         if self.failure is not None:
-            return
+            return None
         try:
-            getattr(self.tracker, event)(*arguments)
+            return getattr(self.tracker, event)(*arguments)
         except WorkspaceError as error:
             self.failure = WorkspaceError(
                 f"the tracking store was lost during the run: {error.what}",
@@ -35,18 +44,40 @@ class Tracking(Observer):
                 hint="every result is in the workspace; `kdbench track sync` replays them once the store is back",
             )
             click.echo(f"warning: {self.failure.what}; going on without it", err=True)
+            return None
+
+    def _begin(self) -> None:
+        """Start the run that was held back, with the cells that were found so far."""
+        self._idle = False
+        self._tell("run_started", self._run)
+        for cell in self._found:
+            self._tell("cell_finished", self._run, cell)
 
     def run_started(self, run: RunSummary) -> None:
-        self._tell("run_started", run)
+        self._run = run
+        if not self._idle:
+            self._tell("run_started", run)
+
+    def stage_started(self, stage: Stage) -> None:
+        if self._idle:  # an artifact was removed since
+            self._begin()
 
     def stage_finished(self, run: RunSummary, stage: StageSummary) -> None:
         self._tell("stage_finished", run, stage)
 
     def cell_finished(self, run: RunSummary, cell: CellRecord) -> None:
+        if self._idle and cell.status == "finished" and self._tell("holds", cell):
+            self._found.append(cell)
+            return
+        if self._idle:
+            self._begin()
         self._tell("cell_finished", run, cell)
 
     def run_finished(self, run: RunSummary) -> None:
-        self._tell("run_finished", run)
+        if self._idle and run.status != "finished":
+            self._begin()
+        if not self._idle:
+            self._tell("run_finished", run)
 
 
 class Hooks(Observer):

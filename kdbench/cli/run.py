@@ -81,8 +81,9 @@ def command(
     tracker = Tracker(tracking_uri, session.store.root)
     if executor is not None:
         check_executor(session.registry, *executor, several=jobs != 1)
-    tracker.check()
-    tracking = Tracking(tracker)
+    idle = not session.outstanding
+    tracker.check(idle=idle)
+    tracking = Tracking(tracker, idle=idle)
     if not as_json:
         console().print(plan_table(session))
     with terminable():
