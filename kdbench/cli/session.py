@@ -134,7 +134,8 @@ def load_data(registry: Registry, name: str, params: dict, places: DataPlaces) -
 def with_taps(registry: Registry, suite: Suite, data: ImageData) -> Suite:
     """The suite, with all of the student's taps where it names none and a metric looks at taps."""
     needs = [registry.spec("metrics", m.name).needs for m in suite.metrics]  # type: ignore[attr-defined]
-    if suite.taps or not any(n & {"embedding", "loss_history", "features", "neighbours"} for n in needs):
+    looks = {"embedding", "loss_history", "features", "neighbours", "teacher_features"}
+    if suite.taps or not any(n & looks for n in needs):
         return suite
     architecture, model = built_network(registry, "student", suite.student.architecture, data)
     return suite.model_copy(update={"taps": tuple(architecture.taps(model))})
@@ -177,6 +178,8 @@ def check_networks(registry: Registry, plan: Plan, data: ImageData, outstanding:
 
     looked_at: dict[str, tuple[str, ...]] = {"student": suite.taps}
     looked_at["teacher"] = tuple({s.tap for c in plan.cells if not c.student for s in c.scores if s.tap})
+    if any("teacher_features" in stage.inputs for stage in plan.stages.values()):
+        looked_at["teacher"] = suite.taps
     for role, reference in wanted:
         architecture, model = built_network(registry, role, reference, data)
         known = architecture.taps(model)

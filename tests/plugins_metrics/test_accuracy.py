@@ -10,6 +10,8 @@ from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
 from kdbench_metrics.accuracy import Accuracy
 
+NAN = float("nan")
+
 
 def view(logits, labels, history=None):
     return SimpleNamespace(
@@ -17,36 +19,92 @@ def view(logits, labels, history=None):
     )
 
 
+def measured(history, **params):
+    """Of a network that is right in the end."""
+    return Accuracy(**params)(view(np.eye(3), np.arange(3), history))
+
+
 def test_agrees_with_scikit_learn():
     rng = np.random.default_rng(0)
     logits, labels = rng.standard_normal((400, 12)).astype(np.float32), rng.integers(0, 12, 400)
     values = Accuracy()(view(logits, labels)).values
-    assert values["accuracy"] == pytest.approx(accuracy_score(labels, logits.argmax(1)))
+    assert values["accuracy"] == values["last"] == pytest.approx(accuracy_score(labels, logits.argmax(1)))
     assert values["top5"] == pytest.approx(top_k_accuracy_score(labels, logits, k=5, labels=np.arange(12)))
 
 
 def test_equal_logits_are_one_guess_not_a_hit_for_every_class():
     values = Accuracy()(view(np.zeros((10, 10)), np.arange(10))).values
-    assert values == {"accuracy": 0.1, "top5": 0.5}
+    assert values == {"accuracy": 0.1, "last": 0.1, "top5": 0.5}
 
 
 def test_top5_is_left_out_where_it_is_always_one():
-    assert set(Accuracy()(view(np.eye(5), np.arange(5))).values) == {"accuracy"}
+    assert set(Accuracy()(view(np.eye(5), np.arange(5))).values) == {"accuracy", "last"}
+
+
+# -- selection
 
 
 def test_the_test_set_never_chooses_the_epoch():
     history = {"test_accuracy": [0.2, 0.9, 0.5, 0.4]}
-    assert "at_best_validation" not in Accuracy()(view(np.eye(3), np.arange(3), history)).values
+    assert "best_validation" not in measured(history).values
     history["validation_accuracy"] = [0.1, 0.3, 0.6, 0.6]
-    values = Accuracy()(view(np.eye(3), np.arange(3), history)).values
-    assert values["at_best_validation"] == 0.5  # the first of the two best by validation
-    assert values["accuracy"] == 1.0
+    values = measured(history).values
+    assert values["best_validation"] == 0.5  # the first of the two best by validation
+    assert values["accuracy"] == values["last"] == 1.0
 
 
 def test_epochs_without_a_measurement_are_passed_over():
-    nan = float("nan")
-    history = {"test_accuracy": [nan, 0.3, nan, 0.5], "validation_accuracy": [nan, 0.4, nan, 0.2]}
-    assert Accuracy()(view(np.eye(3), np.arange(3), history)).values["at_best_validation"] == 0.3
+    history = {"test_accuracy": [NAN, 0.3, NAN, 0.5], "validation_accuracy": [NAN, 0.4, NAN, 0.2]}
+    values = measured(history, last_k=2).values
+    assert values["best_validation"] == 0.3
+    assert values["median_last"] == pytest.approx(0.4)
+
+
+def test_each_rule_gives_its_own_number_and_says_so():
+    history = {"test_accuracy": [0.9, 0.1, 0.2, 0.6], "validation_accuracy": [0.5, 0.8, 0.1, 0.2]}
+    found = {
+        (s, k): measured(history, selection=s, last_k=k)
+        for s, k in (("last", 20), ("best-validation", 20), ("median-last", 3), ("median-last", 20))
+    }
+    assert {k: (pytest.approx(r.values["accuracy"]), r.setting) for k, r in found.items()} == {
+        ("last", 20): (1.0, "last epoch"),
+        ("best-validation", 20): (0.1, "best epoch on the validation split"),
+        ("median-last", 3): (0.2, "median of the last 3 evaluations"),
+        ("median-last", 20): (0.4, "median of all 4, of at most 20 evaluations"),
+    }
+    for (_, last_k), result in found.items():  # whatever ranks, all of them are recorded
+        assert result.values["last"] == 1.0
+        assert result.values["best_validation"] == 0.1
+        assert result.values["median_last"] == pytest.approx(0.2 if last_k == 3 else 0.4)
+
+
+def test_the_median_forgets_what_was_before():
+    history = {"test_accuracy": [0.0] * 50 + [0.5] * 19 + [0.6]}
+    assert measured(history).values["median_last"] == 0.5
+    assert measured(history, last_k=60).values["median_last"] == 0.0
+
+
+@pytest.mark.parametrize("selection", ["best-validation", "median-last"])
+def test_a_rule_without_its_evaluations_is_no_other_rule(selection):
+    with pytest.raises(ValueError, match=f"selection='{selection}'"):
+        measured({}, selection=selection)
+
+
+def test_a_validation_split_is_asked_for_by_the_rule_that_reads_it():
+    assert [Accuracy(selection=s).needs_validation for s in ("last", "best-validation", "median-last")] == [
+        False, True, False,
+    ]  # fmt: skip
+
+
+# -- bad input
+
+
+@pytest.mark.parametrize(
+    ("params", "message"), [({"selection": "best"}, "one of last"), ({"last_k": 0}, "last_k=0")]
+)
+def test_bad_parameters_are_refused(params, message):
+    with pytest.raises(ValueError, match=message):
+        Accuracy(**params)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,78 @@
+"""Where a network's errors go: inside the true superclass, or out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kdbench.api import MetricResult
+from kdbench_metrics._outputs import outputs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from kdbench.api import View
+
+
+class SuperclassConfusion:
+    """Confusion of superclasses, from the class with the largest logit (the first of equal ones).
+
+    A student that has learnt which classes are alike errs among those: of LW's hypothesis that distillation
+    passes on a structure of superclasses, this is the share that shows in decisions.
+
+    Values:
+
+    - ``within``: share of errors whose class lies in the true superclass, 0..1; left out without an error;
+    - ``chance``: what it would be if errors were spread evenly over the wrong classes, 0..1; left out likewise;
+    - ``superclass_accuracy``: share of images whose superclass is right, errors within it included, 0..1.
+
+    Arrays: ``confusion`` int64 (n_superclasses, n_superclasses), images of a true superclass (row) by that of
+    the class chosen; ``names`` str (n_superclasses,). Figure ``confusion``: its rows as shares.
+    """
+
+    def __call__(self, view: View) -> MetricResult:
+        """Measure `view`.
+
+        Raises:
+            ValueError: logits, labels and superclasses do not fit each other, or logits are not finite.
+        """
+        logits, labels = outputs(view)
+        groups = np.asarray(view.superclass_of, dtype=np.int64)
+        if groups.shape != (logits.shape[1],):
+            raise ValueError(f"superclasses of {groups.size} classes, and logits of shape {logits.shape}")
+        chosen = logits.argmax(axis=1)
+        n_groups = max(int(groups.max()) + 1, len(view.superclass_names))
+        true = groups[labels]
+        confusion = np.zeros((n_groups, n_groups), np.int64)
+        np.add.at(confusion, (true, groups[chosen]), 1)
+        values = {"superclass_accuracy": float(np.trace(confusion) / len(labels))}
+        wrong = chosen != labels
+        if wrong.any():
+            values["within"] = float(np.mean(groups[chosen[wrong]] == true[wrong]))
+            siblings = np.bincount(groups, minlength=n_groups) - 1
+            values["chance"] = float(np.mean(siblings[true[wrong]]) / (len(groups) - 1))
+        names = [*view.superclass_names] or [str(i) for i in range(n_groups)]
+        arrays = {"confusion": confusion, "names": np.array(names, dtype=np.str_)}
+        return MetricResult(
+            values, arrays, setting=f"n={len(labels)}", figures={"confusion": draw(confusion, names)}
+        )
+
+
+def draw(confusion: np.ndarray, names: Sequence[str]) -> Figure:
+    """Shares of each row of `confusion` as a heat map, 0 to 1."""
+    from matplotlib.figure import Figure
+
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    side = 2.2 + 0.22 * len(names)
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    ax = figure.subplots()
+    image = ax.imshow(share, vmin=0, vmax=1, cmap="viridis")
+    places = range(len(names))
+    ax.set_xticks(places, names, rotation=90, fontsize=7)
+    ax.set_yticks(places, names, fontsize=7)
+    ax.set_xlabel("superclass of the class chosen")
+    ax.set_ylabel("true superclass")
+    figure.colorbar(image, ax=ax, shrink=0.8, label="share of images")
+    return figure
