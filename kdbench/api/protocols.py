@@ -41,7 +41,11 @@ class Dataset(Protocol):
 
 @runtime_checkable
 class Architecture(Protocol):
-    """A network family with its parameters."""
+    """A network family with its parameters.
+
+    An optional member the engine uses where it exists: `for_inference(model) -> nn.Module`, a frozen copy with the
+    same taps and head and, within rounding, the same outputs, which runs faster (batch normalisation folded).
+    """
 
     def build(self, n_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
         """A network from (b, c, h, w) floats to (b, n_classes) logits, for images of `input_shape` (h, w, c).

@@ -26,7 +26,10 @@ KINDS = (
 
 #: Raised for a kind of stage when its own code (training, storage) changes what comes out; 1 is not written
 #: into keys.
-STAGE_VERSIONS: Mapping[str, int] = {}
+STAGE_VERSIONS: Mapping[str, int] = {
+    "backbone": 2,  # batch normalisation folded
+    "targets": 2,
+}
 
 #: Fields of a recipe that came after the first ones, and what holds where one does not say. A field at this value
 #: is left out of keys, so that what was done before it existed is still found.
@@ -35,6 +38,7 @@ LATER_RECIPE_FIELDS: Mapping[str, Any] = {
     "optimizer": "sgd",
     "weight_decay_on": "all",
     "shift_fill": "zero",
+    "compile": False,
 }
 
 

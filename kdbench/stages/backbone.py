@@ -9,6 +9,7 @@ from kdbench.api.draws import draw_test, draw_train
 from kdbench.stages.networks import (
     architecture_of,
     build,
+    frozen,
     head_of,
     load_all_but_head,
     normalization,
@@ -33,7 +34,7 @@ def run(task: Task, draft: Draft) -> None:
     if task.has("source"):
         load_all_but_head(model, head, task.input("source").tensors("model"))
     width = head_of(model, head).in_features
-    trunk = without_head(model, head).eval()
+    trunk = without_head(frozen(architecture, model), head)
     train_rows = draw_train(
         data.train.labels, data.n_classes, train=identity["train"]["size"], seed=identity["train"]["seed"]
     )

@@ -71,6 +71,12 @@ def without_head(model: nn.Module, path: str) -> nn.Module:
     return model
 
 
+def frozen(architecture: Any, model: nn.Module) -> nn.Module:
+    """The network as it runs fastest where it is only looked at: folded where its architecture can do that."""
+    fold = getattr(architecture, "for_inference", None)
+    return (fold(model.eval()) if fold else model).eval().requires_grad_(False)
+
+
 def trained_network(task: Task, artifact: Artifact, architecture: Any, data: ImageData) -> nn.Module:
     """The network that a source, teacher or student stage trained, in evaluation mode, on the task's device.
 

@@ -23,6 +23,7 @@ from kdbench.stages.training import (
     report_epochs,
 )
 from kdbench.store import Draft
+from kdbench.training.compiled import Compiled
 from kdbench.training.data import ImageSource
 from kdbench.training.evaluate import predict
 from kdbench.training.loop import Run, training_steps
@@ -90,7 +91,8 @@ def run(task: Task, draft: Draft) -> Generator[None, None, None]:
 
 def kept_network(training: Run) -> nn.Module:
     """The network that is evaluated and kept: the student, or its moving average."""
-    return training.student if training.ema is None else training.ema
+    kept = training.student if training.ema is None else training.ema
+    return kept.network if isinstance(kept, Compiled) else kept
 
 
 def _modules(task: Task, data: ImageData, scheme: Any, training: Run, architecture: Any) -> nn.Module | None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from kdbench.api.data import ImageData
-from kdbench.stages.networks import architecture_of, normalization, trained_network
+from kdbench.stages.networks import architecture_of, frozen, normalization, trained_network
 from kdbench.stages.task import Task
 from kdbench.stages.teaching import live_teacher, sample_logits
 from kdbench.stages.training import fold_of
@@ -50,7 +50,7 @@ def _of_all_views(
     if teacher.record["identity"].get("mode") == "head":
         return _from_features(task, rows, augmentation.n_views)
     architecture = architecture_of(task, "teacher_network")
-    model = trained_network(task, teacher, architecture, data)
+    model = frozen(architecture, trained_network(task, teacher, architecture, data))
     images = ImageSource(
         data.train.images,
         rows,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from kdbench.api.data import ImageData
-from kdbench.stages.networks import architecture_of, normalization, trained_network
+from kdbench.stages.networks import architecture_of, frozen, normalization, trained_network
 from kdbench.stages.task import Task
 from kdbench.store import Artifact, Draft
 from kdbench.training.data import Augmentation, ImageSource
@@ -51,7 +51,7 @@ def live_teacher(task: Task, artifact: Artifact, data: ImageData, augmentation: 
     name = f"live teacher {artifact.key} {augmentation}"
     if name not in task.shared:
         architecture = architecture_of(task, "teacher_network")
-        model = trained_network(task, artifact, architecture, data)
+        model = frozen(architecture, trained_network(task, artifact, architecture, data))
         source = ImageSource(
             data.train.images,
             np.arange(len(data.train.labels)),

@@ -15,6 +15,7 @@ from torch import nn
 from kdbench.api.draws import derive_seed
 from kdbench.training.average import MovingAverage
 from kdbench.training.checkpoint import Checkpointer, Position
+from kdbench.training.compiled import Compiled
 from kdbench.training.data import (
     FeatureSource,
     ImageSource,
@@ -130,7 +131,8 @@ class Run:
     def forward(self, images: torch.Tensor) -> NetworkOutputs:
         if self.anatomy is None:
             raise RuntimeError("this training knows no taps")
-        return self.anatomy.forward(self.student, images)
+        student = self.student.network if isinstance(self.student, Compiled) else self.student
+        return self.anatomy.forward(student, images)
 
     def _teacher(self) -> Teaching:
         if self.teaching is None:
@@ -242,6 +244,8 @@ def training_steps(
     """
     student, device = run.student, run.labelled_source.device
     average = _average(run, scheme)
+    if recipe.compile:
+        run.student = Compiled(student, run.batch_size, device)
     parameters = trained_parameters(student, run.modules)
     optimizer = make_optimizer(recipe, parameters)
     networks = {"student": student, "modules": run.modules, "average": run.ema}

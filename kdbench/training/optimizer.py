@@ -25,6 +25,7 @@ class Recipe(Protocol):
     schedule: str
     decay_every: int
     decay_factor: float
+    compile: bool
 
 
 def learning_rate(recipe: Recipe, epoch: int, progress: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 
 from kdbench.api import Normalization
 from kdbench.training.checkpoint import Checkpointer, Position
+from kdbench.training.compiled import Compiled
 from kdbench.training.data import Augmentation, ImageSource, generator_for
 from kdbench.training.loop import Diverged, Run, Supervised, train
 from kdbench.training.optimizer import learning_rate
@@ -27,7 +29,7 @@ def recipe(**changed) -> SimpleNamespace:
     fields = {
         "epochs": 3, "steps": None, "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9,
         "nesterov": False, "weight_decay": 5e-3, "weight_decay_on": "all", "schedule": "step", "decay_every": 2,
-        "decay_factor": 0.2,
+        "decay_factor": 0.2, "compile": False,
     }  # fmt: skip
     return SimpleNamespace(**(fields | changed))
 
@@ -347,3 +349,19 @@ def test_the_result_does_not_depend_on_the_global_state():
         train(run_of(model, settings), Supervised(), settings, precision="float32")
         ends.append(weights(model))
     assert_same(*ends)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_training_is_the_plain_one_within_rounding():
+    settings, plain, compiled = recipe(epochs=2), network(), network()
+    histories = []
+    for model, how in ((plain, settings), (compiled, recipe(epochs=2, compile=True))):
+        run = run_of(model, how)
+        histories.append(train(run, Supervised(), how, precision="float32").history)
+        assert set(model.state_dict()) == set(network().state_dict())
+    np.testing.assert_allclose(
+        histories[1]["loss.cross_entropy"], histories[0]["loss.cross_entropy"], rtol=1e-4
+    )
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], value, atol=1e-4, rtol=1e-3)
+    assert isinstance(run.student, Compiled)
