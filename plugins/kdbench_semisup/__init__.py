@@ -1,0 +1,77 @@
+"""Semi-supervised learning: what the paper compares distillation with in its table 1, and two that came after.
+
+Definitions follow the code behind the published comparison (github.com/google-research/fixmatch: Sohn et al.,
+NeurIPS 2020, table 2) or the method's own paper, as each scheme's parameter `variant` says. What belongs to the
+recipe of that comparison is the suite's: SGD with Nesterov's momentum 0.9, batches of 64 labelled images, a
+learning rate of 0.03 that follows cos(7 pi k / 16 K) over K = 2^20 steps, weight decay of 0.0005 (0.001 for
+CIFAR-100) on kernels alone, flips and 4-pixel shifts with reflection.
+"""
+
+from __future__ import annotations
+
+from kdbench.api import SchemeSpec, hookimpl
+
+_POOL = frozenset({"unlabelled", "ema"})
+_VARIANTS = ("paper", "code")
+
+
+@hookimpl
+def kdbench_schemes() -> list[SchemeSpec]:
+    return [
+        SchemeSpec(
+            name="pi-model",
+            target="kdbench_semisup.consistency:PiModel",
+            summary="Cross-entropy, and squared difference of the predictions for two views",
+            reference="Laine & Aila, Temporal Ensembling for Semi-Supervised Learning, ICLR 2017, section 2.1",
+            needs=_POOL,
+            variants=_VARIANTS,
+        ),
+        SchemeSpec(
+            name="pseudo-label",
+            target="kdbench_semisup.pseudo_label:PseudoLabel",
+            summary="Cross-entropy, also with the student's own confident predictions",
+            reference="Lee, Pseudo-Label, ICML Workshop on Challenges in Representation Learning 2013, eq. (15)",
+            needs=_POOL,
+            variants=_VARIANTS,
+        ),
+        SchemeSpec(
+            name="mean-teacher",
+            target="kdbench_semisup.consistency:MeanTeacher",
+            summary="Cross-entropy, and squared difference to the predictions of the average of weights",
+            reference="Tarvainen & Valpola, Mean teachers are better role models, NeurIPS 2017, section 2",
+            needs=_POOL,
+            variants=_VARIANTS,
+        ),
+        SchemeSpec(
+            name="mixmatch",
+            target="kdbench_semisup.mixmatch:MixMatch",
+            summary="Mixtures of images, with true labels and with guessed and sharpened ones",
+            reference="Berthelot et al., MixMatch, NeurIPS 2019, algorithm 1",
+            needs=_POOL,
+            variants=_VARIANTS,
+        ),
+        SchemeSpec(
+            name="fixmatch",
+            target="kdbench_semisup.fixmatch:FixMatch",
+            summary="Confident predictions for weakly augmented images label strongly augmented ones",
+            reference="Sohn et al., FixMatch, NeurIPS 2020, eqs. (3) and (4)",
+            needs=_POOL,
+            variants=_VARIANTS,
+        ),
+        SchemeSpec(
+            name="uda",
+            target="kdbench_semisup.uda:UDA",
+            summary="Sharpened predictions for weakly augmented images teach strongly augmented ones",
+            reference="Xie et al., Unsupervised Data Augmentation, NeurIPS 2020, eq. (1)",
+            needs=_POOL,
+            variants=_VARIANTS,
+        ),
+        SchemeSpec(
+            name="flexmatch",
+            target="kdbench_semisup.flexmatch:FlexMatch",
+            summary="FixMatch with lower thresholds for classes that are learnt more slowly",
+            reference="Zhang et al., FlexMatch, NeurIPS 2021, algorithm 1",
+            needs=_POOL,
+            variants=_VARIANTS,
+        ),
+    ]

@@ -1,0 +1,110 @@
+"""`mixmatch`: guessed, sharpened labels and mixed images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from kdbench_semisup._checks import at_least, not_negative, one_of, positive, share
+from kdbench_semisup._common import BatchNorm, Semisupervised, Variant
+
+if TYPE_CHECKING:
+    import torch
+
+    from kdbench.api import SchemeRun
+    from kdbench_semisup._common import Losses
+
+#: (alpha, weight, end of the ramp) of each variant
+PUBLISHED = {"code": (0.5, 100.0, 1 / 64), "paper": (0.75, 150.0, 1 / 64)}
+
+
+class MixMatch(Semisupervised):
+    """Berthelot et al., MixMatch (NeurIPS 2019), algorithm 1.
+
+    The label of an unlabelled image is the mean prediction for its views, sharpened. All images and labels,
+    labelled and unlabelled, are mixed with random partners among all of them. Cross-entropy on the mixtures
+    that are mostly labelled images + w * mean over images and classes of (label - p)^2 on the others.
+
+    Args:
+        variant: "code": alpha = 0.5, w = 100; "paper": alpha = 0.75, w = 150, which is its value for CIFAR-100
+            with a large network (75 for CIFAR-10). Both have a ramp over 16,384 of 2^20 steps. (The paper trains
+            by Adam; the recipe is the suite's.)
+        weight: largest weight w, >= 0. None: as published.
+        alpha: of the Beta distribution that a mixture's share is drawn from, > 0. None: as published.
+        temperature: T of the sharpening, > 0; 0.5.
+        views: of each unlabelled image, >= 1; 2.
+        ramp: share of the training, 0..1, after which the weight is the largest. None: as published.
+        mix_per: "image": a share for each; "batch": one for all, as TorchSSL and USB have it.
+        mu: unlabelled images in a step for each labelled one, >= 1; 1.
+        batch_norm: where batch normalisation takes its statistics. "labelled": labelled and unlabelled images
+            apart, and the labelled ones' are remembered; "joint": all images of a step together; "interleaved":
+            mixed batches of the labelled one's size, of which the first one's are remembered. As published
+            "interleaved". Labels are guessed in passes of their own, a view each.
+        ema_decay: of the moving average of the weights, which is what is evaluated, >= 0 and below 1; 0.999. A
+            training of a few thousand steps wants a smaller one.
+        epoch_steps: steps an epoch, >= 1; None for one pass over the unlabelled images.
+    """
+
+    def __init__(
+        self,
+        *,
+        variant: Variant = "code",
+        weight: float | None = None,
+        alpha: float | None = None,
+        temperature: float = 0.5,
+        views: int = 2,
+        ramp: float | None = None,
+        mix_per: Literal["image", "batch"] = "image",
+        mu: int = 1,
+        batch_norm: BatchNorm = "interleaved",
+        ema_decay: float = 0.999,
+        epoch_steps: int | None = None,
+    ) -> None:
+        super().__init__(
+            variant=variant, mu=mu, batch_norm=batch_norm, ema_decay=ema_decay, epoch_steps=epoch_steps
+        )
+        published = PUBLISHED[variant]
+        self.alpha = published[0] if alpha is None else positive("alpha", alpha)
+        self.weight = published[1] if weight is None else not_negative("weight", weight)
+        self.ramp = published[2] if ramp is None else share("ramp", ramp)
+        self.temperature = positive("temperature", temperature)
+        self.views = at_least("views", views, 1)
+        self.mix_per = one_of("mix_per", mix_per, ("image", "batch"))
+
+    def epoch(self, run: SchemeRun) -> Losses:
+        """Yield {"cross_entropy": loss, "guessed": weighted loss}."""
+        import torch
+        from torch.nn import functional as F
+
+        from kdbench_semisup import losses, passes
+
+        for labelled, unlabelled in self.batches(run):
+            if labelled.labels is None:
+                raise ValueError("a labelled batch came without labels")
+            views = [unlabelled.images]
+            views += [run.another_view(unlabelled).images for _ in range(self.views - 1)]
+            guessed = torch.stack([z.softmax(1) for z in passes.targets(run.student, *views)]).mean(0)
+            guessed = losses.sharpen(guessed, self.temperature)
+            images = torch.cat([labelled.images, *views])
+            known = F.one_hot(labelled.labels, run.n_classes).to(guessed.dtype)
+            labels = torch.cat([known, *[guessed] * self.views])
+            share, partner = self.draw(len(images))
+            share, partner = share.to(images.device), partner.to(images.device)
+            images = losses.mix(images, partner, share)
+            labels = losses.mix(labels, partner, share)
+            n = len(labelled.images)
+            logits, others = self.logits(run, images[:n], images[n:])
+            weight = self.weight * losses.linear_ramp(run.progress, 0.0, self.ramp)
+            yield {
+                "cross_entropy": losses.soft_cross_entropy(logits, labels[:n]),
+                "guessed": weight * losses.brier(others, labels[n:]),
+            }
+
+    def draw(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Shares in 0.5..1, float32 (n,), and partners, int64 (n,), on the CPU."""
+        import torch
+
+        drawn = torch.distributions.Beta(self.alpha, self.alpha).sample(
+            (n if self.mix_per == "image" else 1,)
+        )
+        share = torch.maximum(drawn, 1 - drawn).expand(n)
+        return share, torch.randperm(n)

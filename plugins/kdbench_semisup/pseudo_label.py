@@ -1,0 +1,96 @@
+"""`pseudo-label`: a network that takes its own confident predictions for labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kdbench_semisup._checks import not_negative, share
+from kdbench_semisup._common import (
+    BatchNorm,
+    Semisupervised,
+    Variant,
+    usage_of,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from kdbench.api import SchemeRun, SchemeSetup
+    from kdbench_semisup._common import Losses
+
+#: (weight, threshold, start and end of the ramp) of each variant
+PUBLISHED = {"code": (1.0, 0.95, 0.0, 0.4), "paper": (3.0, 0.0, 0.1, 0.6)}
+
+
+class PseudoLabel(Semisupervised):
+    """Lee, Pseudo-Label (ICML 2013 Workshop on Challenges in Representation Learning), eqs. (15) and (16).
+
+    Cross-entropy on labelled images + w * cross-entropy on unlabelled ones with the most probable class, where
+    its probability is above a threshold; the mean is over all unlabelled images.
+
+    Args:
+        variant: "code": threshold 0.95, w = 1 after a line over the first 0.4 of the training; "paper": no
+            threshold, w = 0 up to epoch 100, then a line to 3 at epoch 600. The paper does not say of how many
+            epochs; here 1,000.
+        weight: largest weight, >= 0. None: as published.
+        threshold: 0..1. None: as published.
+        ramp_start, ramp_end: shares of the training, 0..1, between which the weight grows. None: as published.
+        mu: unlabelled images in a step for each labelled one, >= 1; 1.
+        batch_norm: where batch normalisation takes its statistics. "labelled": labelled and unlabelled images
+            apart, and the labelled ones' are remembered; "joint": all images of a step together; "interleaved":
+            mixed batches of the labelled one's size, of which the first one's are remembered. As published
+            "labelled".
+        ema_decay: of the moving average of the weights, which is what is evaluated, >= 0 and below 1; 0.999. A
+            training of a few thousand steps wants a smaller one.
+        epoch_steps: steps an epoch, >= 1; None for one pass over the unlabelled images.
+    """
+
+    def __init__(
+        self,
+        *,
+        variant: Variant = "code",
+        weight: float | None = None,
+        threshold: float | None = None,
+        ramp_start: float | None = None,
+        ramp_end: float | None = None,
+        mu: int = 1,
+        batch_norm: BatchNorm = "labelled",
+        ema_decay: float = 0.999,
+        epoch_steps: int | None = None,
+    ) -> None:
+        super().__init__(
+            variant=variant, mu=mu, batch_norm=batch_norm, ema_decay=ema_decay, epoch_steps=epoch_steps
+        )
+        published = PUBLISHED[variant]
+        self.weight = published[0] if weight is None else not_negative("weight", weight)
+        self.threshold = published[1] if threshold is None else share("threshold", threshold)
+        self.ramp_start = published[2] if ramp_start is None else share("ramp_start", ramp_start)
+        self.ramp_end = published[3] if ramp_end is None else share("ramp_end", ramp_end)
+        if self.ramp_start > self.ramp_end:
+            raise ValueError(f"ramp_start={self.ramp_start!r}: at most ramp_end, {self.ramp_end!r}")
+
+    def modules(self, setup: SchemeSetup) -> nn.Module:
+        """Counts how many unlabelled images are used."""
+        from kdbench_semisup.state import Usage
+
+        return Usage()
+
+    def epoch(self, run: SchemeRun) -> Losses:
+        """Yield {"cross_entropy": loss, "pseudo_label": weighted loss}."""
+        from kdbench_semisup import losses
+
+        usage = usage_of(run)
+        usage.begin()
+        for labelled, unlabelled in self.batches(run):
+            weight = self.weight * losses.linear_ramp(run.progress, self.ramp_start, self.ramp_end)
+            known, unknown = self.logits(run, labelled.images, unlabelled.images)
+            loss, used = losses.pseudo_label(unknown, self.threshold)
+            usage.count(used)
+            yield {
+                "cross_entropy": losses.cross_entropy(known, labelled.labels),
+                "pseudo_label": weight * loss,
+            }
+
+    def finish(self, run: SchemeRun) -> dict[str, float]:
+        """`unlabelled_used`: the share of unlabelled images above the threshold in the last epoch."""
+        return usage_of(run).figures()
