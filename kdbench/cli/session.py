@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,11 +28,6 @@ class Session:
     done: frozenset[str]
     outstanding: tuple[Stage, ...]
     problem: DataError | None = None
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def prepare(
@@ -171,7 +165,7 @@ def check_networks(registry: Registry, plan: Plan, data: ImageData, outstanding:
     if kinds & {"source", "backbone", "teacher"} and suite.teacher is not None:
         wanted.append(("teacher", suite.teacher.architecture))
     if kinds & {"student", "features"}:
-        wanted.append(("student", suite.student.architecture))
+        wanted += [("student", reference) for reference in suite.student_architectures()]
     if not wanted:
         return
     import torch
@@ -217,11 +211,12 @@ def stage_seconds(store: Store, outstanding: tuple[Stage, ...], device: str) -> 
 
     A stage is taken to cost per unit of work what those of its kind and component cost on the same hardware.
     """
+    from kdbench.api import available_cores
     from kdbench.stages.machine import hardware
 
     if not outstanding:
         return {}, True
-    here = hardware(device, available_cores())["label"]
+    here = hardware(device, len(available_cores()))["label"]
     costs: dict[tuple[str, ...], tuple[float, float]] = {}
     for record in store.records():
         if record.get("work") and record.get("seconds") and record["hardware"].get("label") == here:

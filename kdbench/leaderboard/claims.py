@@ -276,12 +276,12 @@ def _names(left: Sample, right: Sample) -> tuple[str, str]:
 def _of_suite(taken: list[Sample], suite: Suite) -> list[Sample]:
     """The samples of the suite's own dataset and networks where there are others beside them."""
     wanted = {
-        "dataset": suite.data.dataset.title,
-        "student": suite.student.architecture.title,
-        "teacher": suite.teacher.architecture.title if suite.teacher else "",
+        "dataset": {suite.data.dataset.title},
+        "student": {student.architecture.title for student in suite.students()},
+        "teacher": {suite.teacher.architecture.title} if suite.teacher else set(),
     }
-    for name, title in wanted.items():
-        own = [s for s in taken if getattr(s.setup, name) in (title, "")]
-        if title and any(getattr(s.setup, name) == title for s in own):
+    for name, titles in wanted.items():
+        own = [s for s in taken if getattr(s.setup, name) in {*titles, ""}]
+        if titles and any(getattr(s.setup, name) in titles for s in own):
             taken = own
     return taken

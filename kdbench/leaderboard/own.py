@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from kdbench.plan.model import LATER_RECIPE_FIELDS
+
 if TYPE_CHECKING:
     from kdbench.registry import Registry
     from kdbench.suite.schema import Component, Suite, Training
@@ -23,6 +25,7 @@ def own_params(suite: Suite, scheme: str = "") -> dict[str, Any]:
         scheme: label of the scheme whose parameters are wanted too.
     """
     d = suite.data
+    student = next((suite.student_of(c) for c in suite.schemes if c.title == scheme), suite.student)
     named: dict[str, Any] = {
         "data.dataset": d.dataset.title,
         "data.train": d.train,
@@ -30,8 +33,8 @@ def own_params(suite: Suite, scheme: str = "") -> dict[str, Any]:
         "data.embedded": d.embedded,
         "data.validation": d.validation,
         "data.unlabelled": d.unlabelled,
-        **_network("student", suite.student.architecture),
-        **_recipe("student", suite.student),
+        **_network("student", student.architecture),
+        **_recipe("student", student),
     }
     if suite.teacher is not None:
         named |= {
@@ -57,6 +60,8 @@ def _recipe(role: str, training: Training) -> dict[str, Any]:
     from kdbench.suite.schema import Training as Base
 
     fields = {name: getattr(training, name) for name in Base.model_fields}
+    # cells leave these out where they are what held before there was a choice
+    fields |= {name: ABSENT for name, before in LATER_RECIPE_FIELDS.items() if fields[name] == before}
     if training.precision == "auto":
         del fields["precision"]
     return {f"{role}.{name}": value for name, value in fields.items()}
@@ -90,9 +95,15 @@ def completed(suite: Suite, registry: Registry) -> Suite:
         architecture = whole("architectures", training.architecture)
         return training.model_copy(update={"architecture": architecture})
 
-    lists = {
-        kind: tuple(whole(kind, c) for c in getattr(suite, kind))
-        for kind in ("schemes", "reducers", "metrics")
-    }
+    def whole_scheme(c: Component) -> Component:
+        if "architecture" not in c.student:
+            return whole("schemes", c)
+        architecture = whole("architectures", suite.student_of(c).architecture)
+        return whole("schemes", c).model_copy(
+            update={"student": {**c.student, "architecture": architecture.model_dump()}}
+        )
+
+    lists = {kind: tuple(whole(kind, c) for c in getattr(suite, kind)) for kind in ("reducers", "metrics")}
+    lists["schemes"] = tuple(whole_scheme(c) for c in suite.schemes)
     teacher = trained(suite.teacher) if suite.teacher is not None else None
     return suite.model_copy(update={"student": trained(suite.student), "teacher": teacher, **lists})

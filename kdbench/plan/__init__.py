@@ -68,7 +68,7 @@ def make_plan(
     ) -> None:
         title = f"{scheme} · {budget} labels · fold {fold + 1}"
         scores, embeddings = builder.scores(network, role, title, chosen, budget, fold)
-        student = suite.student.architecture.title if role == "student" else ""
+        student = builder.architectures[network].title if role == "student" else ""
         teacher = extra.pop("taught by")
         key = content_key({"cell": [network, sorted(s.key for s in scores), scheme]})
         cells.append(
@@ -110,7 +110,7 @@ def make_plan(
                 assert isinstance(spec, SchemeSpec)
                 extra = {
                     "data": dict(data_params),
-                    "student": _described(builder, suite.student),
+                    "student": _described(builder, suite.student_of(scheme)),
                     "scheme": registry.check("schemes", scheme.name, scheme.params),
                     "taught by": "",
                 }
@@ -119,9 +119,12 @@ def make_plan(
                 if is_taught(spec):
                     choice = builder.choices(scheme)[0]
                     extra["taught by"] = choice.teacher.architecture.title
-                    extra["teacher"] = _described(builder, choice.teacher)
+                    # the suite's own teacher under the name that all cells of a suite share
+                    own = choice.teacher is suite.teacher and not choice.pretraining
+                    name = "teacher" if own else "taught_by"
+                    extra[name] = _described(builder, choice.teacher)
                     if choice.pretraining:
-                        extra["teacher"]["pretraining"] = choice.pretraining
+                        extra[name]["pretraining"] = choice.pretraining
                 add_cell(network, "student", scheme.title, budget, fold, metrics, extra)
     return Plan(
         suite,

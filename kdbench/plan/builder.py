@@ -12,7 +12,12 @@ from kdbench.api.draws import derive_seed
 from kdbench.api.specs import MetricSpec, ReducerSpec, SchemeSpec
 from kdbench.errors import PluginError, SuiteError
 from kdbench.plan.model import LATER_RECIPE_FIELDS, Score, Stage
-from kdbench.plan.teachers import TeacherChoice, is_taught, own_teacher, untrained_teacher
+from kdbench.plan.teachers import (
+    TeacherChoice,
+    is_taught,
+    own_teacher,
+    untrained_teacher,
+)
 
 if TYPE_CHECKING:
     from kdbench.registry import Registry
@@ -45,6 +50,8 @@ class Builder:
             auto,
         )
         self.stages: dict[str, Stage] = {}
+        #: of the network that a teacher or student stage trains, by its key
+        self.architectures: dict[str, Component] = {}
         self.exclusions: dict[str, None] = {}
         self._files: dict[str, str] = {}
         self._networks: dict[str, Any] = {}
@@ -54,6 +61,11 @@ class Builder:
         """Its key; a stage that is there already is kept, so shared work is found once."""
         self.stages.setdefault(stage.key, stage)
         return stage.key
+
+    def add_network(self, stage: Stage, architecture: Component) -> str:
+        key = self.add(stage)
+        self.architectures[key] = architecture
+        return key
 
     # -- identities ---------------------------------------------------------------------------------------------
 
@@ -192,7 +204,7 @@ class Builder:
             work=teacher.epochs * budget * (0.001 if teacher.mode == "head" else 1),
             unit="images",
         )
-        return self.add(stage)
+        return self.add_network(stage, teacher.architecture)
 
     def pretraining(self, choice: TeacherChoice, budget: int, fold: int) -> str:
         """Key of the teacher's network as a self-supervised scheme leaves it."""
@@ -259,7 +271,7 @@ class Builder:
         self, scheme: Component, budget: int, fold: int, generation: int, previous: str | None
     ) -> str:
         """Key of a student; of a `generation` (from 1) where there are several, taught by the one before."""
-        student, spec = self.suite.student, self.scheme_spec(scheme)
+        student, spec = self.suite.student_of(scheme), self.scheme_spec(scheme)
         pool = bool(spec.needs & {"unlabelled", "unlabelled_if_any"}) and self.unlabelled(budget) > 0
         if "unlabelled" in spec.needs and not pool:
             raise SuiteError(
@@ -300,7 +312,7 @@ class Builder:
             # they look at the same batches in the same order, so one look of the teacher's does for all
             together=inputs.get("teacher", ""),
         )
-        return self.add(stage)
+        return self.add_network(stage, student.architecture)
 
     def trained_by(
         self, scheme: Component, training: Student | Teacher, budget: int, fold: int, *, pool: bool
@@ -336,7 +348,7 @@ class Builder:
         """
         spec, suite = self.scheme_spec(scheme), self.suite
         if spec.teacher == "own":
-            choice = own_teacher(suite.student)
+            choice = own_teacher(suite.student_of(scheme))
         elif suite.teacher is None:
             raise SuiteError(
                 f"scheme {scheme.title!r} needs a teacher, and the suite has none",
@@ -381,18 +393,18 @@ class Builder:
                 continue
             measured = {"network": network, **self.beside(metric, spec, budget, fold)}
             if not (per_embedding or per_tap):
-                scores.append(self.score(metric, spec, measured, role, title, None, None, fold))
+                scores.append(self.score(metric, spec, measured, title, None, None, fold))
                 continue
             self.wish("metrics", metric)  # a k that there are no neighbours for is refused here
             if not features:
-                features = self.features(network, role, title)
+                features = self.features(network, title)
             if per_embedding and not self.suite.reducers:
                 self.exclude(f"metric {metric.title}: the suite has no reducers")
                 continue
             for tap in self.suite.taps[-1:] if "head" in spec.needs else self.suite.taps:
                 inputs = {**measured, "features": features}
                 if not per_embedding:
-                    scores.append(self.score(metric, spec, inputs, role, title, tap, None, fold))
+                    scores.append(self.score(metric, spec, inputs, title, tap, None, fold))
                     continue
                 for reducer in self.suite.reducers:
                     reducer_spec = self.registry.spec("reducers", reducer.name)
@@ -405,7 +417,7 @@ class Builder:
                     embedding = self.embedding(features, tap, reducer, title, fold)
                     embeddings[f"{tap}/{reducer.title}"] = embedding
                     with_embedding = {**inputs, "embedding": embedding}
-                    scores.append(self.score(metric, spec, with_embedding, role, title, tap, reducer, fold))
+                    scores.append(self.score(metric, spec, with_embedding, title, tap, reducer, fold))
         return scores, embeddings
 
     def beside(self, metric: Component, spec: MetricSpec, budget: int, fold: int) -> dict[str, str]:
@@ -420,7 +432,7 @@ class Builder:
         inputs = {"teacher": self.teacher(TeacherChoice(teacher), budget, fold)}
         if "teacher_features" in spec.needs:
             title = f"teacher · {budget} labels · fold {fold + 1}"
-            inputs["teacher_features"] = self.features(inputs["teacher"], "teacher", title)
+            inputs["teacher_features"] = self.features(inputs["teacher"], title)
         if "independent_teacher" in spec.needs:
             if self.suite.data.folds > 1:
                 inputs["independent_teacher"] = self.teacher(
@@ -430,10 +442,6 @@ class Builder:
                 self.exclude(f"metric {metric.title} against an independent teacher: the suite has one fold")
         return inputs
 
-    def architecture(self, role: str) -> Component:
-        teacher = self.suite.teacher
-        return (teacher if role == "teacher" and teacher else self.suite.student).architecture
-
     def exclude(self, reason: str) -> None:
         self.exclusions[reason] = None
 
@@ -441,9 +449,9 @@ class Builder:
         size = self.suite.data.embedded
         return len(self.data.test.labels) if size == "all" else size
 
-    def features(self, network: str, role: str, title: str) -> str:
+    def features(self, network: str, title: str) -> str:
         """Key of a network's activations at the suite's taps, over the embedded test images."""
-        architecture = self.architecture(role)
+        architecture = self.architectures[network]
         stage = Stage(
             kind="features",
             component=f"architectures/{architecture.name}",
@@ -540,7 +548,7 @@ class Builder:
         return self.add(stage)
 
     def score(
-        self, metric: Component, spec: MetricSpec, inputs: dict[str, str], role: str, title: str,
+        self, metric: Component, spec: MetricSpec, inputs: dict[str, str], title: str,
         tap: str | None, reducer: Component | None, fold: int,
     ) -> Score:  # fmt: skip
         rows = self.suite.data.embedded if tap else self.suite.data.test
@@ -557,7 +565,7 @@ class Builder:
             }
             options["reducers"] = [[r.title, reference(r)] for r in reducers]
         if "head" in spec.needs:
-            options["network"] = self.network_option(self.architecture(role))
+            options["network"] = self.network_option(self.architectures[inputs["network"]])
         place = " · ".join([p for p in (tap, reducer.title if reducer else None) if p] + [title])
         stage = Stage(
             kind="score",

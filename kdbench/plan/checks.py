@@ -19,7 +19,7 @@ def check_views(suite: Suite) -> None:
     Raises:
         SuiteError: says which of the teacher's and the student's settings clash.
     """
-    teacher, student = suite.teacher, suite.student
+    teacher = suite.teacher
     if teacher is None or teacher.mode != "head":
         return
     if teacher.shift:
@@ -28,7 +28,7 @@ def check_views(suite: Suite) -> None:
             where="teacher.shift",
             hint='shift = 0, or mode = "all"',
         )
-    if student.flip and not teacher.flip:
+    if any(student.flip for student in suite.students()) and not teacher.flip:
         raise SuiteError(
             "the student sees flipped images and the teacher's features are of unflipped ones alone",
             where="teacher.flip",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from pydantic import ValidationError
+
 from kdbench.api.specs import SchemeSpec
 from kdbench.errors import PluginError, SuiteError, UsageError, did_you_mean
 from kdbench.registry import Registry
-from kdbench.suite.schema import Component, Suite
+from kdbench.suite.schema import Component, Student, Suite
 
 Path = tuple[str | int, ...]
 #: From a key path to where it was written.
@@ -15,7 +17,7 @@ Where = Callable[[Sequence[str | int]], str]
 
 _LISTS = ("schemes", "reducers", "metrics")
 _SELECTORS = ("scheme", "budget", "tap", "reducer")
-_TEACHER_NEEDS = frozenset({"teacher_logits", "teacher_features"})
+_TEACHER_NEEDS = frozenset({"teacher_logits", "teacher_features", "several_teachers"})
 
 
 def components(suite: Suite) -> Iterator[tuple[Path, str, Component]]:
@@ -29,6 +31,9 @@ def components(suite: Suite) -> Iterator[tuple[Path, str, Component]]:
     for kind in _LISTS:
         for i, component in enumerate(getattr(suite, kind)):
             yield (kind, i), kind, component
+            if "architecture" in component.student:
+                architecture = suite.student_of(component).architecture
+                yield (kind, i, "student", "architecture"), "architectures", architecture
 
 
 def check_suite(suite: Suite, registry: Registry, where: Where) -> None:
@@ -39,6 +44,7 @@ def check_suite(suite: Suite, registry: Registry, where: Where) -> None:
         PluginError: a component that can't be imported.
     """
     _check_duplicates(suite, where)
+    _check_students(suite, where)
     for path, kind, component in components(suite):
         try:
             registry.check(kind, component.name, component.params)
@@ -66,13 +72,38 @@ def _check_duplicates(suite: Suite, where: Where) -> None:
                 raise SuiteError(f"{value!r} is there twice", where=where(path), hint=hint)
 
 
+def _check_students(suite: Suite, where: Where) -> None:
+    """What a scheme says of its own student has to make one; no other kind of component has a student."""
+    for kind in _LISTS:
+        for i, component in enumerate(getattr(suite, kind)):
+            path = (kind, i, "student")
+            if not component.student:
+                continue
+            if kind != "schemes":
+                raise SuiteError(f"{component.name} is no scheme and has no student", where=where(path))
+            try:
+                suite.student_of(component)
+            except ValidationError as error:
+                first = error.errors()[0]
+                at = [str(part) for part in first["loc"]]
+                what = f"{'.'.join(at)}: {first['msg']}"
+                if first["type"] == "extra_forbidden":
+                    what = f"unknown key {at[-1]!r}: {did_you_mean(at[-1], Student.model_fields)}"
+                raise SuiteError(what, where=where((*path, *at))) from error
+
+
 def _check_teacher(suite: Suite, registry: Registry, where: Where) -> None:
     for i, scheme in enumerate(suite.schemes):
         if scheme.title == "teacher":
             what = "'teacher' is the teachers' own row"
             raise SuiteError(what, where=where(("schemes", i)), hint="give the scheme another label")
         spec = registry.spec("schemes", scheme.name)
-        if suite.teacher is None and isinstance(spec, SchemeSpec) and spec.needs & _TEACHER_NEEDS:
+        if (
+            suite.teacher is None
+            and isinstance(spec, SchemeSpec)
+            and spec.teacher != "own"
+            and spec.needs & _TEACHER_NEEDS
+        ):
             what = f"{scheme.name} learns from a teacher and the suite has none"
             raise SuiteError(what, where=where(("schemes", i)), hint="add a [teacher] table")
     if "teacher_metrics" not in suite.model_fields_set:

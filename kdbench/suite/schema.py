@@ -20,6 +20,10 @@ class Component(Model):
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
     label: str = ""
+    student: dict[str, Any] = Field(
+        default_factory=dict,
+        description="of a scheme: fields of the student table that are otherwise for it alone",
+    )
 
     @property
     def title(self) -> str:
@@ -34,8 +38,9 @@ def component_table(value: Any) -> Any:
     if isinstance(value, str):
         return {"name": value}
     if isinstance(value, dict) and "name" in value and "params" not in value:
-        rest = {k: v for k, v in value.items() if k not in ("name", "label")}
-        return {"name": value["name"], "params": rest, "label": value.get("label", "")}
+        own = ("name", "label", "student")
+        rest = {k: v for k, v in value.items() if k not in own}
+        return {**{k: v for k, v in value.items() if k in own}, "params": rest}
     return value
 
 
@@ -168,3 +173,28 @@ class Suite(Model):
     )
     claim: tuple[Claim, ...] = ()
     assumptions: dict[str, str] = Field(default_factory=dict)
+
+    def students(self) -> list[Student]:
+        """The students of all schemes, the suite's own first."""
+        found = [self.student]
+        for scheme in self.schemes:
+            student = self.student_of(scheme)
+            if student not in found:
+                found.append(student)
+        return found
+
+    def student_architectures(self) -> list[Component]:
+        """The networks that its schemes train, each once."""
+        architectures = [student.architecture for student in self.students()]
+        return [a for i, a in enumerate(architectures) if a not in architectures[:i]]
+
+    def student_of(self, scheme: Component) -> Student:
+        """The student that a scheme trains: the suite's, with the fields that the scheme has of its own.
+
+        Raises:
+            pydantic.ValidationError: those make no student.
+        """
+        if not scheme.student:
+            return self.student
+        fields = {name: getattr(self.student, name) for name in self.student.model_fields_set}
+        return Student.model_validate(fields | scheme.student)
