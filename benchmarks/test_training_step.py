@@ -1,80 +1,139 @@
-"""One optimiser step of WRN-28-1 at batch 64, through the engine, in each precision; and as a plain loop.
+"""What a training is made of, at batch 64: optimiser steps of WRN-28-1, a teacher's targets, features.
 
-Compare the rows of one run with each other: on a shared machine absolute times mean little.
+Compare the rows of one run with each other: on a shared machine absolute times mean little. Where a figure is to be
+met, the case times its counterpart before each of its own rounds, and the median of the rounds' ratios is in
+`extra_info` (and printed with -s).
 """
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from kdbench.api import Normalization
-from kdbench.training.data import Augmentation, ImageSource
-from kdbench.training.loop import Run, Supervised, train
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+
+import _engine
+from _engine import FLIPS, noise
+from plain_loop import bare_loop, plain_loop
+
+from kdbench.training.evaluate import activations, predict
 from kdbench.training.precision import channels_last, cpu_has_bfloat16
 
 BATCH, STEPS = 64, 4
-NORMALIZATION = Normalization((0.507, 0.487, 0.441), (0.267, 0.256, 0.276))
+PRECISIONS = ["bfloat16", "float32"]
 
 
-def _network() -> torch.nn.Module:
-    from kdbench_networks.wide_resnet import WideResNet
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return WideResNet(depth=28, width=1).build(100, (32, 32, 3))
-
-
-def _images() -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    n = BATCH * STEPS
-    return rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8), rng.integers(0, 100, n)
+@pytest.fixture(params=PRECISIONS)
+def precision(request: pytest.FixtureRequest) -> str:
+    if request.param == "bfloat16" and not cpu_has_bfloat16():
+        pytest.skip("this processor has no bfloat16")
+    return request.param
 
 
-def _engine(precision: str):
-    images, labels = _images()
-    source = ImageSource(images, np.arange(len(images)), NORMALIZATION, augmentation=Augmentation(flip=True))
-    run = Run(
-        student=channels_last(_network(), "cpu"), epochs=1, batch_size=BATCH, seed=0, labelled_source=source,
-        labels=torch.as_tensor(labels),
-    )  # fmt: skip
-    recipe = SimpleNamespace(
-        epochs=1, batch_size=BATCH, learning_rate=0.1, momentum=0.9, nesterov=False, weight_decay=5e-4,
-        schedule="constant", decay_every=60, decay_factor=0.2,
-    )  # fmt: skip
-    return lambda: train(run, Supervised(), recipe, precision=precision)
+def _engine_epoch(precision: str, *, distilled: bool = False) -> Callable[[], None]:
+    """An epoch of the engine; `distilled`: cross-entropy and KL to targets that are there already."""
+    data = noise(BATCH * STEPS)
+    source, how = _engine.source(data, FLIPS), _engine.recipe(1)
+    model = _engine.student_network()
+    ask = _engine.targets(_engine.student_network(1), source, precision) if distilled else None
+    scheme = _engine.Hinton() if distilled else None
+    return lambda: _engine.fit(
+        _engine.training(model, source, data.labels, how, teacher=ask), how, precision, scheme=scheme
+    )
 
 
-def _plain():
-    """As one writes it first: NCHW, float32, the default optimiser."""
-    images, labels = _images()
-    model = _network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    mean, std = (torch.tensor(v)[:, None, None] for v in (NORMALIZATION.mean, NORMALIZATION.std))
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    y = torch.as_tensor(labels)
+def _bare_epoch(precision: str) -> Callable[[], None]:
+    data, model = noise(BATCH * STEPS), _engine.student_network()
+    return lambda: bare_loop(model, data, 1, precision)
 
-    def epoch() -> None:
-        for i in torch.randperm(len(x)).split(BATCH):
-            batch = (x[i].float() / 255 - mean) / std
-            flip = torch.rand(len(batch)) < 0.5
-            batch[flip] = batch[flip].flip(-1)
-            loss = torch.nn.functional.cross_entropy(model(batch), y[i])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
 
-    return epoch
+def _plain_epoch() -> Callable[[], None]:
+    data, model = noise(BATCH * STEPS), _engine.student_network()
+    return lambda: plain_loop(model, data, 1)
+
+
+def _beside(
+    benchmark: Any, name: str, call: Callable[[], Any], other: Callable[[], Any], rounds: int
+) -> None:
+    """Benchmark `call`, and `other` just before each round of it."""
+    others: list[float] = []
+    warm = 2
+
+    def before() -> None:
+        started = time.perf_counter()
+        other()
+        others.append(time.perf_counter() - started)
+
+    for _ in range(warm):
+        other()
+        call()
+    benchmark.pedantic(call, setup=before, rounds=rounds)
+    ratios = [mine / theirs for mine, theirs in zip(benchmark.stats.stats.data, others, strict=True)]
+    benchmark.extra_info[name] = round(statistics.median(ratios), 3)
+    benchmark.extra_info[f"{name}, range"] = [round(min(ratios), 3), round(max(ratios), 3)]
+    print(f"\n{name}: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
+
+
+def _images_per_second(benchmark: Any, n: int) -> None:
+    benchmark.extra_info["images_per_second"] = round(n / benchmark.stats["median"])
 
 
 @pytest.mark.benchmark(group=f"WRN-28-1, {STEPS} steps of {BATCH} images")
-@pytest.mark.parametrize("how", ["engine-bfloat16", "engine-float32", "plain-nchw-float32"])
-def test_training_step(benchmark, how: str) -> None:
-    if how == "engine-bfloat16" and not cpu_has_bfloat16():
-        pytest.skip("this processor has no bfloat16")
-    call = _plain() if how.startswith("plain") else _engine(how.removeprefix("engine-"))
-    benchmark.pedantic(call, rounds=7, warmup_rounds=2)
-    benchmark.extra_info["images_per_second"] = round(BATCH * STEPS / benchmark.stats["median"])
+def test_engine_against_bare_loop(benchmark: Any, precision: str) -> None:
+    """At most 1.03 times the time of a loop with the same tricks and nothing else."""
+    _beside(benchmark, "over the bare loop", _engine_epoch(precision), _bare_epoch(precision), rounds=11)
+    _images_per_second(benchmark, BATCH * STEPS)
+
+
+@pytest.mark.benchmark(group=f"WRN-28-1, {STEPS} steps of {BATCH} images")
+def test_distillation_step_against_supervised_step(benchmark: Any, precision: str) -> None:
+    """With targets computed ahead, at most 1.1 times the time of a supervised step."""
+    distilled = _engine_epoch(precision, distilled=True)
+    _beside(benchmark, "over a supervised step", distilled, _engine_epoch(precision), rounds=11)
+    _images_per_second(benchmark, BATCH * STEPS)
+
+
+@pytest.mark.benchmark(group=f"WRN-28-1, {STEPS} steps of {BATCH} images")
+def test_plain_loop(benchmark: Any) -> None:
+    """What one writes first: a DataLoader over PIL images, NCHW, float32, the optimiser as it comes."""
+    benchmark.pedantic(_plain_epoch(), rounds=5, warmup_rounds=1)
+    _images_per_second(benchmark, BATCH * STEPS)
+
+
+@pytest.mark.benchmark(group="ResNet-18's targets for 128 images in 2 views")
+def test_targets(benchmark: Any, precision: str) -> None:
+    data = noise(128)
+    source = _engine.source(data, FLIPS)
+    teacher = channels_last(_engine.teacher_network(), "cpu")
+    benchmark.pedantic(lambda: _engine.targets(teacher, source, precision), rounds=3, warmup_rounds=1)
+    _images_per_second(benchmark, 2 * len(data))
+
+
+@pytest.mark.benchmark(group="WRN-28-1's activations at five taps for 256 images")
+def test_features(benchmark: Any, precision: str) -> None:
+    """Against logits alone: what catching, converting and writing activations costs."""
+    from kdbench_networks.wide_resnet import TAPS
+
+    source = _engine.source(noise(256))
+    model = channels_last(_engine.student_network(), "cpu")
+    written: dict[str, np.ndarray] = {}
+
+    def allocate(tap: str, shape: tuple[int, int]) -> np.ndarray:
+        return written.setdefault(tap, np.empty(shape, np.float16))
+
+    def features() -> None:
+        activations(model, source, TAPS, precision=precision, allocate=allocate)
+
+    def logits() -> torch.Tensor:
+        return predict(model, source, precision=precision)
+
+    _beside(benchmark, "over logits alone", features, logits, rounds=5)
+    _images_per_second(benchmark, 256)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -181,8 +182,8 @@ def _rounded(value: Any) -> Any:
 
 def _cpu_seconds() -> float:
     """Of this process, all its threads, and those children that have been waited for."""
-    t = os.times()
-    return t.user + t.system + t.children_user + t.children_system
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
 
 
 def _cpuinfo() -> dict[str, str]:
