@@ -152,7 +152,7 @@ class LineProgress(Observer):
 
 def accuracy_line(cell: CellRecord) -> str:
     """What a cell came to, in a line; "" where accuracy was not measured."""
-    accuracy = [r.value for r in cell.results if r.primary and r.metric == "accuracy"]
+    accuracy = [r.value for r in cell.results if r.primary and r.metric.split("[")[0] == "accuracy"]
     return (
         f"{cell.budget} labels · fold {cell.fold + 1} · {cell.scheme}: accuracy {accuracy[0]:.3f}"
         if accuracy

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 #: Columns of a row, in order. `metric` is "<metric>.<value>"; `n` counts folds; `ci_*` and `difference_*` are
 #: 95 % intervals; `difference` is paired by fold, to `undistilled`, over `difference_n` folds; `descriptive`
 #: marks rows of too few folds to conclude from; `variant` says what a row differs in from the main one.
-#: `published*` are quoted from the paper, beside rows of its own dataset alone.
+#: `published*` are quoted from the paper, beside rows of its own dataset alone. `steps` are those of the
+#: optimiser and `images_seen` what the training looked at, of the network that the row is of, in one fold.
 COLUMNS = (
     "suite", "scale", "dataset", "budget", "scheme", "student", "teacher", "tap", "reducer", "metric",
     "n", "mean", "ci_low", "ci_high", "difference", "difference_low", "difference_high",
     "published", "published_source", "hardware", "kdbench_version",
-    "sd", "setting", "variant", "failed", "descriptive", "primary", "difference_n", "published_spread",
-    "published_spread_kind",
+    "sd", "setting", "variant", "failed", "descriptive", "primary", "difference_n", "steps",
+    "images_seen", "published_spread", "published_spread_kind",
 )  # fmt: skip
 
 Row = dict[str, Any]
@@ -74,6 +75,7 @@ def collate(
                 "difference_n": difference.n if difference else None,
                 "published_spread": published.spread if published else None,
                 "published_spread_kind": (published.spread_kind or None) if published else None,
+                **sample.cost,
             }
         )
     return _ordered(rows, suite)

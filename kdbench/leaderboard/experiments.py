@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Parameters of a run that say which fold it was or how it was executed, not what was done.
 _INCIDENTAL = frozenset(
-    {"seed", "fold", "folds", "budget", "budgets", "n_jobs", "device", "eval_every", "label", "workers"}
+    {"seed", "fold", "folds", "budget", "budgets", "n_jobs", "device", "label", "workers"}
 )
 #: The same of a component, whose "seed" or "label" is its own affair.
 _INCIDENTAL_TO_COMPONENTS = frozenset({"n_jobs", "device", "workers"})

@@ -13,6 +13,7 @@ from kdbench.leaderboard.tables import (
     Entry,
     Table,
     difference,
+    in_percent,
     number,
     scheme_labels,
     short,
@@ -31,6 +32,7 @@ def to_markdown(board: Board) -> str:
         _head(board),
         *(_section(t) for t in whole_network_tables(board.rows, board.directions)),
         _differences(board.rows),
+        _costs(board.rows),
         *(_section(t) for t in tap_tables(board.rows, board.directions)),
         _unmatched(board),
         _claims(board),
@@ -121,7 +123,7 @@ def _differences(rows: Sequence[Row]) -> str:
     lines = []
     label_of = scheme_labels(rows)
     for row in compared:
-        percent = row["metric"].startswith("accuracy.")
+        percent = in_percent(row["metric"])
         lines.append(
             [
                 short(row["metric"]) + (" [%]" if percent else ""),
@@ -133,6 +135,23 @@ def _differences(rows: Sequence[Row]) -> str:
         )
     header = ["metric", "labels", "scheme", "difference to undistilled", "folds"]
     return f"## Differences to undistilled, paired by fold\n\n{_grid(header, lines)}"
+
+
+def _costs(rows: Sequence[Row]) -> str:
+    """Optimiser steps and images seen of every network, so that schemes can be compared at equal ones."""
+    label_of = scheme_labels(rows)
+    several = len({r["dataset"] for r in rows}) > 1
+    lines = {}
+    for row in rows:
+        if row["primary"] and row["tap"] is None and row["steps"] is not None:
+            head = [row["dataset"]] if several else []
+            line = [*head, str(row["budget"]), label_of(row), f"{row['steps']:,}", f"{row['images_seen']:,}"]
+            lines.setdefault(tuple(line[:-2]), line)
+    if not lines:
+        return ""
+    header = [*(["dataset"] if several else []), "labels", "scheme", "optimiser steps", "images seen"]
+    note = "Of one network and fold; an image counts each time that it is seen."
+    return f"## Steps and images seen\n\n{note}\n\n{_grid(header, list(lines.values()))}"
 
 
 def _unmatched(board: Board) -> str:

@@ -17,11 +17,11 @@ _FILTERS = ("metric", "scheme", "budget", "tap", "reducer", "dataset")
 _SHOWN = (
     "metric", "scheme", "budget", "tap", "reducer", "setting", "mean", "ci_low", "ci_high", "n", "difference",
     "difference_low", "difference_high", "published", "published_source", "student", "teacher", "dataset",
-    "variant", "failed", "hardware", "kdbench_version",
+    "steps", "images_seen", "variant", "failed", "hardware", "kdbench_version",
 )  # fmt: skip
 _NUMBERS = frozenset(
     {"budget", "mean", "ci_low", "ci_high", "n", "difference", "difference_low", "difference_high",
-     "published", "failed"}
+     "published", "failed", "steps", "images_seen"}
 )  # fmt: skip
 
 

@@ -65,6 +65,13 @@ class Sample:
         return {c.versions.get("kdbench", "") for c in self.cells.values()}
 
     @property
+    def cost(self) -> dict[str, int | None]:
+        """What each training came to: `steps` and `images_seen`, None where no record says it. The same for all
+        cells of a sample, for what differs in it is another experiment."""
+        cell = next(iter(self.cells.values()))
+        return {name: cell.params.get(name) for name in ("steps", "images_seen")}
+
+    @property
     def newest(self) -> float:
         """When the last of the cells was created."""
         return max(c.created for c in self.cells.values())

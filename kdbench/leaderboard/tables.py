@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kdbench.leaderboard.collate import Row
+from kdbench.leaderboard.samples import base_name
 
 Directions = Mapping[str, bool | None]
 #: What is known without any plugin.
@@ -22,7 +23,7 @@ class Entry:
 
     @property
     def percent(self) -> bool:
-        return str(self.row["metric"]).startswith("accuracy.")
+        return in_percent(self.row["metric"])
 
     def text(self, plus_minus: str = "±") -> str:
         return number(self.row["mean"], self.row["sd"], percent=self.percent, plus_minus=plus_minus)
@@ -47,7 +48,7 @@ class Table:
 
     @property
     def percent(self) -> bool:
-        return self.metric.startswith("accuracy.")
+        return in_percent(self.metric)
 
     @property
     def quotes(self) -> bool:
@@ -74,10 +75,15 @@ def number(
     return text if sd is None or math.isnan(sd) else f"{text} {plus_minus} {sd * scale:.{digits}f}"
 
 
+def in_percent(metric: str) -> bool:
+    """Whether a metric's values are written in percent: those of accuracy, whatever its parameters."""
+    return base_name(metric).partition(".")[0] == "accuracy"
+
+
 def short(metric: str) -> str:
     """ "accuracy" of "accuracy.accuracy", and every other name as it is."""
-    name, _, value = metric.partition(".")
-    return name if name == value else metric
+    name, _, value = metric.rpartition(".")
+    return name if base_name(name) == value else metric
 
 
 def difference(row: Row, *, percent: bool) -> str:
@@ -186,7 +192,9 @@ def _pivot(
     # An order of its own: budgets within variants within networks would tear a scheme's line apart.
     if by_tap:
         lines = dict(sorted(lines.items(), key=lambda item: int(item[0][0])))
-    higher = {**DEFAULT_DIRECTIONS, **(directions or {})}.get(metric.rsplit(".", 1)[0])
+    known = {**DEFAULT_DIRECTIONS, **(directions or {})}
+    label = metric.rpartition(".")[0]
+    higher = known.get(label, known.get(base_name(label)))
     best = _best(group, higher, ("budget", "tap"))
     names = [str(v) if by_tap else f"{v} labels" for v in values]
     heads: tuple[str, ...] = ("labels", "scheme") if by_tap else ("scheme",)

@@ -22,7 +22,7 @@ QUOTED = "quoted from the paper"
 def accuracy(data: Selection) -> Made:
     """LW Fig. 4: test accuracy against the number of labels."""
     title = "Accuracy by number of labels"
-    found = data.values("accuracy", "accuracy")
+    found = data.values(data.label("accuracy"), "accuracy")
     if not found:
         return [Missing(title, "no record has a value accuracy.accuracy")]
     schemes = data.order(p.scheme for p in found)

@@ -85,6 +85,10 @@ class Selection:
                     found[Place(record.budget, record.scheme, r.tap, r.reducer, r.setting)].append(r.value)
         return dict(found)
 
+    def label(self, component: str) -> str:
+        """What a metric is called here: its name, or its first label in the suite."""
+        return next((m.title for m in self.suite.metrics if m.name == component), component)
+
     def primary(self, metric: str) -> str | None:
         """Name of the value that `metric` ranks by, where any record has one."""
         names = (r.value_name for c in self.records for r in c.results if r.metric == metric and r.primary)

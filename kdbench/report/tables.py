@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ROW_COLUMNS = (
     "dataset", "budget", "scheme", "student", "teacher", "tap", "reducer", "metric", "n", "mean", "ci_low",
     "ci_high", "difference", "difference_low", "difference_high", "published", "setting", "variant",
+    "steps", "images_seen",
 )  # fmt: skip
 VERDICTS = ("supported", "contradicted", "undecided", "no data")
 
@@ -35,7 +36,7 @@ class Table:
 def accuracy(data: Selection) -> Table | Missing:
     """LW Table 1: mean +- standard deviation over folds, and the published number below it."""
     title = "Test accuracy (LW Table 1)"
-    found = data.values("accuracy", "accuracy")
+    found = data.values(data.label("accuracy"), "accuracy")
     if not found:
         return Missing(title, "no record has a value accuracy.accuracy")
     budgets = sorted({p.budget for p in found})
@@ -61,7 +62,9 @@ def accuracy(data: Selection) -> Table | Missing:
             quoted = [f"<td>{_quoted(paper, percent=True) or '–'}</td>" for paper in papers]
             body.append([f'<th scope="row"><i class="quoted">{escape(scheme)}</i></th>', *quoted])
     head = ["scheme", *(f"{b:,} labels" for b in budgets)]
-    caption = "Percent, mean ± standard deviation over folds; best student in bold. " + QUOTED
+    rules = " and ".join(sorted({escape(p.setting) for p in found if p.setting}))
+    caption = "Percent, mean ± standard deviation over folds; best student in bold. "
+    caption += (f"Selection: {rules}. " if rules else "") + QUOTED
     return Table("accuracy-table", title, caption, _table(head, body))
 
 
