@@ -189,3 +189,38 @@ def test_the_most_specific_published_number_is_quoted():
 
 def test_no_cells_are_no_rows():
     assert collate([]) == []
+
+
+def test_every_row_is_compared_with_the_one_undistilled_row_like_it():
+    both = ("undistilled", "kl")
+    elsewhere = {"dataset": "other", "dataset_digest": "1" * 64}
+    longer = {"student.epochs": 40}
+    made = [
+        *cells(3),
+        *(cell(s, b, f, **elsewhere) for s in both for b in (400, 2500) for f in range(2)),
+        *(with_params(cell(s, 400, f), "longer", longer) for s in both for f in range(3)),
+        *(replace(cell("hint", 400, f), student="another") for f in range(3)),
+    ]
+    rows = collate(made, suite())
+    place = (
+        "suite",
+        "scale",
+        "dataset",
+        "budget",
+        "student",
+        "tap",
+        "reducer",
+        "metric",
+        "setting",
+        "variant",
+    )
+    compared = 0
+    for row in rows:
+        alike = [r for r in rows if r["scheme"] == "undistilled" and all(r[c] == row[c] for c in place)]
+        if row["scheme"] in ("teacher", "undistilled") or not alike:
+            assert row["difference"] is None
+            continue
+        (reference,) = alike
+        assert row["difference"] == pytest.approx(row["mean"] - reference["mean"])
+        compared += 1
+    assert compared > 20

@@ -50,6 +50,13 @@ def test_pages_hold_no_place_of_this_machine(board, tmp_path):
         assert "/home/x" not in text
 
 
+def test_json_is_written_as_the_json_module_indents_it(board):
+    for some in (board, replace(board, rows=board.rows[:1]), replace(board, rows=[])):
+        text = to_json(some)
+        assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
+        assert json.loads(text)["rows"] == json.loads(json.dumps(rounded(list(some.rows))))
+
+
 def test_csv_reads_back(board):
     read = list(csv.DictReader(io.StringIO(to_csv(board.rows))))
     assert tuple(read[0]) == COLUMNS

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kdbench.leaderboard.statistics import BOOTSTRAP_FROM, estimate, paired
+from kdbench.leaderboard.statistics import BOOTSTRAP_FROM, RESAMPLES, SEED, estimate, paired
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 9])
@@ -23,6 +23,16 @@ def test_many_folds_have_the_percentile_bootstrap():
     ).confidence_interval
     assert e.low == pytest.approx(oracle.low, abs=0.02)
     assert e.high == pytest.approx(oracle.high, abs=0.02)
+
+
+@pytest.mark.parametrize("level", [0.95, 0.99, 0.999])
+@pytest.mark.parametrize("n", [BOOTSTRAP_FROM, 14, 25])
+def test_the_bootstrap_is_that_of_resampling_one_by_one(n, level):
+    x = np.sort(np.random.default_rng(n).normal(3, 2, n))
+    drawn = np.random.default_rng(SEED).integers(0, n, size=(RESAMPLES, n))
+    low, high = np.quantile([x[indices].mean() for indices in drawn], [(1 - level) / 2, (1 + level) / 2])
+    e = estimate(list(x), level)
+    assert (e.low, e.high) == pytest.approx((low, high), rel=1e-12)
 
 
 @pytest.mark.parametrize("n", [4, BOOTSTRAP_FROM + 2])
