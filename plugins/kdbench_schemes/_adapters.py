@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,16 +55,25 @@ def map_size(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (b, c, h, w) made smaller by averaging, larger by bilinear interpolation, side by side."""
-    h, w = maps.shape[-2:]
-    if (h, w) == tuple(size):
+    """Maps (b, c, h, w) made smaller by averaging, larger by bilinear interpolation, each side for itself.
+
+    As products with matrices, whose gradients are the same each time: those of PyTorch's own pooling and
+    interpolation are not, on a GPU. Computed in float32, or float64 where given.
+    """
+    if maps.shape[-2:] == tuple(size):
         return maps
-    smaller = (min(h, size[0]), min(w, size[1]))
-    if smaller != (h, w):
-        maps = F.adaptive_avg_pool2d(maps, smaller)
-    if smaller != tuple(size):
-        maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-    return maps
+    with torch.autocast(maps.device.type, enabled=False):
+        maps = maps.float() if maps.element_size() < 4 else maps
+        down, across = (_side(n, m, maps) for n, m in zip(maps.shape[-2:], size, strict=True))
+        return down.T @ maps @ across
+
+
+def _side(n: int, m: int, like: Tensor) -> Tensor:
+    """(n, m), from n places in a row to m."""
+    places = torch.eye(n, dtype=like.dtype, device=like.device)[:, None]
+    if m < n:
+        return F.adaptive_avg_pool1d(places, m)[:, 0]
+    return F.interpolate(places, size=m, mode="linear", align_corners=False)[:, 0]
 
 
 def to_common_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

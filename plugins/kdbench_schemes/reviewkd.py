@@ -94,7 +94,7 @@ def hierarchical_context_loss(student: torch.Tensor, teacher: torch.Tensor) -> t
     """
     from torch.nn import functional as F
 
-    from kdbench_schemes._adapters import as_map
+    from kdbench_schemes._adapters import as_map, resized
 
     teacher = as_map(teacher.detach())
     total, weight, weights = F.mse_loss(student, teacher), 1.0, 1.0
@@ -102,6 +102,6 @@ def hierarchical_context_loss(student: torch.Tensor, teacher: torch.Tensor) -> t
         if side < student.shape[-2]:
             weight /= 2
             weights += weight
-            small, guide = F.adaptive_avg_pool2d(student, side), F.adaptive_avg_pool2d(teacher, side)
+            small, guide = resized(student, (side, side)), resized(teacher, (side, side))
             total = total + weight * F.mse_loss(small, guide)
     return total / weights

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from kdbench_schemes._adapters import Adapters, resized, to_common_size
 from kdbench_schemes._pairs import Pair, last_stage, middle_stage, penultimate, stages
@@ -122,6 +123,14 @@ def test_adapters_give_the_teachers_shape(teacher):
     assert (student.grad != 0).any()
     vectors = Adapters([Pair("E", "penultimate", (64,), (12,))])(0, torch.randn(2, 64))
     assert vectors.shape == (2, 12, 1, 1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (3, 5), (7, 1), (8, 8), (9, 13), (16, 16)])
+def test_resizing_is_average_pooling_and_bilinear_interpolation(size):
+    maps = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    smaller = F.adaptive_avg_pool2d(maps, (min(8, size[0]), min(8, size[1])))
+    expected = F.interpolate(smaller, size, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(resized(maps, size), expected)
 
 
 def test_resizing_keeps_what_is_flat_and_means():
