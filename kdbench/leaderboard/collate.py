@@ -63,7 +63,7 @@ def collate(
                 "difference_low": difference.low if difference else None,
                 "difference_high": difference.high if difference else None,
                 "published": published.value if published else None,
-                "published_source": published.where if published else None,
+                "published_source": published.source if published else None,
                 "hardware": " + ".join(sorted(h for h in sample.hardware if h)),
                 "kdbench_version": " + ".join(sorted(v for v in sample.versions if v)),
                 "sd": values.sd,
@@ -120,7 +120,8 @@ def _published(sample: Sample, suite: Suite) -> Published | None:
     found = (
         p
         for p in suite.published
-        if fits(p, metric, setup.budget, setup.scheme, measured.tap, measured.reducer)
+        if p.student in (None, setup.student)
+        and fits(p, metric, setup.budget, setup.scheme, measured.tap, measured.reducer)
     )
     return max(found, key=given, default=None)
 

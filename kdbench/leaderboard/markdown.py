@@ -169,7 +169,7 @@ def _unmatched(board: Board) -> str:
         value = number(p.value, p.spread, percent=p.metric == "accuracy")
         unit = " [%]" if p.metric == "accuracy" else ""
         place = [str(p.budget or ""), p.scheme or "", p.tap or "", p.reducer or ""]
-        lines.append([short(metric) + unit, *place, f"*{value}*", p.where])
+        lines.append([short(metric) + unit, *place, f"*{value}*", p.source])
     grid = _grid(["metric", "labels", "scheme", "tap", "reducer", "quoted", "where"], lines)
     on = f" on {suite.published_dataset}" if suite.published_dataset else ""
     count = f"{len(lines)} quoted number{'s' if len(lines) > 1 else ''} without a run at this scale"
@@ -183,7 +183,7 @@ def _unmatched(board: Board) -> str:
 def _shown(p: Published, rows: Sequence[Row]) -> bool:
     """Whether a quoted number stands beside a row."""
     return any(
-        (row["published_source"], row["published"]) == (p.where, p.value)
+        (row["published_source"], row["published"]) == (p.source, p.value)
         and fits(p, row["metric"], row["budget"], row["scheme"], row["tap"], row["reducer"])
         for row in rows
     )

@@ -197,7 +197,7 @@ def _quoted(paper: Published | None, percent: bool = False, digits: int | None =
     text = f"{scale * paper.value:.{digits}f}"
     if paper.spread is not None:
         text += f" ± {scale * paper.spread:.{digits}f}"
-    about = f"{paper.where}; ± {paper.spread_kind}" if paper.spread_kind else paper.where
+    about = f"{paper.source}; ± {paper.spread_kind}" if paper.spread_kind else paper.source
     return f'<i class="quoted" title="{escape(about)}">{text}</i>'
 
 

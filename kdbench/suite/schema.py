@@ -116,7 +116,11 @@ class Data(Model):
 
 
 class Published(Model):
-    """A number of the paper, shown beside ours, marked as quoted. Percentages are given in 0..1."""
+    """A number of the paper, shown beside ours, marked as quoted. Percentages are given in 0..1.
+
+    `student` and `steps`: the network and the optimiser steps it was obtained with, where the rest of the paper
+    has others; it stands beside rows of that network alone.
+    """
 
     where: str
     budget: int | None = None
@@ -128,6 +132,14 @@ class Published(Model):
     value: float
     spread: float | None = None
     spread_kind: str = ""
+    student: str | None = None
+    steps: int | None = None
+
+    @property
+    def source(self) -> str:
+        """Where it stands, and what it was obtained with."""
+        steps = f"{self.steps:,} steps" if self.steps else None
+        return "; ".join(part for part in (self.where, self.student, steps) if part)
 
 
 class Claim(Model):

@@ -6,7 +6,7 @@ outputs, `specs_features` what learns from activations.
 
 from __future__ import annotations
 
-from kdbench.api import SchemeSpec, hookimpl
+from kdbench.api import SchemeSpec, SuiteSpec, hookimpl
 from kdbench_schemes.specs_features import FEATURE_SCHEMES
 from kdbench_schemes.specs_logits import LOGIT_SCHEMES
 
@@ -14,3 +14,14 @@ from kdbench_schemes.specs_logits import LOGIT_SCHEMES
 @hookimpl
 def kdbench_schemes() -> list[SchemeSpec]:
     return [*LOGIT_SCHEMES, *FEATURE_SCHEMES]
+
+
+@hookimpl
+def kdbench_suites() -> list[SuiteSpec]:
+    return [
+        SuiteSpec(
+            name="schemes",
+            target="kdbench_schemes:suites/schemes.toml",
+            summary="Every registered scheme, one student and one teacher, equal steps",
+        )
+    ]

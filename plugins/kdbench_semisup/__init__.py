@@ -9,7 +9,7 @@ CIFAR-100) on kernels alone, flips and 4-pixel shifts with reflection.
 
 from __future__ import annotations
 
-from kdbench.api import SchemeSpec, hookimpl
+from kdbench.api import SchemeSpec, SuiteSpec, hookimpl
 
 _POOL = frozenset({"unlabelled", "ema"})
 _VARIANTS = ("paper", "code")
@@ -74,4 +74,15 @@ def kdbench_schemes() -> list[SchemeSpec]:
             needs=_POOL,
             variants=_VARIANTS,
         ),
+    ]
+
+
+@hookimpl
+def kdbench_suites() -> list[SuiteSpec]:
+    return [
+        SuiteSpec(
+            name="fixmatch-comparison",
+            target="kdbench_semisup:suites/fixmatch-comparison.toml",
+            summary="Table 1 of Lee & Wallraven 2021: semi-supervised methods beside distillation",
+        )
     ]
