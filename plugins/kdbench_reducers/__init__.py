@@ -34,11 +34,13 @@ def kdbench_reducers() -> list[ReducerSpec]:
             target="kdbench_reducers.umap:UMAP",
             summary="UMAP (umap-learn) on exact neighbours.",
             reference="McInnes et al. 2018",
-            resources=Resources(memory_gib=2.0),
+            # with a seed it optimises on one thread; numba compiles it in the first use
+            resources=Resources(threads=False, memory_gib=2.0, warm_up=10.0),
         ),
         ReducerSpec(
             name="ivis",
             target="kdbench_reducers.ivis:Ivis",
+            version=2,
             summary="ivis as its package trains it, on TensorFlow in a process of its own.",
             reference="Szubert et al. 2019; LW sections 3.2 and 5.3",
             requires=("ivis", "tensorflow", "tf-keras"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,19 +18,20 @@ from kdbench.errors import PluginError
 from kdbench_reducers import _checks
 from kdbench_reducers._base import BaseReducer, seed_of, thread_count
 from kdbench_reducers._ivis_names import WIDTHS
+from kdbench_reducers._ivis_process import worker
 from kdbench_reducers._scaling import SCALINGS, fit_scaling
 from kdbench_reducers.ivis_torch import refuse_small
 
 _MODULES = ("ivis", "tensorflow", "tf_keras")
 _WORKER = Path(__file__).with_name("_ivis_worker.py")
-_STDERR_LINES = 30
 
 
 class Ivis(BaseReducer):
     """ivis (Szubert et al. 2019) as the package `ivis` trains it.
 
     TensorFlow must find TF_USE_LEGACY_KERAS=1 when it is imported, and the package draws from global
-    generators: both are settled in a process that runs nothing else.
+    generators: both are settled in a process that runs nothing else. The first fit starts it, which takes some
+    ten seconds; it stays for the next ones, whose results are those of a fresh process.
 
     Args:
         embedding_dims, k, batch_size, epochs, n_epochs_without_progress, model: as in `IvisTorch`. k counts
@@ -158,30 +157,15 @@ class Ivis(BaseReducer):
             "n_trees": int(self.n_trees),
             "search_k": int(self.search_k),
         }
-        task = {"params": params, "seed": seed_of(self.random_state), "threads": threads}
+        task = {"params": params, "seed": seed_of(self.random_state)}
         with tempfile.TemporaryDirectory(prefix="kdbench-ivis-") as name:
             folder = Path(name)
             (folder / "task.json").write_text(json.dumps(task), "utf-8")
             np.save(folder / "data.npy", scaled)
             if self.neighbours == "exact":
                 np.save(folder / "neighbours.npy", lists)
-            done = subprocess.run(
-                [sys.executable, "-P", str(_WORKER), name],
-                env=worker_environment(os.environ, threads, name),
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
-            result = folder / "result.npz"
-            if done.returncode != 0 or not result.exists():
-                last = "\n".join(done.stderr.strip().splitlines()[-_STDERR_LINES:])
-                raise PluginError(
-                    f"the ivis package ended with exit code {done.returncode}:\n{last}",
-                    where="reducers/ivis",
-                    hint="ivis-torch is the same algorithm without TensorFlow",
-                )
-            with np.load(result, allow_pickle=False) as arrays:
+            worker(_WORKER, threads, os.getpid()).run(folder)
+            with np.load(folder / "result.npz", allow_pickle=False) as arrays:
                 return dict(arrays)
 
     def transform(self, X: np.ndarray) -> np.ndarray:
@@ -198,19 +182,3 @@ def refuse_missing() -> None:
         raise PluginError(
             f"{', '.join(missing)} not installed", where="reducers/ivis", hint='pip install "kdbench[ivis]"'
         )
-
-
-def worker_environment(base: Mapping[str, str], threads: int, folder: str) -> dict[str, str]:
-    """The environment of the worker: legacy Keras, quiet TensorFlow, its threads and its temporary folder.
-
-    ivis leaves Annoy's index in the temporary folder when its process ends; this one is removed with the
-    rest.
-    """
-    return {
-        **base,
-        "TF_USE_LEGACY_KERAS": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-        "OMP_NUM_THREADS": str(threads),
-        "TMPDIR": folder,
-    }

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import random
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ import pytest
 from kdbench.api import exact_neighbours
 from kdbench.errors import PluginError, UsageError
 from kdbench_reducers import ivis
+from kdbench_reducers._ivis_process import WorkerProcess, worker, worker_environment
 from kdbench_reducers.ivis import Ivis
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -65,6 +69,91 @@ def test_the_package_trains_in_a_process_of_its_own_and_its_weights_map_new_rows
 
 @needs_package
 @pytest.mark.slow
+def test_a_warm_process_gives_what_a_fresh_one_gives_and_outlives_a_fit_that_fails(tmp_path):
+    def fit(seed: int) -> np.ndarray:
+        return Ivis(k=15, epochs=3, random_state=seed, n_jobs=1).fit_transform(blobs())
+
+    kept = worker(ivis._WORKER, 1, os.getpid())
+    fit(1)  # so that the next is not the first of its process, whichever tests ran before
+    first, before = kept.process, fit(0)
+    assert kept.process is first
+    (tmp_path / "task.json").write_text('{"params": {"k": "many"}, "seed": 0}')
+    np.save(tmp_path / "data.npy", blobs())
+    with pytest.raises(PluginError, match=r"(?s)package failed:.*Traceback.*Error"):
+        kept.run(tmp_path)
+    assert np.array_equal(fit(0), before)
+    assert kept.process is first
+    kept.close()
+    assert first.returncode == 0  # it ended by itself when its input did
+    assert np.array_equal(fit(0), before)
+    assert kept.process is not first
+
+
+ECHO = """import json, os, pathlib, sys
+for line in sys.stdin:
+    folder = pathlib.Path(json.loads(line))
+    if (folder / "die").exists():
+        print("out of sorts", file=sys.stderr)
+        os._exit(3)
+    (folder / "pid").write_text(str(os.getpid()))
+    print("done", flush=True)
+"""
+
+
+@pytest.fixture
+def echo(tmp_path):
+    """A worker without TensorFlow."""
+    (tmp_path / "echo.py").write_text(ECHO)
+    made = WorkerProcess(tmp_path / "echo.py", 1)
+    yield made
+    made.close()
+
+
+def ask(made: WorkerProcess, folder: Path) -> str:
+    made.run(folder)
+    return (folder / "pid").read_text()
+
+
+def test_a_worker_is_kept_and_one_that_died_is_replaced(echo, tmp_path):
+    first = ask(echo, tmp_path)
+    assert ask(echo, tmp_path) == first
+    (tmp_path / "die").touch()
+    with pytest.raises(PluginError, match=r"(?s)ended with exit code 3:.*out of sorts"):
+        echo.run(tmp_path)
+    (tmp_path / "die").unlink()
+    second = ask(echo, tmp_path)
+    assert second != first
+    echo.process.kill()  # between two tasks
+    echo.process.wait()
+    assert ask(echo, tmp_path) not in (first, second)
+
+
+def test_a_worker_ends_when_the_process_that_started_it_is_killed(tmp_path):
+    (tmp_path / "echo.py").write_text(ECHO)
+    code = (
+        "import os, signal, sys; from pathlib import Path;"
+        "from kdbench_reducers._ivis_process import WorkerProcess; folder = Path(sys.argv[1]);"
+        "WorkerProcess(folder / 'echo.py', 1).run(folder); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    pid = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 10
+    while running(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@needs_package
+@pytest.mark.slow
 def test_the_package_is_repeatable_with_annoy_s_neighbours_too():
     def fit(seed: int) -> np.ndarray:
         return Ivis(k=15, epochs=4, random_state=seed, n_jobs=1, neighbours="annoy").fit_transform(blobs())
@@ -99,9 +188,9 @@ def test_too_few_rows_are_refused_before_anything_is_started(monkeypatch):
 
 
 def test_the_worker_s_environment_asks_for_legacy_keras():
-    found = ivis.worker_environment({"PATH": "p", "TF_USE_LEGACY_KERAS": "0"}, 2, "folder")
+    found = worker_environment({"PATH": "p", "TF_USE_LEGACY_KERAS": "0"}, 2)
     assert found["TF_USE_LEGACY_KERAS"] == "1"
-    assert (found["PATH"], found["OMP_NUM_THREADS"], found["TMPDIR"]) == ("p", "2", "folder")
+    assert (found["PATH"], found["OMP_NUM_THREADS"]) == ("p", "2")
 
 
 # --- equivalence
