@@ -182,7 +182,7 @@ def start_kdbench(clean_environment) -> Callable[..., subprocess.Popen]:
     With one thread a stage, as every run here: how sums are split among threads shows in their last digits.
     """
     code = (
-        "import kdbench.cli.session as session; session.available_cores = lambda: 1\n"
+        "import kdbench.api as api; api.available_cores = lambda: api.cores.available_cores()[:1]\n"
         "from kdbench.cli.main import main; main()"
     )
 
@@ -207,7 +207,7 @@ def kdbench_here(clean_environment, monkeypatch, capsys) -> Callable[..., tuple[
     for name in [k for k in os.environ if k not in clean_environment]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", clean_environment["XDG_CACHE_HOME"])
-    monkeypatch.setattr("kdbench.cli.session.available_cores", lambda: 1)
+    monkeypatch.setattr("kdbench.api.available_cores", lambda: (0,))
 
     def call(*args: str | Path) -> tuple[int, str, str]:
         capsys.readouterr()

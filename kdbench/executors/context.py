@@ -14,7 +14,7 @@ from kdbench.api.records import Outcome
 from kdbench.api.specs import Resources
 from kdbench.executors.resources import available_memory_gib, resources_of
 from kdbench.plan import Stage
-from kdbench.stages.task import Task, execute
+from kdbench.stages.task import Task, execute_in_turns
 from kdbench.store import Store
 
 if TYPE_CHECKING:
@@ -79,14 +79,17 @@ class Workplace:
 
         threads = threads or len(self.context.cores)
         torch.set_num_threads(threads)
-        for stage in stages:
-            task = Task(
+        tasks = [
+            Task(
                 cast("Stage", stage), self.store, self.registry, self.context.places,
                 device=self.context.device, threads=threads, data=self.data,
-            )  # fmt: skip
-            if listener:
+            )
+            for stage in stages
+        ]  # fmt: skip
+        if listener:
+            for task in tasks:
                 _connect(task, listener)
-            yield execute(task)
+        yield from execute_in_turns(tasks)
 
 
 def _connect(task: Task, listener: Listener) -> None:

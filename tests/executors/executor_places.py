@@ -1,0 +1,103 @@
+"""A place of work for tests of executors: it follows `kdbench.api.ExecutorContext` and does what stages say.
+
+In a module of its own, for worker processes import it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdbench.api import Outcome, Resources
+from kdbench.plan import Stage
+
+
+def stage(name: str, component: str = "things/any", *, after: Sequence[Stage] = (), **does: Any) -> Stage:
+    """A stage that does what `Place.execute` reads in its options."""
+    return Stage(
+        kind="thing",
+        component=component,
+        identity={"name": name},
+        inputs={f"needs{i}": s.key for i, s in enumerate(after)},
+        title=name,
+        options={"seconds": 0.05, **does},
+    )
+
+
+@dataclass(frozen=True)
+class Here:
+    """A context whose stages write what they saw into `folder`, one file an attempt."""
+
+    folder: Path
+    cores: tuple[int, ...] = (0, 1)
+    device: str = "cpu"
+    memory: float = 100.0
+
+    def workplace(self) -> Place:
+        return Place(self)
+
+    def resources(self, stage: Stage) -> Resources:
+        return Resources(**stage.options.get("resources", {}))
+
+    def memory_gib(self) -> float:
+        return self.memory
+
+    def seen(self) -> list[dict[str, Any]]:
+        """What all attempts saw, in the order in which they began."""
+        notes = [json.loads(path.read_text()) for path in self.folder.glob("*.json")]
+        return sorted(notes, key=lambda note: note["began"])
+
+
+class Place:
+    def __init__(self, context: Here) -> None:
+        self.context = context
+
+    def execute(
+        self, stages: Sequence[Stage], listener: Any = None, *, threads: int = 0
+    ) -> Iterator[Outcome]:
+        for one in stages:
+            does, began = one.options, time.monotonic()
+            note = {
+                "name": one.title,
+                "began": began,
+                "pid": os.getpid(),
+                "threads": threads,
+                "cores": sorted(os.sched_getaffinity(0)),
+                "wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+                "together": len(stages),
+            }
+            path = self.context.folder / f"{one.title}.{began}.json"
+            path.write_text(json.dumps(note))
+            if listener and "says" in does:
+                listener.warning(does["says"])
+            if does.get("raises"):
+                raise RuntimeError(does["raises"])
+            time.sleep(does["seconds"])
+            if does.get("dies") == "always" or (does.get("dies") == "in company" and self.company(one)):
+                os.kill(os.getpid(), signal.SIGKILL)
+            path.write_text(json.dumps({**note, "ended": time.monotonic()}))
+            yield Outcome(one.key, "finished", does["seconds"])
+
+    def company(self, one: Stage) -> bool:
+        """Whether another stage is under way in another process."""
+        for path in self.context.folder.glob("*.json"):
+            with contextlib.suppress(ValueError):  # it is being written
+                note = json.loads(path.read_text())
+                if "ended" not in note and note["name"] != one.title and alive(note["pid"]):
+                    return True
+        return False
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
