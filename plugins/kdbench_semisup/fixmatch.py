@@ -126,7 +126,8 @@ class FixMatch(Semisupervised):
 def learn(augmentation: CTAugment, run: SchemeRun, labelled: Batch) -> None:
     """Let CTAugment see how well the average still knows labelled images under operations drawn at random."""
     import torch
-    from torch.nn import functional as F
+
+    from kdbench_semisup.losses import one_hot
 
     assert run.ema is not None
     assert labelled.labels is not None
@@ -134,5 +135,5 @@ def learn(augmentation: CTAugment, run: SchemeRun, labelled: Batch) -> None:
     images = run.augmented(labelled, lambda x: augmentation.augment(x, policy))
     with torch.no_grad():  # the average is in evaluation mode
         p = run.ema(images).float().softmax(1)
-    wrong = (p - F.one_hot(labelled.labels, run.n_classes)).abs().sum(1)
+    wrong = (p - one_hot(labelled.labels, run.n_classes)).abs().sum(1)
     augmentation.update(policy, 1 - 0.5 * wrong)

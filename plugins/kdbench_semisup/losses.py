@@ -6,7 +6,6 @@ They are computed in float32, or float64 where logits of float64 are given, what
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch.nn import functional as F
@@ -145,6 +144,11 @@ def mix(x: torch.Tensor, partner: torch.Tensor, share: torch.Tensor) -> torch.Te
     return share * x + (1 - share) * x[partner]
 
 
+def one_hot(labels: torch.Tensor, n_classes: int) -> torch.Tensor:
+    """float32 (b, n_classes). (PyTorch's own waits for a GPU to look at the labels.)"""
+    return (labels[:, None] == torch.arange(n_classes, device=labels.device)).float()
+
+
 def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy with target distributions (b, n_classes)."""
     return F.cross_entropy(wide(logits), targets)
@@ -177,8 +181,3 @@ def gaussian_ramp(progress: float, end: float) -> float:
     """exp(-5 (1 - t)^2), t from 0 to 1 at the share `end` of the training (Laine & Aila 2017, section 3.1)."""
     t = min(1.0, progress / end) if end > 0 else 1.0
     return math.exp(-5 * (1 - t) ** 2)
-
-
-def split(logits: torch.Tensor, parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """Rows of a concatenation back to its parts."""
-    return logits.split([len(p) for p in parts])

@@ -73,7 +73,6 @@ class MixMatch(Semisupervised):
     def epoch(self, run: SchemeRun) -> Losses:
         """Yield {"cross_entropy": loss, "guessed": weighted loss}."""
         import torch
-        from torch.nn import functional as F
 
         from kdbench_semisup import losses, passes
 
@@ -85,7 +84,7 @@ class MixMatch(Semisupervised):
             guessed = torch.stack([z.softmax(1) for z in passes.targets(run.student, *views)]).mean(0)
             guessed = losses.sharpen(guessed, self.temperature)
             images = torch.cat([labelled.images, *views])
-            known = F.one_hot(labelled.labels, run.n_classes).to(guessed.dtype)
+            known = losses.one_hot(labelled.labels, run.n_classes)
             labels = torch.cat([known, *[guessed] * self.views])
             share, partner = self.draw(len(images))
             share, partner = share.to(images.device), partner.to(images.device)
