@@ -1,0 +1,29 @@
+"""What a conformance check can say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+class Violation(AssertionError):
+    """A component does not do what its contract says."""
+
+
+class NotApplicable(Exception):
+    """There is nothing to check: the component has no such part."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: its name.
+        status: "kept", "broken", or "not applicable".
+        sentence: what is wrong, or why there is nothing to check; "" where the contract is kept.
+    """
+
+    check: str
+    status: Literal["kept", "broken", "not applicable"]
+    sentence: str = ""

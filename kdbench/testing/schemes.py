@@ -1,0 +1,241 @@
+"""What must hold of every scheme."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdbench.testing.bench import EPOCHS, BenchRun, SchemeBench, terms_of
+from kdbench.testing.outcome import Finding, NotApplicable, Violation
+from kdbench.training.average import MovingAverage
+from kdbench.training.optimizer import trained_parameters
+
+#: A gradient this much smaller than the one beside the minimum is none, in single precision.
+NO_GRADIENT = 2e-3
+
+
+def check_loss_is_finite(bench: SchemeBench) -> None:
+    """Every loss that is yielded is a finite scalar, alone or by name."""
+    bench.watched  # noqa: B018 - the training raises
+
+
+def check_gradient_reaches_student(bench: SchemeBench) -> None:
+    """The loss has a gradient with respect to the student, and each of its terms with respect to the student or
+    what the scheme trains beside it: a term that compares a network with itself has none."""
+    run = bench.run(sure=True)
+    student = set(trained_parameters(run.student))
+    both = trained_parameters(run.student, run.modules)
+    reached: dict[str, bool] = {}
+    of_student = False
+    for _, terms in _losses(run, range(EPOCHS)):
+        for name, term in terms.items():
+            if reached.get(name) and of_student:
+                continue
+            found = {p for p, g in _gradients(term, both).items() if bool(g.any())}
+            reached[name] = reached.get(name, False) or bool(found)
+            of_student = of_student or bool(found & student)
+    if not reached:
+        raise NotApplicable("it takes no steps")
+    if dead := [name for name, there in reached.items() if not there]:
+        raise Violation(f"no gradient flows from {' and '.join(dead)} to anything that is trained")
+    if not of_student:
+        raise Violation("no gradient reaches the student")
+
+
+def check_teacher_stays_as_it_is(bench: SchemeBench) -> None:
+    """No gradient reaches a teacher or the moving average, and training leaves a teacher as it was, its batch
+    statistics too."""
+    run = bench.watched.run
+    if not run.teachers and run.ema is None:
+        raise NotApplicable("it has neither a teacher nor a moving average")
+    if bench.watched.changed:
+        raise Violation(f"the teacher's {bench.watched.changed[0]} changed")
+    for name, network in [*(("a teacher", t) for t in run.teachers), ("the moving average", run.ema)]:
+        if network is not None and any(p.requires_grad or p.grad is not None for p in network.parameters()):
+            raise Violation(f"{name} has gradients")
+
+
+def check_minimum_where_student_is_teacher(bench: SchemeBench) -> None:
+    """The terms in `minimum_at_teacher` have no gradient where the student says what its teacher says, and grow
+    where it begins to say something else."""
+    names = tuple(getattr(bench.scheme(), "minimum_at_teacher", ()))
+    if not names:
+        raise NotApplicable("it says of no term that it is least where student and teacher are equal")
+    if not bench.is_taught:
+        raise Violation("minimum_at_teacher is for schemes that need a teacher")
+    run = bench.run(student_is_teacher=True)
+    run.student.eval()  # as its teacher is
+    least, flat = _terms_and_slopes(run, names)
+    with torch.no_grad():
+        noise = torch.Generator().manual_seed(0)
+        for p in run.student.parameters():
+            p.add_(0.3 * p.std(correction=0) * torch.randn(p.shape, generator=noise))
+    moved, steep = _terms_and_slopes(run, names)
+    for name in names:
+        if name not in least:
+            raise Violation(f"minimum_at_teacher names {name!r}; its terms are {', '.join(sorted(least))}")
+        if flat[name] > NO_GRADIENT * steep[name]:
+            raise Violation(
+                f"{name} has a gradient of norm {flat[name]:.3g} where the student equals its teacher; beside it, "
+                f"{steep[name]:.3g}"
+            )
+        if not least[name] < moved[name]:
+            raise Violation(
+                f"{name} is {least[name]:.6g} where the student equals its teacher, and {moved[name]:.6g} beside it"
+            )
+
+
+def check_each_term_changes_the_student(bench: SchemeBench) -> None:
+    """A training without one of the loss's terms ends with another student."""
+    names = _term_names(bench)
+    if len(names) < 2:
+        raise NotApplicable("its loss has a single term")
+    whole = bench.train(bench.run(sure=True))
+    for name in names:
+        run = bench.run(sure=True)
+        without = bench.train(run, _Without(run.scheme, name))
+        if not any(k.startswith("student/") for k in whole.differs(without)):
+            raise Violation(f"training without {name} ends with the same student")
+
+
+def check_labels_of_the_pool_are_never_read(bench: SchemeBench) -> None:
+    """Other labels of the unlabelled images change nothing."""
+    if not bench.uses_pool:
+        raise NotApplicable("it has no unlabelled images")
+    if changed := bench.reference.differs(bench.relabelled):
+        raise Violation(f"other labels of the unlabelled images change {changed[0]}")
+
+
+def check_same_seed_same_result(bench: SchemeBench) -> None:
+    """The same seed leads to the same bits."""
+    if bench.uses_pool and not bench.reference.differs(bench.relabelled):
+        return  # that was a second training
+    if changed := bench.reference.differs(bench.train(bench.run())):
+        raise Violation(f"a second training with the same seed differs in {', '.join(changed[:3])}")
+
+
+def check_resumed_ends_bit_identical(bench: SchemeBench) -> None:
+    """A training that is broken off and resumed by new objects ends as one that was not."""
+    with tempfile.TemporaryDirectory(prefix="kdbench-check-") as folder:
+        for epoch in range(1, EPOCHS):
+            bench.train(bench.run(), checkpoints=Path(folder), stop_after=epoch)
+        resumed = bench.train(bench.run(), checkpoints=Path(folder))
+    if changed := bench.reference.differs(resumed):
+        raise Violation(
+            f"a resumed training differs in {', '.join(changed[:3])}: what lives from epoch to epoch belongs in the "
+            "module that `modules` returns"
+        )
+
+
+def check_trains_without_a_pool(bench: SchemeBench) -> None:
+    """A scheme that takes unlabelled images if there are any trains where there are none."""
+    if "unlabelled_if_any" not in bench.spec.needs:
+        raise NotApplicable('it does not need "unlabelled_if_any"')
+    outcome = bench.train(bench.run(pool=False))
+    if not outcome.history:
+        raise Violation("a training without unlabelled images leaves no history")
+
+
+SchemeCheck = Callable[[SchemeBench], None]
+
+#: All of them, in the order in which their findings are best read.
+SCHEME_CHECKS: tuple[SchemeCheck, ...] = (
+    check_loss_is_finite,
+    check_gradient_reaches_student,
+    check_teacher_stays_as_it_is,
+    check_minimum_where_student_is_teacher,
+    check_each_term_changes_the_student,
+    check_labels_of_the_pool_are_never_read,
+    check_same_seed_same_result,
+    check_resumed_ends_bit_identical,
+    check_trains_without_a_pool,
+)
+
+
+def check_scheme(bench: SchemeBench) -> list[Finding]:
+    """Run all checks on a scheme.
+
+    What a scheme raises itself is a broken contract too, with the error's own words.
+    """
+    findings = []
+    for check in SCHEME_CHECKS:
+        name = check.__name__.removeprefix("check_").replace("_", " ")
+        try:
+            check(bench)
+        except NotApplicable as reason:
+            findings.append(Finding(name, "not applicable", str(reason)))
+        except Violation as wrong:
+            findings.append(Finding(name, "broken", str(wrong)))
+        except Exception as error:  # of a stranger's plugin, of whatever kind
+            findings.append(Finding(name, "broken", f"{type(error).__name__}: {error}"))
+        else:
+            findings.append(Finding(name, "kept"))
+    return findings
+
+
+class _Without:
+    """A scheme without one term of its loss."""
+
+    def __init__(self, scheme: Any, name: str) -> None:
+        self._scheme, self._name = scheme, name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scheme, name)
+
+    def epoch(self, run: Any) -> Iterator[Mapping[str, torch.Tensor]]:
+        for loss in self._scheme.epoch(run):
+            terms = terms_of(loss)
+            # a step that has this term alone is still taken, and changes nothing but by momentum and decay
+            yield {k: v * 0 if k == self._name else v for k, v in terms.items()}
+
+
+def _term_names(bench: SchemeBench) -> list[str]:
+    return list(
+        dict.fromkeys(n.removeprefix("loss.") for n in bench.reference.history if n.startswith("loss."))
+    )
+
+
+def _losses(run: BenchRun, epochs: range) -> Iterator[tuple[int, Mapping[str, torch.Tensor]]]:
+    """What a scheme yields in some epochs for a student that stays as it is; the moving average, where the scheme
+    has one, is of another student."""
+    scheme = run.scheme
+    if getattr(scheme, "ema_decay", None) is not None:
+        run.ema = MovingAverage(run.student, scheme.ema_decay).model
+        with torch.no_grad():
+            noise = torch.Generator().manual_seed(1)
+            for p in run.ema.parameters():
+                p.add_(0.3 * p.std(correction=0) * torch.randn(p.shape, generator=noise))
+    for epoch in epochs:
+        run.epoch, run.passes, run.views, run.progress = epoch, 0, 0, epoch / EPOCHS
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(epoch)
+            for loss in scheme.epoch(run):
+                yield epoch, terms_of(loss)
+                run.step += 1
+
+
+def _gradients(term: torch.Tensor, parameters: list[nn.Parameter]) -> dict[nn.Parameter, torch.Tensor]:
+    if not term.requires_grad:
+        return {}
+    found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+    return {p: g for p, g in zip(parameters, found, strict=True) if g is not None}
+
+
+def _terms_and_slopes(run: BenchRun, names: tuple[str, ...]) -> tuple[dict[str, float], dict[str, float]]:
+    """Each term summed over the last epoch, and the norms of the named ones' gradients with respect to the
+    student."""
+    parameters = trained_parameters(run.student)
+    values: dict[str, float] = {}
+    squares = dict.fromkeys(names, 0.0)
+    for _, terms in _losses(run, range(EPOCHS - 1, EPOCHS)):
+        for name, term in terms.items():
+            values[name] = values.get(name, 0.0) + float(term.detach())
+            if name in squares:
+                found = _gradients(term, parameters).values()
+                squares[name] += sum(float(g.square().sum()) for g in found)
+    return values, {k: v**0.5 for k, v in squares.items()}
