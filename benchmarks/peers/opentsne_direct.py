@@ -5,8 +5,9 @@
 Two peers: openTSNE as it stands ("default": Annoy from 1,000 rows on) and openTSNE given the same exact
 neighbours by hand ("by hand"), which is what a careful user writes and what the wrapper may cost nothing over.
 
-Agreement: the affinities of both equal those of openTSNE's exact search, and the KL divergence after equally
-many steps from the same start is the same within 1 %.
+Agreement: the affinities equal those of openTSNE's exact search; the KL divergence after equally many steps from
+the same start is that of the calls by hand to nine digits, and within 5 % of the default's, whose neighbours are
+approximate.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def main() -> int:
         print(f"the affinities differ by {apart:.1e} of the largest: nothing is compared", file=sys.stderr)
         return 1
     divergences = {"by hand": by_hand(), "default": default(), "kdbench": kdbench()}
-    for name, value in divergences.items():
-        if abs(value / divergences["by hand"] - 1) > 0.01:
+    for name, limit in (("by hand", 1e-9), ("default", 0.05)):
+        if abs(divergences["kdbench"] / divergences[name] - 1) > limit:
             print(f"KL divergence {divergences}: {name} is no equal: nothing is compared", file=sys.stderr)
             return 1
     agreement = {
