@@ -52,6 +52,7 @@ def prepare(
     """
     from kdbench.cli.options import data_places, registry_from
     from kdbench.plan import make_plan
+    from kdbench.stages.check import check_schemes
     from kdbench.store import Store
     from kdbench.suite import load_suite
     from kdbench.training.precision import resolve_precision
@@ -74,6 +75,7 @@ def prepare(
     problem = None
     try:
         check_networks(registry, plan, data, outstanding)
+        check_schemes(outstanding, registry, data)
     except DataError as error:
         if not only_plan:
             raise
@@ -174,6 +176,7 @@ def check_networks(registry: Registry, plan: Plan, data: ImageData, outstanding:
     looked_at["teacher"] = tuple({s.tap for c in plan.cells if not c.student for s in c.scores if s.tap})
     if any("teacher_features" in stage.inputs for stage in plan.stages.values()):
         looked_at["teacher"] = suite.taps
+    reads_head = any("head" in registry.spec("metrics", m.name).needs for m in suite.metrics)  # type: ignore[attr-defined]
     for role, reference in wanted:
         architecture, model = built_network(registry, role, reference, data)
         known = architecture.taps(model)
@@ -184,11 +187,11 @@ def check_networks(registry: Registry, plan: Plan, data: ImageData, outstanding:
                     where="taps",
                     hint="its taps: " + ", ".join(known),
                 )
-        if role == "teacher" and not isinstance(
+        if (role == "teacher" or reads_head) and not isinstance(
             model.get_submodule(architecture.head(model)), torch.nn.Linear
         ):
             raise SuiteError(
-                f"the head of {reference.title} is not a linear layer", where="teacher.architecture"
+                f"the head of {reference.title} is not a linear layer", where=f"{role}.architecture"
             )
 
 

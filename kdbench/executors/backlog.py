@@ -8,6 +8,9 @@ from collections.abc import Container, Sequence
 from kdbench.api.protocols import Executor
 from kdbench.plan import Stage
 
+#: Students that take turns at most: each holds its images, its weights and its activations.
+TOGETHER = 8
+
 
 class Backlog:
     """Outstanding stages, in the plan's order. What they need and is not among them is done.
@@ -27,6 +30,7 @@ class Backlog:
                 self._users[key].append(stage.key)
         self._ready = [self._place[key] for key, n in self._missing.items() if not n]
         self._order = list(self._stages.values())
+        self._sizes: dict[str, int] = {}  # of a group's bundles, from when it was first ready
 
     def __len__(self) -> int:
         """Stages that have not been taken."""
@@ -52,7 +56,7 @@ class Backlog:
         Args:
             idle: nothing is under way, so that there is nothing to wait for.
         """
-        bundles = self._bundles()
+        bundles = self._bundles(executor.slots)
         if not bundles:
             return ()
         choose = getattr(executor, "choose", None)
@@ -61,9 +65,18 @@ class Backlog:
             return ()
         return self._take(bundles[chosen or 0])
 
-    def _bundles(self) -> list[tuple[Stage, ...]]:
-        """The stages that are ready, those together that one process is to execute together."""
-        return [(self._order[place],) for place in self._ready]
+    def _bundles(self, slots: int) -> list[tuple[Stage, ...]]:
+        """The stages that are ready, those in a bundle that one process does well to execute in turns: students of
+        a live teacher look at one teacher pass a batch. A group is dealt out evenly to the slots there are."""
+        groups: dict[str, list[Stage]] = {}
+        for place in self._ready:
+            stage = self._order[place]
+            groups.setdefault(stage.together or stage.key, []).append(stage)
+        bundles = []
+        for name, group in groups.items():
+            size = self._sizes.setdefault(name, min(TOGETHER, -(-len(group) // slots)))
+            bundles += [tuple(group[i : i + size]) for i in range(0, len(group), size)]
+        return bundles
 
     def _take(self, bundle: Sequence[Stage]) -> Sequence[Stage]:
         for stage in bundle:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from executor_places import stage
 
 from kdbench.executors import Backlog
+from kdbench.executors.backlog import TOGETHER
 
 
 class Chooses:
@@ -69,3 +73,25 @@ def test_what_needs_something_that_failed_is_lost_and_so_is_what_needs_that():
     backlog.settled(second.key)
     assert backlog.take_lost(failed) is d
     assert not backlog
+
+
+@pytest.mark.parametrize(("slots", "sizes"), [(1, [5, 1]), (2, [3, 2, 1]), (9, [1] * 6)])
+def test_stages_that_do_well_together_are_dealt_out_to_the_slots(slots, sizes):
+    group = [replace(stage(name), together="teacher") for name in "abcde"]
+    executor = First()
+    executor.slots = slots
+    backlog = Backlog([*group[:2], stage("alone"), *group[2:]])
+    taken = []
+    while bundle := backlog.take_bundle(executor, idle=True):
+        taken.append([s.title for s in bundle])
+    assert sorted((len(t) for t in taken), reverse=True) == sizes
+    assert sorted(t for bundle in taken for t in bundle) == ["a", "alone", "b", "c", "d", "e"]
+    assert ["alone"] in taken
+
+
+def test_a_group_is_no_larger_than_what_fits_beside_each_other():
+    backlog = Backlog([replace(stage(str(i)), together="teacher") for i in range(TOGETHER + 3)])
+    sizes = []
+    while bundle := backlog.take_bundle(First(), idle=True):
+        sizes.append(len(bundle))
+    assert sizes == [TOGETHER, 3]
