@@ -141,9 +141,10 @@ def _costs(rows: Sequence[Row]) -> str:
     """Optimiser steps and images seen of every network, so that schemes can be compared at equal ones."""
     label_of = scheme_labels(rows)
     several = len({r["dataset"] for r in rows}) > 1
-    lines = {}
+    lines: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        if row["primary"] and row["tap"] is None and row["steps"] is not None:
+        known = row["steps"] is not None and row["images_seen"] is not None
+        if row["primary"] and row["tap"] is None and known:
             head = [row["dataset"]] if several else []
             line = [*head, str(row["budget"]), label_of(row), f"{row['steps']:,}", f"{row['images_seen']:,}"]
             lines.setdefault(tuple(line[:-2]), line)

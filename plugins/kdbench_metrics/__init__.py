@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from kdbench.api import MetricSpec, hookimpl
+from kdbench.api import MetricSpec, Resources, hookimpl
+
+#: A second or less on one core, beside which others can run.
+_LIGHT = Resources(threads=False)
 
 
 @hookimpl
@@ -16,12 +19,13 @@ def _of_networks() -> list[MetricSpec]:
             name="accuracy",
             target="kdbench_metrics.accuracy:Accuracy",
             version=2,
-            summary="Top-1 accuracy on the test set: last epoch, best on validation, median of the last evaluations",
+            summary="Top-1 and top-5 accuracy on the test set, by three rules of selection",
             reference="LW Table 1; Sohn et al. 2020 (FixMatch) section 4",
             needs=frozenset({"logits", "history"}),
             primary="accuracy",
             higher_is_better=True,
             bounds=(0.0, 1.0),
+            resources=_LIGHT,
         ),
         MetricSpec(
             name="fidelity",
@@ -32,6 +36,7 @@ def _of_networks() -> list[MetricSpec]:
             primary="agreement",
             higher_is_better=True,
             bounds=(0.0, 1.0),
+            resources=_LIGHT,
         ),
         MetricSpec(
             name="calibration",
@@ -42,6 +47,7 @@ def _of_networks() -> list[MetricSpec]:
             primary="ece",
             higher_is_better=False,
             bounds=(0.0, 1.0),
+            resources=_LIGHT,
         ),
         MetricSpec(
             name="superclass-confusion",
@@ -52,6 +58,7 @@ def _of_networks() -> list[MetricSpec]:
             primary="within",
             higher_is_better=True,
             bounds=(0.0, 1.0),
+            resources=_LIGHT,
         ),
     ]
 
@@ -67,6 +74,7 @@ def _of_layers() -> list[MetricSpec]:
             primary="accuracy",
             higher_is_better=True,
             bounds=(0.0, 1.0),
+            resources=_LIGHT,
         ),
         MetricSpec(
             name="linear-probe",
@@ -158,5 +166,6 @@ def _of_embeddings() -> list[MetricSpec]:
             primary="hit",
             higher_is_better=True,
             bounds=(0.0, 1.0),
+            resources=_LIGHT,
         ),
     ]

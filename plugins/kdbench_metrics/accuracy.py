@@ -81,11 +81,11 @@ class Accuracy:
 
     def _setting(self, evaluations: int) -> str:
         if self.selection == "last":
-            return "last epoch"
+            return "ranked by the last epoch"
         if self.selection == "best-validation":
-            return "best epoch on the validation split"
-        fewer = "" if evaluations == self.last_k else f"all {evaluations}, of at most "
-        return f"median of {fewer or 'the last '}{self.last_k} evaluations"
+            return "ranked by the best epoch on validation"
+        of = f"the last {self.last_k}" if evaluations == self.last_k else f"all {evaluations}"
+        return f"ranked by the median of {of} evaluations"
 
 
 def _rank(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

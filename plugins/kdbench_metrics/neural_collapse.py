@@ -19,7 +19,7 @@ _FLAT = 1e-5
 class NeuralCollapse:
     """How far a network is from neural collapse, at the suite's last tap, on the embedded test images.
 
-    The paper looks at training images, where a network collapses; on test images all four are larger. With
+    The paper looks at training images, where a network collapses; test images lie farther from it. With
     mu_c the mean of a class, mu_G the mean of the class means, m_c = mu_c - mu_G, C classes:
 
     - ``nc1``: tr(S_W S_B^+) / C, with S_W the mean over images of (h - mu_c)(h - mu_c)', S_B the mean over

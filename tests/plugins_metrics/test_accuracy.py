@@ -67,10 +67,10 @@ def test_each_rule_gives_its_own_number_and_says_so():
         for s, k in (("last", 20), ("best-validation", 20), ("median-last", 3), ("median-last", 20))
     }
     assert {k: (pytest.approx(r.values["accuracy"]), r.setting) for k, r in found.items()} == {
-        ("last", 20): (1.0, "last epoch"),
-        ("best-validation", 20): (0.1, "best epoch on the validation split"),
-        ("median-last", 3): (0.2, "median of the last 3 evaluations"),
-        ("median-last", 20): (0.4, "median of all 4, of at most 20 evaluations"),
+        ("last", 20): (1.0, "ranked by the last epoch"),
+        ("best-validation", 20): (0.1, "ranked by the best epoch on validation"),
+        ("median-last", 3): (0.2, "ranked by the median of the last 3 evaluations"),
+        ("median-last", 20): (0.4, "ranked by the median of all 4 evaluations"),
     }
     for (_, last_k), result in found.items():  # whatever ranks, all of them are recorded
         assert result.values["last"] == 1.0
