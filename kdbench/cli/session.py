@@ -52,7 +52,6 @@ def prepare(
     """
     from kdbench.cli.options import data_places, registry_from
     from kdbench.plan import make_plan
-    from kdbench.stages.check import check_schemes
     from kdbench.store import Store
     from kdbench.suite import load_suite
     from kdbench.training.precision import resolve_precision
@@ -75,7 +74,10 @@ def prepare(
     problem = None
     try:
         check_networks(registry, plan, data, outstanding)
-        check_schemes(outstanding, registry, data)
+        if any(stage.kind == "student" for stage in outstanding):  # it imports torch
+            from kdbench.stages.check import check_schemes
+
+            check_schemes(outstanding, registry, data)
     except DataError as error:
         if not only_plan:
             raise

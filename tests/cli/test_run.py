@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -140,6 +142,20 @@ def test_the_same_command_again_does_nothing(done, suite, kdbench_here):
     assert "nothing to do: every stage is done" in out
     assert f"0 stages done in 0 s, {len(list(Store(workspace).records()))} found done" in out
     assert before == {p: p.stat().st_mtime_ns for p in (workspace / "objects").rglob("*") if p.is_file()}
+
+
+def test_a_run_that_finds_everything_done_imports_no_library(done, suite, clean_environment):
+    """What makes it quick: it asks nobody what an earlier run has been told."""
+    workspace, _, _ = done
+    code = (
+        "import sys; from kdbench.cli.main import invoke\n"
+        "code = invoke(sys.argv[1:])\n"
+        "heavy = sorted({'torch', 'sklearn', 'scipy.stats', 'pandas', 'mlflow', 'sqlalchemy'} & set(sys.modules))\n"
+        "sys.exit(code or (f'{heavy} imported' if heavy else 0))"
+    )
+    command = [sys.executable, "-c", code, "run", str(suite), "--workspace", str(workspace)]
+    again = subprocess.run(command, capture_output=True, text=True, env=clean_environment, check=False)
+    assert again.returncode == 0, again.stderr
 
 
 def test_json_is_data_alone(done, suite, kdbench_here):
