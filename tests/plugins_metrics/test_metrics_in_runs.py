@@ -26,7 +26,9 @@ FIDELITY = 'metrics=["fidelity"]'
 def measured(tiny_plan, carry_out, tmp_path_factory):
     """(plan, store, cells) of a run of every metric, two folds."""
     store = Store(tmp_path_factory.mktemp("measured"))
-    plan = tiny_plan(ALL, *SMALL, 'schemes=["undistilled"]', 'teacher_metrics=["accuracy", "calibration", "fidelity"]')
+    plan = tiny_plan(
+        ALL, *SMALL, 'schemes=["undistilled"]', 'teacher_metrics=["accuracy", "calibration", "fidelity"]'
+    )
     report = carry_out(plan, store)
     assert report.summary.status == "finished", report.failed
     return plan, store, report.cells
