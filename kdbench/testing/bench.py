@@ -19,6 +19,7 @@ from kdbench.testing.outcome import Violation
 from kdbench.training.data import Augmentation, ImageSource
 from kdbench.training.loop import Run, training_steps
 from kdbench.training.outputs import Anatomy
+from kdbench.training.precision import channels_last
 from kdbench.training.setup import Setup, scheme_modules
 from kdbench.training.teaching import LiveTeacher, Teaching
 
@@ -86,11 +87,13 @@ class SchemeBench:
     Args:
         name: of a scheme of the registry.
         params: the scheme's parameters where the defaults do not do.
+        device: the bits are held to be the same on "cpu"; kernels of other devices may add in any order.
     """
 
     name: str
     registry: Registry
     params: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
 
     @cached_property
     def spec(self) -> SchemeSpec:
@@ -154,7 +157,7 @@ class SchemeBench:
         norm = Normalization((0.5,) * 3, (0.25,) * 3)
 
         def source(rows: np.ndarray) -> ImageSource:
-            return ImageSource(images, rows, norm, augmentation=augmentation)
+            return ImageSource(images, rows, norm, augmentation=augmentation, device=self.device)
 
         alike = student_is_teacher or self.spec.teacher == "own" or "teacher_features" not in self.spec.needs
         like = STUDENT if alike else WIDER
@@ -177,7 +180,7 @@ class SchemeBench:
             batch_size=RECIPE.batch_size,
             seed=seed,
             labelled_source=source(labelled),
-            labels=torch.as_tensor(given[labelled]),
+            labels=torch.as_tensor(given[labelled], device=self.device),
             unlabelled_source=source(unlabelled) if self.uses_pool and pool else None,
             teaching=self._teaching(teachers),
             anatomy=anatomy,
@@ -194,7 +197,7 @@ class SchemeBench:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = architecture.build(N_CLASSES, (SIDE, SIDE, 3))
-        return model.to(memory_format=torch.channels_last), Anatomy.of(architecture, model)
+        return channels_last(model, self.device), Anatomy.of(architecture, model)
 
     def _teaching(self, teachers: list[LiveTeacher]) -> Teaching | None:
         """What the spec's needs entitle the scheme to, and no more."""
@@ -228,7 +231,7 @@ class SchemeBench:
             build=lambda seed: self.network(STUDENT, seed=seed)[0],
             seed=run.seed,
         )
-        return scheme_modules(scheme, setup, "cpu")
+        return scheme_modules(scheme, setup, self.device)
 
     def train(
         self,

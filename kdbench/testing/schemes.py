@@ -71,10 +71,7 @@ def check_minimum_where_student_is_teacher(bench: SchemeBench) -> None:
     run = bench.run(student_is_teacher=True)
     run.student.eval()  # as its teacher is
     least, flat = _terms_and_slopes(run, names)
-    with torch.no_grad():
-        noise = torch.Generator().manual_seed(0)
-        for p in run.student.parameters():
-            p.add_(0.3 * p.std(correction=0) * torch.randn(p.shape, generator=noise))
+    _perturb(run.student, seed=0)
     moved, steep = _terms_and_slopes(run, names)
     for name in names:
         if name not in least:
@@ -206,10 +203,7 @@ def _losses(run: BenchRun, epochs: range) -> Iterator[tuple[int, Mapping[str, to
     scheme = run.scheme
     if getattr(scheme, "ema_decay", None) is not None:
         run.ema = MovingAverage(run.student, scheme.ema_decay).model
-        with torch.no_grad():
-            noise = torch.Generator().manual_seed(1)
-            for p in run.ema.parameters():
-                p.add_(0.3 * p.std(correction=0) * torch.randn(p.shape, generator=noise))
+        _perturb(run.ema, seed=1)
     for epoch in epochs:
         run.epoch, run.passes, run.views, run.progress = epoch, 0, 0, epoch / EPOCHS
         with torch.random.fork_rng(devices=[]):
@@ -217,6 +211,14 @@ def _losses(run: BenchRun, epochs: range) -> Iterator[tuple[int, Mapping[str, to
             for loss in scheme.epoch(run):
                 yield epoch, terms_of(loss)
                 run.step += 1
+
+
+@torch.no_grad()
+def _perturb(network: nn.Module, *, seed: int) -> None:
+    """Add noise to the weights, in proportion to how widely each layer's are spread."""
+    noise = torch.Generator().manual_seed(seed)
+    for p in network.parameters():
+        p.add_(0.3 * p.std(correction=0) * torch.randn(p.shape, generator=noise).to(p.device))
 
 
 def _gradients(term: torch.Tensor, parameters: list[nn.Parameter]) -> dict[nn.Parameter, torch.Tensor]:

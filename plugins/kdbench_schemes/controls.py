@@ -163,6 +163,8 @@ class TeacherCopy:
     equal here.
     """
 
+    t2_scaling = True  # there is no temperature to make up for
+
     def modules(self, setup: SchemeSetup) -> None:
         """Copies the teacher's weights and statistics into the student."""
         if setup.teacher is None:

@@ -29,6 +29,7 @@ class LogitsMSE(DistillationScheme):
         pool: distil the unlabelled images too; False: the labelled ones alone.
     """
 
+    t2_scaling = True  # there is no temperature to make up for
     minimum_at_teacher = ("mse",)
 
     def __init__(
