@@ -22,14 +22,21 @@ class Paired(nn.Module):
 class Adapters(Paired):
     """For each pair a 1x1 convolution from the student's channels to the teacher's (linear, for vectors).
 
-    Weights are drawn as torch draws a convolution's; there is no bias where `bias` is False.
+    Weights are drawn as torch draws a convolution's.
+
+    Args:
+        bias: of the convolutions.
+        activated: batch normalisation and ReLU follow.
     """
 
-    def __init__(self, pairs: Sequence[Pair], *, bias: bool = True) -> None:
+    def __init__(self, pairs: Sequence[Pair], *, bias: bool = True, activated: bool = False) -> None:
         super().__init__(pairs)
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(p.student_shape[0], p.teacher_shape[0], 1, bias=bias) for p in pairs
-        )
+        self.convolutions = nn.ModuleList()
+        for p in pairs:
+            c = p.teacher_shape[0]
+            convolution = nn.Conv2d(p.student_shape[0], c, 1, bias=bias)
+            after = nn.Sequential(convolution, nn.BatchNorm2d(c), nn.ReLU()) if activated else convolution
+            self.convolutions.append(after)
 
     def forward(self, k: int, student: Tensor) -> Tensor:
         """The student's activations at pair `k`, as maps of the teacher's shape.

@@ -26,7 +26,8 @@ class FitNets(FeatureScheme):
 
     In the variant "paper" a first stage trains the student up to that layer, and the regressor, on the hint alone
     (eq. (3)); a second one trains the whole student on its labels and the teacher's softened outputs, whose weight
-    falls linearly (section 2.2). Most codebases train one stage with both losses: the variant "code".
+    falls linearly (section 2.2). Most codebases train one stage with both losses, batch normalisation and ReLU in the
+    regressor: the variant "code" (CRD's).
 
     Departures, in either variant: the regressor is a 1x1 convolution (linear, for vectors) and a resizing, so that
     any two architectures fit; the hint is a mean over elements where eq. (3) sums, which the paper's RMSProp does
@@ -87,7 +88,7 @@ class FitNets(FeatureScheme):
         """
         from kdbench_schemes._adapters import Adapters
 
-        return Adapters(self.find_pairs(setup))
+        return Adapters(self.find_pairs(setup), activated=self.variant == "code")
 
     def epoch(self, run: SchemeRun) -> Losses:
         """Yield {"hint": ...} in the first stage, {"cross_entropy": ..., "kl": ...} in the second; or
