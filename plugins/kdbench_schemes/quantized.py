@@ -82,6 +82,8 @@ class Quantized(DistillationScheme):
         Raises:
             ValueError: the student has nothing to quantise.
         """
+        # `run.student` may be a compiled form of the network, for which its parameters are constants
+        self._network = setup.student
         names = quantised_names(setup.student, ends=self.ends)
         if self.method == "quantized-distillation":
             return None
@@ -96,7 +98,7 @@ class Quantized(DistillationScheme):
 
         weights = self._weights(step.run)
         if weights:
-            step.logits = functional_call(step.run.student, weights, (step.images,)).float()  # type: ignore[misc]
+            step.logits = functional_call(self._network, weights, (step.images,)).float()  # type: ignore[misc]
         return super().terms(step)
 
     def distil(self, step: Step) -> Terms:
@@ -111,36 +113,38 @@ class Quantized(DistillationScheme):
             size_bits: what storing the network takes; size_bits_float32: without quantisation; compression: the
             second over the first.
         """
-        names = quantised_names(run.student, ends=self.ends)
+        names = quantised_names(self._network, ends=self.ends)
         if self.method == "quantized-distillation":
-            made = self._rounded(run.student, names)
+            made = self._rounded(names)
         else:
             made = self._at_points(run, names)
         for name in names:
-            run.student.get_parameter(name).data.copy_(made[name])
+            self._network.get_parameter(name).data.copy_(made[name])
         points = 2**self.bits if self.method == "differentiable-quantization" else 0
-        size, whole = size_in_bits(run.student, names, bits=self.bits, bucket=self.bucket, points=points)
+        size, whole = size_in_bits(self._network, names, bits=self.bits, bucket=self.bucket, points=points)
         return {"size_bits": size, "size_bits_float32": whole, "compression": whole / size}
 
     def _weights(self, run: SchemeRun) -> dict[str, torch.Tensor]:
         """What takes the place of the student's parameters in a forward pass; empty: nothing."""
-        names = quantised_names(run.student, ends=self.ends)
+        names = quantised_names(self._network, ends=self.ends)
         if self.method == "quantized-distillation":
             # the value of the rounded weight, the gradient of the weight itself
-            rounded = self._rounded(run.student, names)
-            kept = {name: run.student.get_parameter(name) for name in names}
+            rounded = self._rounded(names)
+            kept = {name: self._network.get_parameter(name) for name in names}
             return {name: p + (rounded[name] - p).detach() for name, p in kept.items()}
         if run.epoch < self._first_epoch_of_points(run):
             return {}
-        frozen = {name: p.detach() for name, p in run.student.named_parameters()}
+        frozen = {name: p.detach() for name, p in self._network.named_parameters()}
         return frozen | self._at_points(run, names)
 
     def _first_epoch_of_points(self, run: SchemeRun) -> int:
         return max(1, math.ceil(self.prepare * run.epochs))
 
-    def _rounded(self, student: nn.Module, names: list[str]) -> dict[str, torch.Tensor]:
+    def _rounded(self, names: list[str]) -> dict[str, torch.Tensor]:
         return {
-            n: uniformly_quantised(student.get_parameter(n).detach(), bits=self.bits, bucket=self.bucket)
+            n: uniformly_quantised(
+                self._network.get_parameter(n).detach(), bits=self.bits, bucket=self.bucket
+            )
             for n in names
         }
 
@@ -153,7 +157,7 @@ class Quantized(DistillationScheme):
         )  # a step of SGD then moves a point by points_rate * rate * gradient
         made = {}
         for name, moved in zip(names, modules["moved"], strict=True):
-            weight = run.student.get_parameter(name)
+            weight = self._network.get_parameter(name)
             start = quantile_points(weight, bits=self.bits, bucket=self.bucket)
             made[name] = quantised_at(weight, start + scale * moved, bucket=self.bucket)
         return made
