@@ -28,7 +28,8 @@ class BaseReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     A subclass with a parameter `pca` sees the first so many principal components of the rows in their place:
     its neighbours are then those of the components. That is another method wherever a layer has more than a
     few directions that matter (50 components were seen to keep 14 % of the 15 nearest neighbours at an early
-    layer of an untrained network, 65 % at that of a trained student), so it is off unless asked for, stands in the row's title, and `diagnostics_` says what it cost:
+    layer of an untrained network, 65 % at that of a trained student), so it is off unless asked for, stands in
+    the row's title, and `diagnostics_` says what it cost:
 
         pca_kept_neighbours: share of the exact neighbours of the rows (as many as `neighbours_wanted`) that
             are also neighbours of the components, 0..1.
