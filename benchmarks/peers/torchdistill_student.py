@@ -70,6 +70,9 @@ class Seconds:
     def now(cls) -> Seconds:
         return cls(time.perf_counter(), time.process_time())
 
+    def __str__(self) -> str:
+        return f"{self.wall:.2f} s ({self.cpu:.2f} s of processor)"
+
     def __add__(self, other: Seconds) -> Seconds:
         return Seconds(self.wall + other.wall, self.cpu + other.cpu)
 
@@ -293,7 +296,8 @@ def main() -> int:
     def call(name: str) -> Callable[[], Ran]:
         def run() -> Ran:
             ran = sides[name](next(seeds[name]), work, a.epochs)
-            print(f"{name}: {ran.whole(len(ran.epochs))}, accuracy {ran.accuracy:.4f}", flush=True)
+            parts = ", ".join(f"{part} {getattr(ran, part)}" for part in ("targets", "epoch", "evaluation"))
+            print(f"{name}: {parts}, loss {ran.loss:.4f}, accuracy {ran.accuracy:.4f}", flush=True)
             return ran
 
         return run
