@@ -31,7 +31,8 @@ class CRD(FeatureScheme):
 
     Args:
         variant: "code": exponentials of similarities are divided by a constant that the first step fixes, so that
-            they average 1 / M over the M images; "paper": h as eq. (19) prints it, without such a constant.
+            they average 1 / M over the M images; "paper": h as eq. (19) prints it, without such a
+            constant, and a loss of hundreds in the first steps.
         pairs: "auto": what goes into the last linear layers; or a table of one student tap = teacher tap.
         size: of the embeddings, >= 1; published: 128.
         n_negatives: for each image, >= 1; published: 16384.
