@@ -53,10 +53,11 @@ def test_umap_searches_for_nothing(monkeypatch):
     import_umap()
     module = sys.modules["umap.umap_"]
 
-    def broken(*_, **__):
-        raise AssertionError("umap-learn searches for neighbours itself")
+    class Broken:
+        def __init__(self, *_, **__):
+            raise AssertionError("umap-learn searches for neighbours itself")
 
-    monkeypatch.setattr(module, "NNDescent", broken)
+    monkeypatch.setattr(module, "NNDescent", Broken)
     X, kept = rows(4200), {}  # from 4,096 rows on umap-learn would use NN-descent
     original = module.UMAP.fit_transform
 
