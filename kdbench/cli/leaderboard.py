@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +13,6 @@ from kdbench.cli.options import (
     tracking_option,
     workspace_option,
 )
-
-if TYPE_CHECKING:
-    from kdbench.registry import Registry
 
 
 @click.group()
@@ -54,6 +50,7 @@ def build(
     from kdbench import tracking
     from kdbench.cli.options import console, echo_json, registry_from
     from kdbench.errors import WorkspaceError
+    from kdbench.facade.execution import directions_of
     from kdbench.leaderboard import build as write
     from kdbench.leaderboard import completed
     from kdbench.suite import load_suite
@@ -80,8 +77,3 @@ def build(
     else:
         for path in written:
             console().print(str(path), soft_wrap=True)
-
-
-def directions_of(registry: Registry) -> dict[str, bool | None]:
-    """Metric name to whether higher is better, of all metrics that are installed."""
-    return {spec.name: getattr(spec, "higher_is_better", None) for spec in registry.specs("metrics")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -173,29 +172,21 @@ def registry_from(plugin_files: Sequence[Path] = ()) -> Registry:
     Raises:
         UsageError, PluginError: as `Registry.discover`.
     """
-    from kdbench.registry import Registry
+    from kdbench.facade.places import discover
 
-    registry = Registry.discover(files=plugin_files, memory=user_cache() / "components.json")
-    for failure in registry.failures:
-        click.echo(f"warning: {failure} (kdbench doctor)", err=True)
-    return registry
+    return discover(plugin_files, warn)
 
 
-def user_cache() -> Path:
-    """Where this user's decoded datasets lie, and what components said of themselves."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("kdbench", appauthor=False))
+def warn(sentence: str) -> None:
+    """One line on stderr."""
+    click.echo(f"warning: {sentence}", err=True)
 
 
 def data_places(data_dir: Path | None = None, download: bool = True) -> DataPlaces:
-    """Where datasets are looked for: `data_dir`, `$KDBENCH_DATA` (several with `:`), the user cache."""
-    from kdbench.api.data import DataPlaces
+    """See `kdbench.facade.places.data_places`."""
+    from kdbench.facade import places
 
-    cache = user_cache()
-    named = [Path(p).expanduser() for p in os.environ.get("KDBENCH_DATA", "").split(os.pathsep) if p]
-    folders = dict.fromkeys([*([data_dir] if data_dir is not None else []), *named, cache / "data"])
-    return DataPlaces(folders=tuple(folders), cache=cache / "decoded", download=download)
+    return places.data_places(data_dir, download)
 
 
 def console(stderr: bool = False) -> Console:

@@ -21,7 +21,7 @@ from kdbench.cli.options import (
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from kdbench.cli.session import Session
+    from kdbench.facade.session import Session
 
 
 def device_option(function: Any) -> Any:
@@ -68,7 +68,7 @@ def command(
 
 def plan_data(session: Session) -> dict[str, Any]:
     """The plan as plain data."""
-    from kdbench.cli.session import stage_seconds
+    from kdbench.facade.session import stage_seconds
 
     plan = session.plan
     left = {s.key for s in session.outstanding}
@@ -103,7 +103,7 @@ def plan_table(session: Session) -> Group:
     from rich.table import Table
     from rich.text import Text
 
-    from kdbench.cli.session import duration, stage_seconds
+    from kdbench.facade.session import duration, stage_seconds
     from kdbench.plan import KINDS
 
     plan = session.plan

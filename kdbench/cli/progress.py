@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kdbench.api.records import CellRecord, RunSummary, StageSummary
-from kdbench.cli.session import duration
+from kdbench.facade.session import duration
 from kdbench.plan import Stage
 from kdbench.runner import Observer
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from kdbench.api.records import CellRecord, RunSummary, StageSummary
 from kdbench.errors import WorkspaceError
+from kdbench.facade.places import Warn, warn_in_python
 from kdbench.runner import Observer
 
 if TYPE_CHECKING:
@@ -23,12 +22,13 @@ class Tracking(Observer):
     Args:
         idle: nothing is left to execute. Then an invocation that finds every cell logged as it is leaves no run
             of its own, as it has nothing to log; with the first cell that is not there it begins one.
+        warn: told of the loss when it happens.
     """
 
-    def __init__(self, tracker: Tracker, *, idle: bool = False) -> None:
+    def __init__(self, tracker: Tracker, *, idle: bool = False, warn: Warn = warn_in_python) -> None:
         self.tracker = tracker
         self.failure: WorkspaceError | None = None
-        self._idle = idle
+        self._idle, self._warn = idle, warn
         self._run: RunSummary | None = None
         self._found: list[CellRecord] = []
 
@@ -43,7 +43,7 @@ class Tracking(Observer):
                 where=error.where,
                 hint="every result is in the workspace; `kdbench track sync` replays them once the store is back",
             )
-            click.echo(f"warning: {self.failure.what}; going on without it", err=True)
+            self._warn(f"{self.failure.what}; going on without it")
             return None
 
     def _begin(self) -> None:
@@ -83,12 +83,12 @@ class Tracking(Observer):
 class Hooks(Observer):
     """Passes events on to the observers of plugins; one that raises is reported, not fatal."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, warn: Warn = warn_in_python) -> None:
+        self._registry, self._warn = registry, warn
 
     def _tell(self, hook: str, **arguments: Any) -> None:
         for failure in self._registry.notify(hook, **arguments):
-            click.echo(f"warning: {failure}", err=True)
+            self._warn(str(failure))
 
     def run_started(self, run: RunSummary) -> None:
         self._tell("kdbench_run_started", run=run)
