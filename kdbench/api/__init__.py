@@ -43,9 +43,12 @@ from kdbench.api.specs import (
     Spec,
     SuiteSpec,
 )
+from kdbench.api.version import API_VERSION, OLDEST_API_VERSION
 
 __all__ = [
+    "API_VERSION",
     "IMAGENET",
+    "OLDEST_API_VERSION",
     "Architecture",
     "ArchitectureSpec",
     "Batch",

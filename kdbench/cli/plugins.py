@@ -1,4 +1,4 @@
-"""`kdbench plugins list`: the plugins that were found, and what is wrong with them."""
+"""`kdbench plugins`: which plugins were found, what is wrong with them, and how to begin one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from kdbench.cli.options import console, echo_json, json_option, plugin_option
 if TYPE_CHECKING:
     from kdbench.registry import Registry
 
+_KINDS = ("dataset", "architecture", "scheme", "reducer", "metric", "executor")
+
 
 @click.group("plugins")
 def command() -> None:
-    """What plugins there are."""
+    """Find, examine and begin plugins."""
 
 
 @command.command("list")
@@ -23,6 +25,46 @@ def command() -> None:
 @json_option
 def list_plugins(plugin_files: tuple[Path, ...], as_json: bool) -> int:
     """List plugins, their components, and what is wrong with them. Exits with 3 if anything is."""
+    return _report(plugin_files, as_json, tracebacks=False)
+
+
+@command.command("doctor")
+@plugin_option
+@json_option
+def doctor(plugin_files: tuple[Path, ...], as_json: bool) -> int:
+    """The same with the original traceback of each failure."""
+    return _report(plugin_files, as_json, tracebacks=True)
+
+
+@command.command("new")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(_KINDS), required=True, help="What the plugin brings.")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    metavar="DIR",
+    help="Folder that the distribution's own folder NAME is made in; this one without.",
+)
+def new(name: str, kind: str, into: Path) -> None:
+    """Write a distribution that works as it stands: NAME is what it will be called on an index (kdbench-pacmap).
+
+    It has one component, its tests, a README and a licence; nothing that exists is overwritten.
+    """
+    from kdbench.registry import Registry
+    from kdbench.scaffold import create
+
+    made = create(name, kind, into, Registry.discover())
+    out = console()
+    out.print(f"{made.folder}", style="bold")
+    for file in made.files:
+        out.print(f"  {file}")
+    out.print("\nnext:", style="bold")
+    for line in made.next_steps:
+        out.print(f"  {line}", soft_wrap=True)
+
+
+def _report(plugin_files: tuple[Path, ...], as_json: bool, *, tracebacks: bool) -> int:
     from kdbench.registry import Registry
 
     registry = Registry.discover(files=plugin_files)
@@ -30,15 +72,23 @@ def list_plugins(plugin_files: tuple[Path, ...], as_json: bool) -> int:
     if as_json:
         echo_json(data)
     else:
-        print_plugins(data)
+        print_plugins(data, tracebacks)
     return 3 if registry.failures else 0
 
 
 def plugin_rows(registry: Registry) -> list[dict[str, Any]]:
-    """One table a plugin, as plain data."""
+    """One table a plugin, as plain data: the fields of `PluginInfo`, and `missing`: component to requirements that
+    are not installed."""
     import dataclasses
 
-    return [dataclasses.asdict(info) for info in registry.plugins()]
+    from kdbench.registry.components import missing_requirements
+
+    rows = []
+    for info in registry.plugins():
+        specs = [registry.spec(*id_.split("/", 1)) for id_ in info.components]
+        missing = {f"{s.kind}/{s.name}": m for s in specs if (m := missing_requirements(s))}
+        rows.append({**dataclasses.asdict(info), "missing": missing})
+    return rows
 
 
 def print_plugins(rows: list[dict[str, Any]], tracebacks: bool = False) -> None:
@@ -59,6 +109,8 @@ def print_plugins(rows: list[dict[str, Any]], tracebacks: bool = False) -> None:
                 style="dim",
                 soft_wrap=True,
             )
+        for id_, missing in row.get("missing", {}).items():
+            out.print(Text(f"    {id_} needs {', '.join(missing)}", style="yellow"), soft_wrap=True)
         for failure in row["failures"]:
             where = f"{failure['where']}: " if failure["where"] else ""
             out.print(Text(f"    {where}{failure['what']}", style="red"), soft_wrap=True)

@@ -18,10 +18,10 @@ from kdbench.cli.options import (
     scale_option,
     set_option,
 )
-from kdbench.errors import UsageError, did_you_mean
+from kdbench.errors import KdbenchError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from kdbench.registry import Registry
+    from kdbench.registry import Component, Registry
 
 
 @click.command("show")
@@ -92,8 +92,21 @@ def _component(kind: str, name: str, registry: Registry) -> dict[str, Any]:
         "set_by_the_run": sorted(component.engine),
         "spec": {k: sorted(v) if isinstance(v, frozenset) else v for k, v in special.items()},
         "resources": dataclasses.asdict(spec.resources),
+        **({"taps": _taps(component)} if kind == "architectures" else {}),
         "doc": inspect.getdoc(component.factory) or "",
     }
+
+
+def _taps(component: Component) -> dict[str, str] | str:
+    """Tap to module path of the network with its defaults, input to output; a sentence where there is none."""
+    required = [n for n, p in component.parameters.items() if p.required]
+    if required:
+        return f"depend on {', '.join(required)}, which has no default"
+    try:
+        architecture = component.build(component.values({}))
+        return dict(architecture.taps(architecture.build(10, (32, 32, 3))))
+    except KdbenchError as error:  # weights that are not here, say: the rest can be shown
+        return f"can't be read, for the network can't be built: {error.what}"
 
 
 def _default(value: Any) -> Any:
@@ -123,6 +136,10 @@ def _print_component(data: dict[str, Any]) -> None:
             )
     asked = [k if v is True else f"{k}={v}" for k, v in data["resources"].items() if v]
     table.add_row("resources", ", ".join(asked))
+    if taps := data.get("taps"):
+        table.add_row(
+            "taps", taps if isinstance(taps, str) else ", ".join(f"{t} ({m})" for t, m in taps.items())
+        )
     if data["set_by_the_run"]:
         table.add_row("set by the run", ", ".join(data["set_by_the_run"]))
     out.print(table)

@@ -18,6 +18,7 @@ from kdbench.api.specs import (
     Spec,
 )
 from kdbench.errors import did_you_mean
+from kdbench.registry.manners import watched
 from kdbench.registry.plugins import Candidate, Failure, Loaded, error_place, function_place
 
 _NAME = re.compile(r"[a-z0-9]+([-_.][a-z0-9]+)*(/(\*|[a-z0-9]+([-_.][a-z0-9]+)*))?")
@@ -85,23 +86,32 @@ def _specs(kind: str, function: Any, candidate: Candidate, failures: list[Failur
     where = function_place(function)
     wanted = SPEC_TYPES[kind]
     hook = f"kdbench_{kind}"
+    items: list[object] = []
     try:
-        returned = function()
-        if not isinstance(returned, Iterable) or isinstance(returned, (str, bytes, Mapping)):
-            what = f"{hook} returned {_short(returned)}, where an iterable of {wanted.__name__} is expected"
-            failures.append(candidate.failure(what, where))
-            return
-        for spec in returned:
-            if not isinstance(spec, wanted):
-                what = f"{hook} returned {_short(spec)} among its items, where {wanted.__name__} is expected"
+        with watched(f"in {hook}", lambda what, at: failures.append(candidate.failure(what, at or where))):
+            returned = function()
+            if not isinstance(returned, Iterable) or isinstance(returned, (str, bytes, Mapping)):
+                what = (
+                    f"{hook} returned {_short(returned)}, where an iterable of {wanted.__name__} is expected"
+                )
                 failures.append(candidate.failure(what, where))
-            elif wrong := _wrong_field(spec):
-                failures.append(candidate.failure(f"{hook}: {kind}/{spec.name}: {wrong}", where))
-            else:
-                yield spec
+                return
+            for item in returned:  # one by one: what comes before an error is kept
+                items.append(item)
     except Exception as error:  # a plugin's error, of whatever kind, is reported and stays the plugin's own
         what = f"{hook} raised {type(error).__name__}: {error}"
-        failures.append(candidate.failure(what, error_place(error) or where, _field_hint(error), error))
+        broken = [candidate.failure(what, error_place(error) or where, _field_hint(error), error)]
+    else:
+        broken = []
+    for spec in items:
+        if not isinstance(spec, wanted):
+            what = f"{hook} returned {_short(spec)} among its items, where {wanted.__name__} is expected"
+            failures.append(candidate.failure(what, where))
+        elif wrong := _wrong_field(spec):
+            failures.append(candidate.failure(f"{hook}: {kind}/{spec.name}: {wrong}", where))
+        else:
+            yield spec
+    failures += broken
 
 
 def _short(value: object) -> str:
@@ -114,7 +124,7 @@ def _field_hint(error: BaseException) -> str:
     found = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     spec = next((t for t in SPEC_TYPES.values() if found and t.__name__ == found[1]), None)
     if found is None or spec is None:
-        return "kdbench doctor shows the traceback"
+        return "kdbench plugins doctor shows the traceback"
     return did_you_mean(found[2], [f.name for f in dataclasses.fields(spec)])
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any
 
 from kdbench.api.specs import Spec
 from kdbench.errors import KdbenchError, PluginError, SuiteError, did_you_mean
 from kdbench.registry.plugins import error_place, file_module
+from kdbench.registry.requirements import absent, pip_install
 
 #: Constructor parameters that the engine sets for a run (seed, cores, device): no suite sets them and no key
 #: contains them.
@@ -146,25 +145,20 @@ def missing_requirement(spec: Spec, error: ImportError | None = None) -> PluginE
     reason = f": {error}" if error is not None else ""
     if missing:
         what = f"needs {', '.join(missing)}, not installed here{reason}"
-        command = f'"kdbench[{spec.extra}]"' if spec.extra else " ".join(f'"{r}"' for r in missing)
-        hint = f"pip install {command}"
+        hint = pip_install([f"kdbench[{spec.extra}]"] if spec.extra else missing)
     else:
         what = f"its target {spec.target} can't be imported{reason}"
         place = error_place(error) if error is not None else ""
         hint = f"the import fails in {place}" if place else ""
+        lacks = error.name if isinstance(error, ModuleNotFoundError) and error.name else ""
+        if lacks.partition(".")[0] != spec.target.partition(":")[0].partition(".")[0]:
+            hint += f"; install what provides {lacks!r}" if lacks else ""
     return PluginError(what, where=f"{spec.kind}/{spec.name}", hint=hint)
 
 
 def missing_requirements(spec: Spec) -> list[str]:
     """Those of `spec.requires` whose distribution is not installed. Nothing is imported."""
-    missing = []
-    for requirement in spec.requires:
-        found = re.match(r"[A-Za-z0-9][\w.-]*", requirement.strip())
-        try:
-            metadata.version(found[0] if found else requirement)
-        except metadata.PackageNotFoundError:
-            missing.append(requirement)
-    return missing
+    return absent(spec.requires)
 
 
 def read_parameters(factory: Callable[..., Any], id_: str, *, foreign: bool = False) -> dict[str, Parameter]:

@@ -34,7 +34,7 @@ def foreign_spec(path: str) -> ReducerSpec:
     top = path.partition(":")[0].partition(".")[0]
     found = importlib.util.find_spec(top)
     if found is None:
-        raise UsageError(f"there is no module {top!r}", where=where, hint="is its package installed?")
+        raise UsageError(f"there is no module {top!r}", where=where, hint=_pip_hint(top))
     version = _distribution_version(top) or _source_version(path.partition(":")[0])
     # A version of text serves keys as well as a number does; plugins' own specs carry numbers.
     return ReducerSpec(
@@ -43,6 +43,10 @@ def foreign_spec(path: str) -> ReducerSpec:
         version=cast(Any, version),
         summary=f"a scikit-learn-compatible class, from {version}",
     )
+
+
+def _pip_hint(module: str) -> str:
+    return f"pip install {module.replace('_', '-')}, or whatever the distribution is called that brings {module!r}"
 
 
 @functools.cache  # reads the file lists of all distributions, and they don't change under a running process

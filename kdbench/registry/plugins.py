@@ -13,6 +13,7 @@ import inspect
 import re
 import sys
 import traceback
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,11 @@ from typing import Any, Literal
 import pluggy
 
 from kdbench.api import hookspecs
+from kdbench.api.version import API_VERSION
 from kdbench.errors import PluginError, UsageError, did_you_mean
+from kdbench.registry.manners import watched
+from kdbench.registry.requirements import absent_of, pip_install
+from kdbench.registry.versions import verdict
 
 GROUP = "kdbench"
 _IMPL_MARK, _SPEC_MARK = "kdbench_impl", "kdbench_spec"  # pluggy's attributes: project name + suffix
@@ -198,20 +203,30 @@ def load_plugins(candidates: Sequence[Candidate], select: Sequence[str] | None) 
 
 
 def _load_one(candidate: Candidate, loaded: Loaded) -> None:
+    rude: list[tuple[str, str]] = []
     try:
-        plugin = candidate.load()
+        with watched("while it was imported", lambda what, where: rude.append((what, where))):
+            plugin = candidate.load()
     except (Exception, SystemExit) as error:
         what = f"can't be imported: {type(error).__name__}: {error}"
-        loaded.broken.append(
-            candidate.info(
-                [candidate.failure(what, error_place(error) or candidate.origin, _hint(error), error)]
-            )
-        )
+        where = error_place(error) or candidate.origin
+        loaded.broken.append(candidate.info([candidate.failure(what, where, _hint(error, candidate), error)]))
         return
     candidate = replace(candidate, origin=str(getattr(plugin, "__file__", None) or candidate.origin))
-    failures = [candidate.failure(*wrong) for wrong in _wrong_hooks(plugin)]
+    distribution = "" if candidate.path else candidate.distribution
+    version = verdict(getattr(plugin, "kdbench_api", None), distribution=distribution)
+    if version.refused:
+        failure = candidate.failure(version.what, _line_of(plugin, "kdbench_api"), version.hint)
+        loaded.broken.append(candidate.info([failure]))
+        return
+    failures = [candidate.failure(what, where or candidate.origin, _MANNERS) for what, where in rude]
+    if version.what:
+        failures.append(candidate.failure(version.what, _line_of(plugin, "kdbench_api"), version.hint))
+    failures += [candidate.failure(*wrong) for wrong in _wrong_hooks(plugin)]
     try:
-        loaded.manager.register(plugin, name=candidate.name)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            loaded.manager.register(plugin, name=candidate.name)
     except (pluggy.PluginValidationError, ValueError) as error:
         if loaded.manager.has_plugin(candidate.name):
             loaded.manager.unregister(name=candidate.name)
@@ -220,8 +235,23 @@ def _load_one(candidate: Candidate, loaded: Loaded) -> None:
             candidate.info([*failures, candidate.failure(what, candidate.origin, error=error)])
         )
         return
+    for warning in warned:  # of a hook that is going to be taken away
+        failures.append(candidate.failure(str(warning.message), f"{warning.filename}:{warning.lineno}"))
     loaded.candidates[candidate.name] = candidate
     loaded.failures[candidate.name] += failures
+
+
+_MANNERS = "do it where a component is used; log with `logging`, draw from a generator of your own"
+
+
+def _line_of(plugin: object, name: str) -> str:
+    """ "file:line" of the assignment to `name` in a plugin's module; its file where that is not found."""
+    file = getattr(plugin, "__file__", None)
+    if file is None:
+        return ""
+    lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
+    number = next((n for n, line in enumerate(lines, 1) if re.match(rf"{name}\b.*=", line)), None)
+    return f"{file}:{number}" if number else str(file)
 
 
 def _wrong_hooks(plugin: object) -> Iterable[tuple[str, str, str]]:
@@ -261,10 +291,14 @@ def error_place(error: BaseException) -> str:
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 
 
-def _hint(error: BaseException) -> str:
+def _hint(error: BaseException, candidate: Candidate) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
+        if lacking := [] if candidate.path else absent_of(candidate.distribution):
+            return pip_install(lacking)
         return f"install what provides {error.name!r}, or import it inside the component that needs it"
-    return "kdbench doctor shows the traceback"
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "kdbench":
+        return f"it may be written for another version of kdbench; this one has API {API_VERSION} of plugins"
+    return "kdbench plugins doctor shows the traceback"
 
 
 def raise_failures(failures: Sequence[Failure]) -> None:
@@ -276,5 +310,5 @@ def raise_failures(failures: Sequence[Failure]) -> None:
         raise PluginError(first.what, where=f"plugin {first.plugin} {first.where}".rstrip(), hint=first.hint)
     lines = "".join(f"\n  - {f}" for f in failures)
     raise PluginError(
-        f"{len(failures)} things are wrong with plugins:{lines}", hint="kdbench doctor says more"
+        f"{len(failures)} things are wrong with plugins:{lines}", hint="kdbench plugins doctor says more"
     )

@@ -1,0 +1,74 @@
+"""What a plugin must not do while it is imported or asked for its specs: print, or move global random states.
+
+What is printed would stand in the middle of `--json`; a generator that is seeded behind everybody's back makes
+draws of others depend on which plugins are installed. Both are prevented and reported.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO
+
+#: (what, "file:line" or "")
+Note = Callable[[str, str], object]
+
+
+class _Ear:
+    """Stands in for stdout: keeps what is printed and where that began; once closed, passes everything on."""
+
+    def __init__(self, stdout: TextIO) -> None:
+        self._stdout = stdout
+        self.text, self.place, self.done = "", "", False
+
+    def write(self, text: str) -> int:
+        if self.done:  # a handler made meanwhile has kept this object
+            return self._stdout.write(text)
+        if not self.place and text:
+            frame = sys._getframe(1)
+            self.place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        self.text += text
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stdout, name)
+
+
+@contextmanager
+def watched(doing: str, note: Note) -> Iterator[None]:
+    """Hold a plugin to its manners. `doing`: when it was, for the sentence ("while it was imported")."""
+    ear = _Ear(sys.stdout)
+    before = _random_states()
+    try:
+        with redirect_stdout(ear):  # type: ignore[type-var]
+            yield
+    finally:
+        ear.done = True
+        if ear.text:
+            first = ear.text.strip().partition("\n")[0]
+            said = repr(first if len(first) <= 60 else first[:57] + "...")
+            note(f"it printed {said} {doing}", ear.place)
+        for name, (state, restore) in before.items():
+            if not _same(state, _random_states()[name][0]):
+                restore(state)
+                note(f"it moved the global random state of {name} {doing}; undone", "")
+
+
+def _random_states() -> dict[str, tuple[Any, Callable[[Any], object]]]:
+    """Global generators of what is imported: (state, how to restore it)."""
+    states: dict[str, tuple[Any, Callable[[Any], object]]] = {"random": (random.getstate(), random.setstate)}
+    numpy, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
+    if hasattr(numpy, "get_state"):
+        states["numpy"] = (numpy.get_state(), numpy.set_state)  # type: ignore[union-attr]
+    if hasattr(torch, "get_rng_state"):
+        states["torch"] = (torch.get_rng_state(), torch.set_rng_state)  # type: ignore[union-attr]
+    return states
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    equal = one == other
+    return bool(equal.all()) if hasattr(equal, "all") else bool(equal)
