@@ -22,6 +22,7 @@ VERBS = {
     "list": "List the components and suites that the plugins bring.",
     "show": "Show one component or suite: parameters, defaults, source.",
     "verify": "Compare a suite's claims with the records.",
+    "compare": "Put two schemes, students or runs side by side, paired by fold.",
     "leaderboard": "Build leaderboards from the tracking store.",
     "track": "Replay records into a tracking store.",
     "plugins": "List the plugins and what is wrong with them.",

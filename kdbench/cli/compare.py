@@ -1,0 +1,146 @@
+"""`kdbench compare A B`: two schemes, students or runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kdbench.cli.options import (
+    json_option,
+    plugin_option,
+    scale_option,
+    tracking_option,
+    workspace_option,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from kdbench.api.records import CellRecord
+    from kdbench.facade.compare import Comparison
+
+_STYLES = {"A": "green", "B": "green", "differs": "", "undecided": "dim"}
+
+
+@click.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--suite", default=None, help="Of this suite alone; needed with --tracking-uri.")
+@scale_option
+@click.option("--metric", "metrics", multiple=True, help="This metric or value alone. Repeatable.")
+@click.option("--all", "every", is_flag=True, help="All values, not only those that metrics are ranked by.")
+@workspace_option
+@tracking_option
+@plugin_option
+@json_option
+def command(
+    a: str,
+    b: str,
+    suite: str | None,
+    scale: str | None,
+    metrics: tuple[str, ...],
+    every: bool,
+    workspace: Path,
+    tracking_uri: str | None,
+    plugin_files: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Compare A with B: two schemes, two students, or two runs, paired by fold.
+
+    A run is named by its id, kdbench's or MLflow's, or by a workspace's folder. scheme:NAME, student:NAME and
+    run:ID say which is meant where a name could be several. Intervals are of one row each, 95 %, without a
+    correction for how many rows there are.
+    """
+    from kdbench.cli.options import console, echo_json, registry_from
+    from kdbench.facade.compare import compare, fetch_run, side
+    from kdbench.facade.execution import directions_of
+    from kdbench.leaderboard.render import rounded
+    from kdbench.tracking import tracking_uri as uri_of
+
+    registry = registry_from(plugin_files)
+    given = click.get_current_context().get_parameter_source("tracking_uri")
+    from_tracking = bool(tracking_uri) and given is click.core.ParameterSource.COMMANDLINE
+    uri = uri_of(tracking_uri, workspace)
+    cells = _cells(suite, scale, workspace, uri if from_tracking else None)
+    left, right = (side(name, cells, lambda run: fetch_run(uri, run)) for name in (a, b))
+    found = compare(left, right, metrics=metrics, directions=directions_of(registry), every=every)
+    if as_json:
+        echo_json(
+            {
+                "kind": found.kind,
+                "a": found.left,
+                "b": found.right,
+                "rows": rounded([row.to_json() for row in found.rows]),
+                "without_partner": {"a": found.left_alone, "b": found.right_alone},
+            }
+        )
+    else:
+        console().print(comparison_table(found))
+
+
+def _cells(suite: str | None, scale: str | None, workspace: Path, uri: str | None) -> list[CellRecord]:
+    """The cells that schemes and students are looked for in; none where there is no workspace yet.
+
+    Raises:
+        UsageError: a tracking store is to be read, and no suite was named.
+    """
+    if uri is not None:
+        from kdbench.errors import UsageError
+        from kdbench.tracking import fetch_cells
+
+        if suite is None:
+            raise UsageError("a tracking store may hold many suites", where="--suite", hint="name one")
+        return fetch_cells(uri, suite, scale)
+    from kdbench.store import Store
+
+    return Store(workspace).cells(suite=suite, scale=scale) if workspace.is_dir() else []
+
+
+def comparison_table(found: Comparison) -> Group:
+    """One table a metric and reducer."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW
+
+    parts: list[Text | Table] = [Text(f"A = {found.left}   B = {found.right}", style="bold")]
+    groups: dict[tuple, list] = {}
+    experiments = {(r.suite, r.scale, r.dataset) for r in found.rows}
+    for row in found.rows:
+        where = (row.suite, row.scale, row.dataset) if len(experiments) > 1 else ()
+        groups.setdefault((row.metric, row.reducer or "", row.setting, *where), []).append(row)
+    for labels_of, rows in groups.items():
+        title = " · ".join(p for p in labels_of if p)
+        table = Table(title=Text(title, "bold"), title_justify="left")
+        with_tap = any(r.tap for r in rows)
+        names = ["labels", *(["tap"] if with_tap else [])]
+        context = "student" if found.kind == "scheme" else "scheme"
+        several = len({getattr(r, context) for r in rows}) > 1
+        for name in [*names, *([context] if several else [])]:
+            table.add_column(name)
+        for name in ("A", "B", "A - B", "95 %", "folds"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("better")
+        for r in rows:
+            labels = [
+                str(r.budget),
+                *([r.tap or ""] if with_tap else []),
+                *([getattr(r, context)] if several else []),
+            ]
+            interval = "" if r.low is None else f"[{r.low:+.4f}, {r.high:+.4f}]"
+            numbers = [f"{r.left:.4f}", f"{r.right:.4f}", f"{r.difference:+.4f}", interval, str(r.n)]
+            table.add_row(*map(Text, labels + numbers), Text(r.verdict, _STYLES[r.verdict]))
+        parts.append(table)
+    for note in dict.fromkeys(r.notes for r in found.rows if r.notes):
+        parts.append(Text(f"they differ beside that: {note}", style="yellow"))
+    alone = [f"{n} of {name}" for name, n in (("A", found.left_alone), ("B", found.right_alone)) if n]
+    if alone:
+        parts.append(Text(f"measurements without a partner: {', '.join(alone)}", style="dim"))
+    if any(r.n < DESCRIPTIVE_BELOW for r in found.rows):
+        parts.append(
+            Text(f"fewer than {DESCRIPTIVE_BELOW} folds describe, they do not conclude", style="dim")
+        )
+    return Group(*parts)
