@@ -15,6 +15,9 @@ from typing import Any, TextIO
 #: (what, "file:line" or "")
 Note = Callable[[str, str], object]
 
+#: What to do about it, for people.
+MANNERS = "nothing but definitions belongs here; log with `logging`, draw from a generator of your own"
+
 
 class _Ear:
     """Stands in for stdout: keeps what is printed and where that began; once closed, passes everything on."""
@@ -57,13 +60,13 @@ def watched(doing: str, note: Note) -> Iterator[None]:
 
 
 def _random_states() -> dict[str, tuple[Any, Callable[[Any], object]]]:
-    """Global generators of what is imported: (state, how to restore it)."""
-    states: dict[str, tuple[Any, Callable[[Any], object]]] = {"random": (random.getstate(), random.setstate)}
+    """Global generators of what is imported by now: (state, how to restore it)."""
+    states: dict[str, tuple[Any, Callable[[Any], object]]] = {"Python": (random.getstate(), random.setstate)}
     numpy, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
     if hasattr(numpy, "get_state"):
-        states["numpy"] = (numpy.get_state(), numpy.set_state)  # type: ignore[union-attr]
+        states["NumPy"] = (numpy.get_state(), numpy.set_state)  # type: ignore[union-attr]
     if hasattr(torch, "get_rng_state"):
-        states["torch"] = (torch.get_rng_state(), torch.set_rng_state)  # type: ignore[union-attr]
+        states["PyTorch"] = (torch.get_rng_state(), torch.set_rng_state)  # type: ignore[union-attr]
     return states
 
 

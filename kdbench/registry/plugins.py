@@ -27,7 +27,7 @@ import pluggy
 from kdbench.api import hookspecs
 from kdbench.api.version import API_VERSION
 from kdbench.errors import PluginError, UsageError, did_you_mean
-from kdbench.registry.manners import watched
+from kdbench.registry.manners import MANNERS, watched
 from kdbench.registry.requirements import absent_of, pip_install
 from kdbench.registry.versions import verdict
 
@@ -219,7 +219,7 @@ def _load_one(candidate: Candidate, loaded: Loaded) -> None:
         failure = candidate.failure(version.what, _line_of(plugin, "kdbench_api"), version.hint)
         loaded.broken.append(candidate.info([failure]))
         return
-    failures = [candidate.failure(what, where or candidate.origin, _MANNERS) for what, where in rude]
+    failures = [candidate.failure(what, where or candidate.origin, MANNERS) for what, where in rude]
     if version.what:
         failures.append(candidate.failure(version.what, _line_of(plugin, "kdbench_api"), version.hint))
     failures += [candidate.failure(*wrong) for wrong in _wrong_hooks(plugin)]
@@ -239,9 +239,6 @@ def _load_one(candidate: Candidate, loaded: Loaded) -> None:
         failures.append(candidate.failure(str(warning.message), f"{warning.filename}:{warning.lineno}"))
     loaded.candidates[candidate.name] = candidate
     loaded.failures[candidate.name] += failures
-
-
-_MANNERS = "do it where a component is used; log with `logging`, draw from a generator of your own"
 
 
 def _line_of(plugin: object, name: str) -> str:
