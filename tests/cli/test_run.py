@@ -104,7 +104,7 @@ def test_a_run_shows_its_plan_its_leaderboard_and_where_things_are(done, whole):
     assert "tiny  scale here · shapes · cpu" in out
     assert "3 results: 1 teacher, 1 undistilled, 1 distilled" in out
     assert "left out: metric ivis-loss of reducer pca: it has no loss history" in out
-    assert "accuracy (ranked by the last epoch) [%]" in out
+    assert "accuracy (ranked by the last epoch) [%]" in " ".join(out.split())
     assert "stages done in" in out
     assert "nearly uniform" in " ".join(out.split())
     # plain lines, one a stage, where there is no terminal
@@ -218,7 +218,7 @@ def test_a_cell_that_fails_is_told_and_the_exit_code_says_so(done, suite, kdbenc
     assert code == 1
     assert "2 of 3 cells failed" in err
     assert "score broken · undistilled" in err
-    assert "accuracy (ranked by the last epoch) [%]" in out  # what was measured is shown
+    assert "accuracy (ranked by the last epoch) [%]" in " ".join(out.split())  # what was measured is shown
     failed = [c for c in Store(workspace).cells() if c.status == "failed"]
     assert {c.scheme for c in failed} == {"undistilled", "distilled"}
     assert all("Traceback" in c.error and "nan" in c.error for c in failed)
