@@ -30,7 +30,7 @@ KINDS = ("dataset", "architecture", "scheme", "reducer", "metric", "executor")
 #: How a component of a kind is used, for the README of its distribution.
 _USE = {
     "dataset": "kdbench run paper-reference --set data.dataset={name} --set 'data.budgets=[40]' "
-    "--set data.embedded=48",
+    "--set data.embedded=200",
     "architecture": "kdbench run paper-reference --set student.architecture={name}",
     "scheme": "kdbench run paper-reference --set schemes+={name}",
     "reducer": "kdbench run paper-reference --set reducers+={name}",
