@@ -17,7 +17,7 @@ def to_toml(data: Mapping[str, Any], path: str = "") -> str:
         TypeError: a value that TOML does not have.
     """
     tables = {k: v for k, v in data.items() if isinstance(v, Mapping)}
-    lines = [f"{_key(k)} = {_value(v)}" for k, v in data.items() if k not in tables and v is not None]
+    lines = [f"{_key(k)} = {inline(v)}" for k, v in data.items() if k not in tables and v is not None]
     blocks = ["\n".join(([f"[{path}]"] if path else []) + lines)] if lines else []
     blocks += [to_toml(v, f"{path}.{_key(k)}" if path else _key(k)) for k, v in tables.items() if v]
     return "\n\n".join(b for b in blocks if b)
@@ -27,7 +27,8 @@ def _key(key: str) -> str:
     return key if _BARE_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)
 
 
-def _value(value: Any) -> str:
+def inline(value: Any) -> str:
+    """One value as TOML writes it after `key = `. Raises TypeError as `to_toml`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
@@ -35,11 +36,11 @@ def _value(value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, (list, tuple)):
-        items = [_value(v) for v in value]
+        items = [inline(v) for v in value]
         if any(isinstance(v, Mapping) for v in value):
             return "[\n" + "".join(f"    {i},\n" for i in items) + "]"
         return "[" + ", ".join(items) + "]"
     if isinstance(value, Mapping):
-        inside = ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None)
+        inside = ", ".join(f"{_key(k)} = {inline(v)}" for k, v in value.items() if v is not None)
         return f"{{ {inside} }}" if inside else "{}"
     raise TypeError(f"TOML has no {type(value).__name__}: {value!r}")
