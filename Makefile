@@ -30,7 +30,9 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 bench: $(VENV)/.test
-	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-sort=name
+	mkdir -p .benchmarks
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-sort=name --benchmark-json=.benchmarks/latest.json
+	$(BIN)/python benchmarks/figures.py .benchmarks/latest.json
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .benchmarks

@@ -1,0 +1,166 @@
+"""The figures that kdbench is held to, beside what was measured.
+
+    python benchmarks/figures.py LATEST.json      # what `make bench` prints at its end
+    python benchmarks/figures.py --keep LATEST.json   # and keep its figures as benchmarks/baseline.json
+
+LATEST.json is what pytest-benchmark wrote (`--benchmark-json`). The peers' records in benchmarks/peers/results are
+read too; each says on what machine and when it was made. Figures are ratios within one run wherever they can be: they
+carry over to another machine, seconds do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+BASELINE = HERE / "baseline.json"
+
+Cases = dict[str, dict[str, Any]]
+Peers = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table.
+
+    Attributes:
+        limit: what is wanted, as a number; `at_least` says from which side.
+        read: the measured number and where it is from, from the benchmark cases and the peers' records; None
+            where it was not measured.
+    """
+
+    what: str
+    limit: float
+    at_least: bool
+    unit: str
+    read: Callable[[Cases, Peers], tuple[float, str] | None]
+
+    def line(self, cases: Cases, peers: Peers) -> list[str]:
+        wanted = f"at {'least' if self.at_least else 'most'} {self.limit:g}{self.unit}"
+        found = self.read(cases, peers)
+        if found is None:
+            return [self.what, wanted, "not measured", "", ""]
+        value, where = found
+        met = value >= self.limit if self.at_least else value <= self.limit
+        return [self.what, wanted, f"{value:.3g}{self.unit}", "yes" if met else "no", where]
+
+
+def case(name: str, key: str) -> Callable[[Cases, Peers], tuple[float, str] | None]:
+    """A number in a benchmark case: "median", "processor_seconds" or another of its extra figures."""
+
+    def read(cases: Cases, _peers: Peers) -> tuple[float, str] | None:
+        found = cases.get(name)
+        if found is None or key not in found:
+            return None
+        return float(found[key]), f"{name}: {key}"
+
+    return read
+
+
+def peer(
+    record: str, side: str, seconds: str = "cpu_seconds"
+) -> Callable[[Cases, Peers], tuple[float, str] | None]:
+    """How many times less `side` needs than the peer that it stands beside: the median of the rounds' ratios. In
+    processor time, which a neighbour on the machine stretches least."""
+
+    def read(_cases: Cases, peers: Peers) -> tuple[float, str] | None:
+        found = peers.get(record)
+        if found is None or side not in found[seconds]:
+            return None
+        ratios = [p / k for p, k in zip(found[seconds][found["against"]], found[seconds][side], strict=True)]
+        when = found["machine"]["date"]
+        what = "processor time" if seconds == "cpu_seconds" else "wall"
+        spread = f"{min(ratios):.2g} to {max(ratios):.2g}"
+        return statistics.median(ratios), f"peers/results/{record}.json, {when}, {what}, {spread}"
+
+    return read
+
+
+def slower(record: str, side: str) -> Callable[[Cases, Peers], tuple[float, str] | None]:
+    """How many times the peer's processor time `side` needs."""
+    faster = peer(record, side)
+
+    def read(cases: Cases, peers: Peers) -> tuple[float, str] | None:
+        found = faster(cases, peers)
+        return None if found is None else (1 / found[0], found[1])
+
+    return read
+
+
+def nothing(_cases: Cases, _peers: Peers) -> None:
+    return None
+
+
+FIGURES = (
+    Figure("WRN-28-1 step, bfloat16, against the plain NCHW float32 loop", 8, True, "x",
+           peer("plain_loop", "engine, bfloat16")),
+    Figure("the same without bfloat16", 2, True, "x", peer("plain_loop", "engine, float32")),
+    Figure("a distillation step with targets computed, against a supervised step", 1.1, False, "x",
+           case("test_distillation_step_against_supervised_step[bfloat16]", "over a supervised step")),
+    Figure("a student distilled from ResNet-18, whole run, against torchdistill", 4, True, "x",
+           peer("torchdistill_student", "kdbench, bfloat16")),
+    Figure("engine against a bare loop with the same tricks, bfloat16", 1.03, False, "x",
+           case("test_engine_against_bare_loop[bfloat16]", "over the bare loop")),
+    Figure("engine against a bare loop with the same tricks, float32", 1.03, False, "x",
+           case("test_engine_against_bare_loop[float32]", "over the bare loop")),
+    Figure("ivis-torch against ivis, 10,000 x 1,024", 5, True, "x",
+           peer("ivis_package_10000x1024", "ivis-torch, bfloat16", "wall_seconds")),
+    Figure("ivis-torch against ivis, 10,000 x 16,384", 8, True, "x",
+           peer("ivis_package_10000x16384", "ivis-torch, bfloat16", "wall_seconds")),
+    Figure("tsne against openTSNE called directly", 1.05, False, "x", slower("opentsne_direct_1200x128", "kdbench")),
+    Figure("`run` on a finished suite of 1,009 stages", 3, False, " s", case("test_a_finished_run", "median")),
+    Figure("`leaderboard build` over 2,000 MLflow runs", 5, False, " s", case("test_leaderboard_build", "median")),
+    Figure("`paper` scale on one H100", 60, False, " min", nothing),
+    Figure("memory of `paper` scale on the host", 8, False, " GiB", nothing),
+)  # fmt: skip
+
+
+def read_cases(path: Path) -> Cases:
+    """The figures of each benchmark case by its name, from pytest-benchmark's JSON or from a baseline."""
+    data = json.loads(path.read_text())
+    if "benchmarks" not in data:
+        return data["cases"]
+    return {b["name"]: {"median": b["stats"]["median"], **b["extra_info"]} for b in data["benchmarks"]}
+
+
+def read_peers() -> Peers:
+    return {p.stem: json.loads(p.read_text()) for p in sorted((HERE / "peers" / "results").glob("*.json"))}
+
+
+def keep(path: Path) -> None:
+    """Write the cases of a run as the baseline, without what pytest-benchmark tells of the machine's name."""
+    data = json.loads(path.read_text())
+    cpu = data["machine_info"]["cpu"]
+    about = {"date": data["datetime"][:10], "python": data["machine_info"]["python_version"],
+             "processor": cpu.get("brand_raw", ""), "cores": cpu.get("count")}  # fmt: skip
+    BASELINE.write_text(
+        json.dumps({"machine": about, "cases": read_cases(path)}, indent=1, sort_keys=True) + "\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("latest", type=Path, nargs="?", default=BASELINE)
+    parser.add_argument("--keep", action="store_true", help="keep the cases as the baseline")
+    args = parser.parse_args()
+    if args.keep:
+        keep(args.latest)
+    cases, peers = read_cases(args.latest), read_peers()
+    before = read_cases(BASELINE) if BASELINE.exists() else {}
+    lines = [[*f.line(cases, peers), f.line(before, peers)[2]] for f in FIGURES]
+    head = ["what", "wanted", "measured", "met", "from", "baseline"]
+    print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    for line in lines:
+        print("| " + " | ".join(line) + " |")
+
+
+if __name__ == "__main__":
+    main()
