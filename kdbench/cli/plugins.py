@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdbench.cli import plugins_check
 from kdbench.cli.options import console, echo_json, json_option, plugin_option
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ def list_plugins(plugin_files: tuple[Path, ...], as_json: bool) -> int:
 def doctor(plugin_files: tuple[Path, ...], as_json: bool) -> int:
     """The same with the original traceback of each failure."""
     return _report(plugin_files, as_json, tracebacks=True)
+
+
+command.add_command(plugins_check.command)
 
 
 @command.command("new")
@@ -81,12 +85,17 @@ def plugin_rows(registry: Registry) -> list[dict[str, Any]]:
     are not installed."""
     import dataclasses
 
-    from kdbench.registry.components import missing_requirements
+    from kdbench.registry.requirements import absent
 
+    specs = {id_: registry.spec(*id_.split("/", 1)) for info in registry.plugins() for id_ in info.components}
+    lacking = set(absent({r for spec in specs.values() for r in spec.requires}))
     rows = []
     for info in registry.plugins():
-        specs = [registry.spec(*id_.split("/", 1)) for id_ in info.components]
-        missing = {f"{s.kind}/{s.name}": m for s in specs if (m := missing_requirements(s))}
+        missing = {
+            id_: [r for r in specs[id_].requires if r in lacking]
+            for id_ in info.components
+            if not lacking.isdisjoint(specs[id_].requires)
+        }
         rows.append({**dataclasses.asdict(info), "missing": missing})
     return rows
 

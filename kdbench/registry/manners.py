@@ -10,6 +10,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from typing import Any, TextIO
 
 #: (what, "file:line" or "")
@@ -53,25 +54,25 @@ def watched(doing: str, note: Note) -> Iterator[None]:
             first = ear.text.strip().partition("\n")[0]
             said = repr(first if len(first) <= 60 else first[:57] + "...")
             note(f"it printed {said} {doing}", ear.place)
+        after = _random_states()
         for name, (state, restore) in before.items():
-            if not _same(state, _random_states()[name][0]):
-                restore(state)
+            if after[name][0] != state:
+                restore()
                 note(f"it moved the global random state of {name} {doing}; undone", "")
 
 
-def _random_states() -> dict[str, tuple[Any, Callable[[Any], object]]]:
-    """Global generators of what is imported by now: (state, how to restore it)."""
-    states: dict[str, tuple[Any, Callable[[Any], object]]] = {"Python": (random.getstate(), random.setstate)}
-    numpy, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
+def _random_states() -> dict[str, tuple[Any, Callable[[], object]]]:
+    """Global generators of what is imported by now: (state, to be compared; what restores it)."""
+    python = random.getstate()
+    states: dict[str, tuple[Any, Callable[[], object]]] = {
+        "Python": (python, partial(random.setstate, python))
+    }
+    numpy: Any = sys.modules.get("numpy.random")
+    torch: Any = sys.modules.get("torch")
     if hasattr(numpy, "get_state"):
-        states["NumPy"] = (numpy.get_state(), numpy.set_state)  # type: ignore[union-attr]
+        name, key, *rest = state = numpy.get_state()
+        states["NumPy"] = ((name, key.tobytes(), *rest), partial(numpy.set_state, state))
     if hasattr(torch, "get_rng_state"):
-        states["PyTorch"] = (torch.get_rng_state(), torch.set_rng_state)  # type: ignore[union-attr]
+        state = torch.get_rng_state()
+        states["PyTorch"] = (state.numpy().tobytes(), partial(torch.set_rng_state, state))
     return states
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
-    equal = one == other
-    return bool(equal.all()) if hasattr(equal, "all") else bool(equal)
