@@ -76,7 +76,8 @@ def test_a_plan_says_what_is_to_do(here, suite, results):
 def test_the_frame_has_a_row_a_result_and_the_leaderboard_is_its_mean(results):
     frame = results.frame()
     assert " ".join(frame.columns) == (
-        "suite scale dataset budget fold seed scheme student teacher tap reducer metric value_name value setting primary"
+        "suite scale dataset budget fold seed scheme student teacher tap reducer metric value_name value setting "
+        "primary"
     )
     assert len(frame) == sum(len(c.results) for c in results.cells)
     board = results.leaderboard()

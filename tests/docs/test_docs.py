@@ -1,0 +1,192 @@
+"""The pages in `docs/`: what is generated is what the code says, and every block of code runs."""
+
+import ast
+import csv
+import importlib.util
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from kdbench.cli.main import invoke
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = sorted((DOCS / "plugins").glob("*.md"))
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def write_files(page: Path, folder: Path) -> list[Path]:
+    """The blocks of a page that begin with a file's name."""
+    written = []
+    for kind, text in blocks(page):
+        if (name := re.search(r"^# (\S+\.(?:py|toml))$", text, re.MULTILINE)) and kind in ("python", "toml"):
+            written.append(folder / name[1])
+            written[-1].write_text(text, encoding="utf-8")
+    return written
+
+
+def run_commands(page: Path) -> None:
+    for kind, text in blocks(page):
+        for line in text.splitlines() if kind == "sh" else ():
+            words = shlex.split(line)
+            assert words[0] == "kdbench", line
+            assert invoke(words[1:]) == 0, line
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, cache_home):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_home))
+    for name in ("KDBENCH_HOME", "KDBENCH_DATA", "KDBENCH_PLUGINS", "KDBENCH_STRICT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def generate():
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# What is generated
+
+
+def test_the_hook_reference_is_what_the_code_says(generate):
+    assert (DOCS / "hooks.md").read_text(encoding="utf-8") == generate.hooks_page(), (
+        "run: python docs/generate.py"
+    )
+
+
+def test_the_schema_is_what_the_code_says(generate):
+    assert (DOCS / "suite.schema.json").read_text(encoding="utf-8") == generate.schema_text(), (
+        "run: python docs/generate.py"
+    )
+
+
+def test_no_hook_without_words_a_real_plugin_and_an_example(generate):
+    from kdbench.api import hookspecs
+
+    marked = re.findall(r"@hookspec\ndef (\w+)", Path(hookspecs.__file__).read_text())
+    assert list(generate.hooks()) == marked
+    users = generate.users()
+    for name, function in generate.hooks().items():
+        assert function.__doc__, name
+        assert users[name], f"no shipped plugin uses {name}"
+        example = "\n".join(text for kind, text in blocks(DOCS / "plugins" / f"{generate.page_of(name)}.md"))
+        assert f"@hookimpl\ndef {name}(" in example, f"the page of {name} does not show it"
+
+
+def test_the_schema_takes_the_suites_that_are_shipped_and_names_their_keys():
+    schema = json.loads((DOCS / "suite.schema.json").read_text())
+    shipped = [*ROOT.glob("plugins/*/suites/*.toml")]
+    assert shipped
+    for path in shipped:
+        document = tomllib.loads(path.read_text())
+        assert document.keys() <= schema["properties"].keys(), path
+        assert set(schema["required"]) <= document.keys() | {"data", "student"}, path
+        assert document["data"].keys() <= schema["$defs"]["Data"]["properties"].keys(), path
+    assert schema["additionalProperties"] is False
+
+
+# Pages of plugins
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.stem != "suite"], ids=lambda p: p.stem)
+def test_a_page_is_complete(page, here):
+    (file,) = write_files(page, here)
+    assert ast.get_docstring(ast.parse(file.read_text())) is None  # the page says it
+    run_commands(page)
+
+
+def test_the_examples_work_together_in_one_run(here, capsys):
+    """Each component is named by the suite's page, which runs it; the observer and the executor see it happen."""
+    for page in PAGES:
+        write_files(page, here)
+    run_commands(DOCS / "plugins" / "suite.md")
+    out = capsys.readouterr().out
+    assert "A = matched" in out
+    board = list(csv.DictReader((here / ".kdbench/leaderboards/my-suite/minutes/leaderboard.csv").open()))
+    assert {r["reducer"] for r in board} >= {"pca", "sparse-axes"}
+    assert {r["scheme"] for r in board} == {"undistilled", "matched", "teacher"}
+    confidence = [float(r["mean"]) for r in board if r["metric"] == "confidence.confidence"]
+    assert confidence
+    assert all(0.25 <= c <= 1 for c in confidence)  # four classes
+    watched = (here / ".kdbench/watch.txt").read_text().splitlines()
+    assert watched[0] == "my-suite: 6 cells"
+    assert watched[-1] == "finished"
+    assert sum(line.startswith("matched, fold") for line in watched) == 2
+
+
+# The other pages
+
+
+def test_the_suite_files_page_runs(here, capsys):
+    page = DOCS / "suite-files.md"
+    (file,) = write_files(page, here)
+    assert file.name == "first.toml"
+    run_commands(page)
+    capsys.readouterr()
+
+
+@pytest.fixture
+def first(here):
+    """The suite of the page before."""
+    write_files(DOCS / "suite-files.md", here)
+    return here
+
+
+@pytest.mark.filterwarnings("ignore:student .* the teacher is nearly uniform:UserWarning")
+def test_the_python_page_runs(first, capsys):
+    for kind, text in blocks(DOCS / "python.md"):
+        assert kind == "python"
+        exec(compile(text, "python.md", "exec"), {"__name__": "page"})
+    out = capsys.readouterr().out
+    assert "stages to do" in out
+    assert "(60, 2)" in out
+    assert "fidelity" in out
+
+
+@pytest.mark.filterwarnings("ignore:student .* the teacher is nearly uniform:UserWarning")
+def test_the_notebook_runs(here):
+    notebook = json.loads((DOCS / "notebook.ipynb").read_text(encoding="utf-8"))
+    assert all(not c.get("outputs") for c in notebook["cells"])  # none are kept
+    names: dict = {"__name__": "notebook"}
+    shown = []
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            body = ast.parse("".join(cell["source"]))
+            last = body.body.pop() if isinstance(body.body[-1], ast.Expr) else None
+            exec(compile(body, "notebook", "exec"), names)
+            if last is not None:
+                shown.append(eval(compile(ast.Expression(last.value), "notebook", "eval"), names))
+    assert {"undistilled", "distilled", "teacher"} == set(shown[1].index)
+    assert (shown[2]["verdict"] == "undecided").all()
+    assert shown[4] == {"layer1": (40, 2), "layer4": (40, 2)}
+    assert len(shown[5]) == 4
+
+
+def test_links_lead_somewhere():
+    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_word_of_the_house_is_explained():
+    words = (DOCS / "words.md").read_text(encoding="utf-8")
+    from kdbench.plan import KINDS
+
+    named = """teacher student scheme undistilled distilled labelled unlabelled budget fold tap layer embedding
+    reducer metric control baseline suite scale stage cell record"""
+    for word in named.split():
+        assert f"**{word}**" in words, word
+    assert all(kind in words for kind in KINDS if kind not in ("source", "backbone"))

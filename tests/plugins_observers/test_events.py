@@ -1,0 +1,40 @@
+"""The observer that writes lines of JSON."""
+
+import json
+
+from kdbench.facade.observers import Hooks
+from kdbench.store import Store
+
+
+def test_a_run_is_told_as_lines_of_json(tmp_path, monkeypatch, tiny_plan, carry_out, plain_registry):
+    events = tmp_path / "events.jsonl"
+    monkeypatch.setenv("KDBENCH_EVENTS", str(events))
+    plan = tiny_plan('metrics=["accuracy"]', "reducers=[]")
+    report = carry_out(plan, Store(tmp_path / "work"), Hooks(plain_registry))
+    lines = [json.loads(line) for line in events.read_text().splitlines()]
+    assert [lines[0]["event"], lines[-1]["event"]] == ["run_started", "run_finished"]
+    assert lines[0]["cells"] == 3
+    assert lines[-1]["status"] == "finished"
+    assert {line["run"] for line in lines} == {report.summary.id}
+    stages = [line for line in lines if line["event"] == "stage_finished"]
+    assert {s["key"] for s in stages} == plan.stages.keys()
+    assert {s["status"] for s in stages} == {"finished"}
+    told = {line["key"]: line["results"] for line in lines if line["event"] == "cell_finished"}
+    assert told == {c.key: {"accuracy": c.results[0].value} for c in report.cells}
+    assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
+
+
+def test_nothing_is_written_unasked(tmp_path, monkeypatch, finished, plain_registry):
+    monkeypatch.delenv("KDBENCH_EVENTS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    _, _, report = finished
+    assert plain_registry.notify("kdbench_run_finished", run=report.summary) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_can_not_be_written_stops_nothing(tmp_path, monkeypatch, finished, plain_registry):
+    monkeypatch.setenv("KDBENCH_EVENTS", str(tmp_path / "no" / "folder"))
+    _, _, report = finished
+    (failure,) = plain_registry.notify("kdbench_run_finished", run=report.summary)
+    assert failure.plugin == "kdbench_observers"
+    assert "FileNotFoundError" in failure.what
