@@ -104,9 +104,14 @@ def _taps(component: Component) -> dict[str, str] | str:
         return f"depend on {', '.join(required)}, which has no default"
     try:
         architecture = component.build(component.values({}))
-        return dict(architecture.taps(architecture.build(10, (32, 32, 3))))
+        network = architecture.build(10, (32, 32, 3))
+        return dict(architecture.taps(network))
     except KdbenchError as error:  # weights that are not here, say: the rest can be shown
         return f"can't be read, for the network can't be built: {error.what}"
+    except Exception as error:  # of a stranger's plugin, of whatever kind
+        from kdbench.registry.plugins import error_place
+
+        return f"can't be read: {type(error).__name__}: {error} ({error_place(error)})"
 
 
 def _default(value: Any) -> Any:
