@@ -25,7 +25,7 @@ VERBS = {
     "compare": "Put two schemes, students or runs side by side, paired by fold.",
     "leaderboard": "Build leaderboards from the tracking store.",
     "track": "Replay records into a tracking store.",
-    "plugins": "List the plugins and what is wrong with them.",
+    "plugins": "Begin, check and list plugins, and say what is wrong with them.",
     "doctor": "Examine this installation: versions, devices, plugins, data.",
 }
 
