@@ -34,9 +34,9 @@ class Split:
     """Images of one split.
 
     Attributes:
-        images: uint8, (n, h, w, c), C-contiguous, may be memory-mapped.
+        images: uint8, (n, h, w, c), C-contiguous, read-only; may be memory-mapped.
         labels: int64, (n,), in 0..n_classes-1.
-        masks: bool, (n, h, w), True on the foreground, or None.
+        masks: bool, (n, h, w), True on the foreground, read-only; or None.
     """
 
     images: np.ndarray

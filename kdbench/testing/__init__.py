@@ -1,18 +1,46 @@
 """Conformance checks: what must hold of every component of a kind, to be run on plugins.
 
-    from kdbench.registry import Registry
-    from kdbench.testing import SCHEME_CHECKS, SchemeBench
+    from kdbench.testing import parametrize_with_checks
 
-    bench = SchemeBench("my-scheme", Registry.discover())
-    for check in SCHEME_CHECKS:
-        check(bench)
+    @parametrize_with_checks(["reducers/my-reducer"])
+    def test_conformance(check):
+        check()
 
-A check is a plain function. It returns where all is well, raises `Violation` with a sentence that says what is
-wrong, and `NotApplicable` where there is nothing to check. `check_scheme` runs them all and reports.
+Each check is a test of its own, by name; one that fails says what to change. `run_checks` gives the findings as
+data, and `kdbench plugins check reducers/my-reducer` prints them.
+
+What a component can't or need not do is said in `expected_failed_checks`, check to reason, as a parameter here or as
+an attribute of the component; such a check has to fail (a strict xfail).
 """
 
-from kdbench.testing.bench import SchemeBench
+from kdbench.testing.check import Check
 from kdbench.testing.outcome import Finding, NotApplicable, Violation
-from kdbench.testing.schemes import SCHEME_CHECKS, check_scheme
+from kdbench.testing.run import BoundCheck, checks_for, parametrize_with_checks, run_checks
+from kdbench.testing.target import KINDS, Target, find_targets
 
-__all__ = ["SCHEME_CHECKS", "Finding", "NotApplicable", "SchemeBench", "Violation", "check_scheme"]
+__all__ = [
+    "KINDS",
+    "BoundCheck",
+    "Check",
+    "Finding",
+    "NotApplicable",
+    "Target",
+    "Violation",
+    "checks_for",
+    "find_targets",
+    "parametrize_with_checks",
+    "run_checks",
+]
+
+
+def __getattr__(name: str) -> object:
+    """What brings PyTorch with it is imported when it is asked for."""
+    if name == "SchemeBench":
+        from kdbench.testing.bench import SchemeBench
+
+        return SchemeBench
+    if name in ("SCHEME_CHECKS", "check_scheme"):
+        from kdbench.testing import schemes
+
+        return getattr(schemes, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Status = Literal["kept", "broken", "expected", "not applicable"]
+
 
 class Violation(AssertionError):
     """A component does not do what its contract says."""
@@ -20,10 +22,12 @@ class Finding:
 
     Attributes:
         check: its name.
-        status: "kept", "broken", or "not applicable".
+        status: "kept"; "broken"; "expected": broken, and somebody said so beforehand; "not applicable".
         sentence: what is wrong, or why there is nothing to check; "" where the contract is kept.
+        hint: what to change; "" unless broken.
     """
 
     check: str
-    status: Literal["kept", "broken", "not applicable"]
+    status: Status
     sentence: str = ""
+    hint: str = ""

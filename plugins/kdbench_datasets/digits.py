@@ -49,9 +49,12 @@ class Digits:
         last = np.concatenate([np.flatnonzero(labels == c)[-_TEST_EACH:] for c in range(10)])
         held_out = np.zeros(len(labels), bool)
         held_out[last] = True
+        train, test = (Split(images[rows], labels[rows]) for rows in (~held_out, held_out))
+        for split in (train, test):
+            split.images.setflags(write=False)  # all stages of a process share them
         data = ImageData(
-            train=Split(images[~held_out], labels[~held_out]),
-            test=Split(images[held_out], labels[held_out]),
+            train=train,
+            test=test,
             class_names=tuple(str(d) for d in range(10)),
             superclass_of=None,
             superclass_names=(),

@@ -141,4 +141,9 @@ class TSNE(BaseReducer):
         embedding = model.fit(X, affinities=self.affinities(neighbours))
         if embedding.kl_divergence is not None:  # none was computed without a single step
             self.diagnostics_["kl_divergence"] = float(embedding.kl_divergence)
-        return np.asarray(embedding)
+        points = np.asarray(embedding)
+        if not np.isfinite(points).all():
+            raise ValueError(
+                "t-SNE ended at positions that are not finite: rows that are all alike have none"
+            )
+        return points
