@@ -56,7 +56,7 @@ def watched(doing: str, note: Note) -> Iterator[None]:
             note(f"it printed {said} {doing}", ear.place)
         after = _random_states()
         for name, (state, restore) in before.items():
-            if after[name][0] != state:
+            if name in after and after[name][0] != state:
                 restore()
                 note(f"it moved the global random state of {name} {doing}; undone", "")
 
