@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 from pathlib import Path
@@ -18,19 +19,25 @@ from kdbench.cli.main import invoke
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-#: What makes `quick` small enough: put before the README's own options, which win.
-TINY = [
+#: What makes any suite's `quick` small enough: put before the README's own options, which win.
+SMALL = [
     'data.dataset={ name = "shapes", n_train = 40, n_test = 20, n_superclasses = 2, label = "shapes" }',
     "data.budgets=[20]",
     "data.folds=1",
-    "data.embedded=20",
     'teacher.source.dataset={ name = "shapes", task = "source", n_train = 100, n_test = 50, n_superclasses = 2 }',
     "teacher.source.epochs=1",
     "teacher.epochs=1",
     "student.architecture.depth=10",
     "student.epochs=1",
-    'reducers=["pca"]',
 ]
+TINY = {
+    "paper-reference": [*SMALL, "data.embedded=20", 'reducers=["pca"]'],
+    "fixmatch-comparison": [
+        *SMALL,
+        'schemes=[{ name = "fixmatch", mu = 1, label = "fixmatch (reduced)" }, "undistilled"]',
+        "student.steps=2",
+    ],
+}
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -46,7 +53,7 @@ def commands() -> list[str]:
 
 def test_every_block_is_of_a_kind_that_is_run() -> None:
     assert {kind for kind, _ in blocks()} == {"sh", "python"}
-    assert all(line.split()[0] in ("make", "kdbench") for line in commands())
+    assert all(line.split()[0] in ("make", "kdbench", "python") for line in commands())
 
 
 def test_make_targets_exist() -> None:
@@ -57,7 +64,9 @@ def test_make_targets_exist() -> None:
 
 
 @pytest.mark.slow
-def test_commands_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_run_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("MLFLOW_TRACKING_URI", "KDBENCH_HOME", "KDBENCH_PLUGINS"):
@@ -67,17 +76,25 @@ def test_commands_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             name = re.match(r"# (\S+\.py)", text)
             assert name, "a python block begins with its file's name"
             (tmp_path / name[1]).write_text(text, encoding="utf-8")
-    tiny = [word for setting in TINY for word in ("--set", setting)]
-    assert invoke(["run", "paper-reference", *tiny]) == 0  # what `make run` does
+    tiny = {
+        suite: [word for setting in settings for word in ("--set", setting)]
+        for suite, settings in TINY.items()
+    }
+    assert invoke(["run", "paper-reference", *tiny["paper-reference"]]) == 0  # what `make run` does
     for line in commands():
         words = shlex.split(line)
+        if words[0] == "python":
+            runpy.run_path(words[1], run_name="__main__")
         if words[0] != "kdbench" or "--scale" in words:
             continue  # scales that need CIFAR-100 are the next test's
-        more = tiny if words[1] == "run" else []
+        more = tiny[words[2]] if words[1] == "run" else []
         allowed = {0, 4} if words[1] == "verify" else {0}  # a claim may well be contradicted at this size
         assert invoke([*words[1:3], *more, *words[3:]]) in allowed, line
-    board = tmp_path / "leaderboards/paper-reference/quick/leaderboard.csv"
-    assert "halves" in board.read_text(encoding="utf-8")
+    for suite, row in (("paper-reference", "halves"), ("fixmatch-comparison", "fixmatch (reduced)")):
+        board = tmp_path / ".kdbench/leaderboards" / suite / "quick/leaderboard.csv"
+        assert row in board.read_text(encoding="utf-8")
+    assert (tmp_path / "leaderboards/paper-reference/quick/README.md").is_file()
+    assert "(200, 2)" in capsys.readouterr().out  # what my_networks.py prints
 
 
 @pytest.fixture

@@ -169,10 +169,13 @@ def test_the_notebook_runs(here):
             exec(compile(body, "notebook", "exec"), names)
             if last is not None:
                 shown.append(eval(compile(ast.Expression(last.value), "notebook", "eval"), names))
-    assert {"undistilled", "distilled", "teacher"} == set(shown[1].index)
-    assert (shown[2]["verdict"] == "undecided").all()
-    assert shown[4] == {"layer1": (40, 2), "layer4": (40, 2)}
-    assert len(shown[5]) == 4
+    plan, accuracy, compared, _, scores, shapes = shown
+    assert {state for _, state in plan.index} == {"to do"}
+    assert {"undistilled", "distilled", "teacher"} == set(accuracy.index)
+    assert (compared["verdict"] == "undecided").all()
+    again = scores.query("metric == 'accuracy'")["value"]
+    assert again.tolist() == [accuracy.loc["distilled", names["cell"].fold]]
+    assert shapes == {"A": (50, 2), "E": (50, 2)}
 
 
 def test_links_lead_somewhere():
