@@ -293,7 +293,10 @@ class Metric(Protocol):
     Optional members that are asked before anything runs:
 
     - `neighbours_wanted(n_samples) -> tuple[int, "euclidean" | "angular"] | None`: how many neighbours it reads;
-    - `needs_validation: bool`: it reads validation curves, and a suite without `data.validation` is refused.
+    - `needs_validation: bool`: it reads validation curves, and a suite without `data.validation` is refused;
+    - `invariances: tuple[str, ...]`: what changes none of its values; the conformance checks (`kdbench.testing`) hold
+      it to them: "order of images", "logits plus a constant", "logits times a constant", the same of "features" and
+      of "embedding", "rotation of features", "rotation of the embedding", "stretch of the embedding".
     """
 
     def __call__(self, view: View) -> MetricResult: ...

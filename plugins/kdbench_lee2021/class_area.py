@@ -46,6 +46,13 @@ class ClassArea:
             which uses neither bandwidth nor grid nor the bounding box.
     """
 
+    invariances = (
+        "order of images",
+        "embedding plus a constant",
+        "embedding times a constant",
+        "stretch of the embedding",
+    )
+
     def __init__(
         self,
         *,

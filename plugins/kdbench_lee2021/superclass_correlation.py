@@ -39,6 +39,12 @@ class SuperclassCorrelation:
             raise ValueError(f"of={of!r}: 'logits' or 'softmax'")
         self.of = of
 
+    @property
+    def invariances(self) -> tuple[str, ...]:
+        """What changes no value; correlations of probabilities do depend on the scale of the logits."""
+        always = ("order of images", "logits plus a constant")
+        return (*always, "logits times a constant") if self.of == "logits" else always
+
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 

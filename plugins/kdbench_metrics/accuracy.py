@@ -44,6 +44,8 @@ class Accuracy:
         ValueError: a parameter out of its range.
     """
 
+    invariances = ("order of images", "logits plus a constant", "logits times a constant")
+
     def __init__(self, *, selection: Selection = "last", last_k: int = 20) -> None:
         if selection not in _SELECTIONS:
             raise ValueError(f"selection={selection!r}: one of {', '.join(_SELECTIONS)}")

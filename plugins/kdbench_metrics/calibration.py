@@ -34,6 +34,8 @@ class Calibration:
         bins: number of bins, >= 1.
     """
 
+    invariances = ("order of images", "logits plus a constant")
+
     def __init__(self, *, bins: int = 15) -> None:
         if bins < 1:
             raise ValueError(f"bins={bins!r}: at least 1")

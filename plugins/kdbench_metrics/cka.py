@@ -34,6 +34,8 @@ class Cka:
         batch_size: images a minibatch, >= 4; n images make batches of nearly equal size, none larger.
     """
 
+    invariances = ("features plus a constant", "features times a constant", "rotation of features")
+
     def __init__(self, *, batch_size: int = 256) -> None:
         if batch_size < 4:
             raise ValueError(f"batch_size={batch_size!r}: at least 4")

@@ -29,6 +29,8 @@ class EffectiveRank:
             rank grows with their number: compare equal n.
     """
 
+    invariances = ("order of images", "features times a constant", "rotation of features")
+
     def __init__(self, *, max_points: int = 2000) -> None:
         if max_points < 2:
             raise ValueError(f"max_points={max_points!r}: at least 2")
@@ -99,6 +101,8 @@ class IntrinsicDimension:
     Args:
         discard: share of the largest ratios to leave out, in [0, 1); the paper's 0.1.
     """
+
+    invariances = ("features plus a constant", "features times a constant", "rotation of features")
 
     def __init__(self, *, discard: float = 0.1) -> None:
         if not 0 <= discard < 1:

@@ -23,6 +23,13 @@ class Silhouette:
     float64 (n,), by point.
     """
 
+    invariances = (
+        "order of images",
+        "embedding plus a constant",
+        "embedding times a constant",
+        "rotation of the embedding",
+    )
+
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
@@ -47,6 +54,13 @@ class NeighbourhoodHit:
     Args:
         k: neighbours, >= 1, below the number of points.
     """
+
+    invariances = (
+        "order of images",
+        "embedding plus a constant",
+        "embedding times a constant",
+        "rotation of the embedding",
+    )
 
     def __init__(self, *, k: int = 10) -> None:
         if k < 1:
@@ -81,6 +95,15 @@ class _Ranked:
         k: neighbours, >= 1, below half the number of points.
         metric: distance in the layer, "euclidean", or "angular" for the cosine; in the embedding it is Euclidean.
     """
+
+    invariances = (
+        "order of images",
+        "features times a constant",
+        "rotation of features",
+        "embedding plus a constant",
+        "embedding times a constant",
+        "rotation of the embedding",
+    )
 
     def __init__(self, *, k: int = 10, metric: Literal["euclidean", "angular"] = "euclidean") -> None:
         if k < 1:

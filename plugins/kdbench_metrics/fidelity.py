@@ -31,6 +31,8 @@ class Fidelity:
     The last three are left out of a suite with one fold, which has no independent teacher.
     """
 
+    invariances = ("order of images", "logits plus a constant")
+
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 

@@ -38,6 +38,14 @@ class NeuralCollapse:
     Left out: all where fewer than two classes are there; what divides by 0 where class means coincide.
     """
 
+    invariances = (
+        "order of images",
+        "logits plus a constant",
+        "logits times a constant",
+        "features plus a constant",
+        "features times a constant",
+    )
+
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 

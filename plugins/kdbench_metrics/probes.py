@@ -29,6 +29,8 @@ class KnnAccuracy:
         metric: "euclidean", or "angular" for the cosine.
     """
 
+    invariances = ("order of images", "features times a constant", "rotation of features")
+
     def __init__(self, *, k: int = 10, metric: Literal["euclidean", "angular"] = "euclidean") -> None:
         if k < 1:
             raise ValueError(f"k={k!r}: at least 1")
@@ -75,6 +77,8 @@ class LinearProbe:
         max_points: images to look at; of more, so many are drawn, the same for every network. The cost grows
             with their cube.
     """
+
+    invariances = ("features plus a constant", "features times a constant", "rotation of features")
 
     def __init__(self, *, folds: int = 5, max_points: int = 2000) -> None:
         if folds < 2:

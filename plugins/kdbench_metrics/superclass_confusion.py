@@ -32,6 +32,8 @@ class SuperclassConfusion:
     the class chosen; ``names`` str (n_superclasses,). Figure ``confusion``: its rows as shares.
     """
 
+    invariances = ("order of images", "logits plus a constant", "logits times a constant")
+
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
