@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
-import os
 import shutil
 import site
 import subprocess
@@ -44,7 +43,8 @@ TINY = [
 class Environment:
     """A virtual environment that sees the packages of the one the tests run in, and has its own besides."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
+        self.variables = {**variables, "KDBENCH_STRICT": "1"}
         venv.create(folder, with_pip=False)
         self.python = folder / "bin" / "python"
         purelib = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
@@ -53,9 +53,10 @@ class Environment:
         (Path(purelib) / "outer.pth").write_text("".join(lines))
 
     def run(self, *args: str | Path, **kwargs) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, "KDBENCH_STRICT": "1", "OMP_NUM_THREADS": "1"}
         command = [str(self.python), *map(str, args)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=env, **kwargs)
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env=self.variables, **kwargs
+        )
 
     def kdbench(self, *args: str | Path, **kwargs) -> str:
         done = self.run("-c", "from kdbench.cli.main import main; main()", *args, **kwargs)
@@ -64,13 +65,13 @@ class Environment:
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory) -> Environment:
+def environment(tmp_path_factory, clean_environment) -> Environment:
     """With the example, and one distribution as the scaffold writes it, installed by pip."""
     folder = tmp_path_factory.mktemp("environment")
     example = folder / "kdbench-pacmap"
     shutil.copytree(EXAMPLE, example, ignore=shutil.ignore_patterns("__pycache__", "build", "dist"))
     plain = create("kdbench-plain", "reducer", folder, Registry.discover(select=["kdbench_reducers"])).folder
-    here = Environment(folder / "venv")
+    here = Environment(folder / "venv", clean_environment)
     # The build backend and pacmap are requirements of [dev]; where they are not installed, pip fetches them.
     options = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
     pip = [sys.executable, "-m", "pip", "--python", str(here.python), "--disable-pip-version-check"]
@@ -89,7 +90,15 @@ def environment(tmp_path_factory) -> Environment:
 
 
 @pytest.mark.slow
-def test_it_is_found(environment):
+def test_from_pip_install_to_the_leaderboard(environment, new_workspace):
+    """In one test: test processes that share its parts would each make an environment."""
+    is_found(environment)
+    passes_its_own_tests(environment)
+    keeps_the_contract(environment)
+    has_a_row_in_the_leaderboard_of_a_run(environment, new_workspace())
+
+
+def is_found(environment: Environment) -> None:
     rows = {r["name"]: r for r in json.loads(environment.kdbench("plugins", "list", "--json"))}
     example, plain = rows["kdbench_pacmap"], rows["kdbench_plain"]
     for row, component in ((example, "reducers/pacmap"), (plain, "reducers/plain")):
@@ -99,8 +108,7 @@ def test_it_is_found(environment):
     assert example["missing"] == {}
 
 
-@pytest.mark.slow
-def test_its_own_tests_pass(environment):
+def passes_its_own_tests(environment: Environment) -> None:
     tests = EXAMPLE / "tests" / "test_known_answers.py"
     done = environment.run(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", tests, cwd=environment.python.parent
@@ -109,13 +117,18 @@ def test_its_own_tests_pass(environment):
     assert "8 passed" in done.stdout
 
 
-@pytest.mark.slow
-def test_its_row_is_in_the_leaderboard_of_a_run(environment, tmp_path, cache_home):
+def keeps_the_contract(environment: Environment) -> None:
+    (said,) = json.loads(environment.kdbench("plugins", "check", "reducers/pacmap", "--json"))
+    statuses = {c["check"]: c["status"] for c in said["checks"]}
+    assert said["broken"] == 0
+    assert set(statuses.values()) == {"kept", "not applicable"}
+    assert statuses["same-seed-same-result"] == statuses["beats-random-projection"] == "kept"
+
+
+def has_a_row_in_the_leaderboard_of_a_run(environment: Environment, workspace: Path) -> None:
     overrides = [x for override in TINY for x in ("--set", override)]
-    environment.kdbench(
-        "run", "paper-reference", "--workspace", tmp_path / "workspace", *overrides, cwd=tmp_path
-    )
-    (board,) = (tmp_path / "workspace" / "leaderboards").rglob("leaderboard.csv")
+    environment.kdbench("run", "paper-reference", "--workspace", workspace, *overrides, cwd=workspace)
+    (board,) = (workspace / "leaderboards").rglob("leaderboard.csv")
     rows = list(csv.DictReader(board.open(encoding="utf-8")))
     areas = {r["reducer"]: float(r["mean"]) for r in rows if r["metric"] == "class-area.median"}
     assert areas.keys() == {"pca", "pacmap"}
