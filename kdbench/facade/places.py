@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,8 +18,12 @@ Warn = Callable[[str], None]
 
 
 def warn_in_python(sentence: str) -> None:
-    """A `UserWarning` at the line that called kdbench."""
-    warnings.warn(sentence, UserWarning, stacklevel=4)
+    """A `UserWarning` at the line that called kdbench, however deep inside it is told."""
+    level, frame = 2, inspect.currentframe()
+    frame = frame.f_back if frame else None
+    while frame is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] == "kdbench":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, UserWarning, stacklevel=level)
 
 
 def user_cache() -> Path:

@@ -140,6 +140,22 @@ def test_a_cell_that_fails_raises_at_the_end_and_is_recorded(here, suite, tmp_pa
     assert {c.scheme for c in kept.failed} == {"undistilled", "distilled"}
 
 
+def test_a_warning_stands_at_the_callers_line(here, suite, tmp_path):
+    from kdbench.facade.places import warn_in_python
+
+    broken = tmp_path / "raises.py"
+    broken.write_text(
+        "from kdbench.api import hookimpl\n@hookimpl\ndef kdbench_run_finished(run):\n    raise RuntimeError('no')\n"
+    )
+    watched = kdbench.load_suite(suite.source, plugins=[broken])
+    with pytest.warns(UserWarning, match="kdbench_run_finished raised RuntimeError: no") as caught:
+        watched.run(workspace=here / "work", tracking=False)
+    assert {w.filename for w in caught} == {__file__}
+    with pytest.warns(UserWarning, match="here") as caught:
+        warn_in_python("here")
+    assert caught[0].filename == __file__
+
+
 def test_importing_kdbench_imports_nothing_heavy():
     code = (
         "import sys, kdbench; dir(kdbench)\n"

@@ -165,5 +165,13 @@ def test_the_command_prints_a_table_and_json(workspace, capsys, monkeypatch):
     runs = ["20261121-101500-ab12cd", "20261121-101600-ab12ce"]
     assert invoke(["compare", *runs, "--json", *where]) == 0
     assert {r["difference"] for r in json.loads(capsys.readouterr().out)["rows"]} == {0.0}
+    store = ["--tracking-uri", f"sqlite:///{workspace / 'mlflow.db'}"]
+    assert (
+        invoke(["compare", "kl", "undistilled", "--json", "--suite", "demo", "--metric", "accuracy", *store])
+        == 0
+    )
+    assert json.loads(capsys.readouterr().out)["rows"] == [row]
+    assert invoke(["compare", "kl", "undistilled", *store]) == 2
+    assert "--suite" in capsys.readouterr().err
     assert invoke(["compare", "kl", str(workspace), *where]) == 2
     assert invoke(["compare", "kl", "nothing", *where]) == 2
