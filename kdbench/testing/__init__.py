@@ -31,16 +31,3 @@ __all__ = [
     "parametrize_with_checks",
     "run_checks",
 ]
-
-
-def __getattr__(name: str) -> object:
-    """What brings PyTorch with it is imported when it is asked for."""
-    if name == "SchemeBench":
-        from kdbench.testing.bench import SchemeBench
-
-        return SchemeBench
-    if name in ("SCHEME_CHECKS", "check_scheme"):
-        from kdbench.testing import schemes
-
-        return getattr(schemes, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

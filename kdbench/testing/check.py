@@ -59,7 +59,7 @@ def check(kind: str, change: str) -> Callable[[Callable[[Any], None]], Check]:
     """
 
     def make(function: Callable[[Any], None]) -> Check:
-        name = function.__name__.strip("_").replace("_", "-")
+        name = function.__name__.removeprefix("check_").replace("_", "-")
         return Check(name, kind, " ".join((inspect.getdoc(function) or "").split()), change, function)
 
     return make

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from kdbench.testing.bench import EPOCHS, BenchRun, SchemeBench, terms_of
-from kdbench.testing.outcome import Finding, NotApplicable, Violation
+from kdbench.testing.check import Check, check
+from kdbench.testing.outcome import NotApplicable, Violation
 from kdbench.training.average import MovingAverage
 from kdbench.training.optimizer import trained_parameters
 
@@ -19,11 +20,18 @@ from kdbench.training.optimizer import trained_parameters
 NO_GRADIENT = 2e-3
 
 
+@check(
+    "schemes",
+    "keep what is yielded a finite scalar tensor (or named ones): clamp what a logarithm is taken of",
+)
 def check_loss_is_finite(bench: SchemeBench) -> None:
     """Every loss that is yielded is a finite scalar, alone or by name."""
     bench.watched  # noqa: B018 - the training raises
 
 
+@check(
+    "schemes", "compute the term from what the student says in this step; detach what is only compared with"
+)
 def check_gradient_reaches_student(bench: SchemeBench) -> None:
     """The loss has a gradient with respect to the student, and each of its terms with respect to the student or
     what the scheme trains beside it: a term that compares a network with itself has none."""
@@ -47,6 +55,9 @@ def check_gradient_reaches_student(bench: SchemeBench) -> None:
         raise Violation("no gradient reaches the student")
 
 
+@check(
+    "schemes", "leave the teacher in evaluation mode, and its parameters and the average's without gradients"
+)
 def check_teacher_stays_as_it_is(bench: SchemeBench) -> None:
     """No gradient reaches a teacher or the moving average, and training leaves a teacher as it was, its batch
     statistics too."""
@@ -60,6 +71,10 @@ def check_teacher_stays_as_it_is(bench: SchemeBench) -> None:
             raise Violation(f"{name} has gradients")
 
 
+@check(
+    "schemes",
+    "treat both networks alike (temperature, normalisation), or take the term out of minimum_at_teacher",
+)
 def check_minimum_where_student_is_teacher(bench: SchemeBench) -> None:
     """The terms in `minimum_at_teacher` have no gradient where the student says what its teacher says, and grow
     where it begins to say something else."""
@@ -87,6 +102,7 @@ def check_minimum_where_student_is_teacher(bench: SchemeBench) -> None:
             )
 
 
+@check("schemes", "remove the term, or whatever keeps it from the student (detach, a weight of 0)")
 def check_each_term_changes_the_student(bench: SchemeBench) -> None:
     """A training without one of the loss's terms ends with another student."""
     names = _term_names(bench)
@@ -100,6 +116,7 @@ def check_each_term_changes_the_student(bench: SchemeBench) -> None:
             raise Violation(f"training without {name} ends with the same student")
 
 
+@check("schemes", "read labels of labelled batches alone")
 def check_labels_of_the_pool_are_never_read(bench: SchemeBench) -> None:
     """Other labels of the unlabelled images change nothing."""
     if not bench.uses_pool:
@@ -108,6 +125,10 @@ def check_labels_of_the_pool_are_never_read(bench: SchemeBench) -> None:
         raise Violation(f"other labels of the unlabelled images change {changed[0]}")
 
 
+@check(
+    "schemes",
+    "draw from torch's generator, which the engine seeds every epoch, and keep no state in the class",
+)
 def check_same_seed_same_result(bench: SchemeBench) -> None:
     """The same seed leads to the same bits."""
     if bench.uses_pool and not bench.reference.differs(bench.relabelled):
@@ -116,6 +137,10 @@ def check_same_seed_same_result(bench: SchemeBench) -> None:
         raise Violation(f"a second training with the same seed differs in {', '.join(changed[:3])}")
 
 
+@check(
+    "schemes",
+    "keep what lives from epoch to epoch in buffers and parameters of the module that `modules` returns",
+)
 def check_resumed_ends_bit_identical(bench: SchemeBench) -> None:
     """A training that is broken off and resumed by new objects ends as one that was not."""
     with tempfile.TemporaryDirectory(prefix="kdbench-check-") as folder:
@@ -129,6 +154,7 @@ def check_resumed_ends_bit_identical(bench: SchemeBench) -> None:
         )
 
 
+@check("schemes", 'look at run.n_unlabelled before run.unlabelled(), or need "unlabelled"')
 def check_trains_without_a_pool(bench: SchemeBench) -> None:
     """A scheme that takes unlabelled images if there are any trains where there are none."""
     if "unlabelled_if_any" not in bench.spec.needs:
@@ -138,10 +164,7 @@ def check_trains_without_a_pool(bench: SchemeBench) -> None:
         raise Violation("a training without unlabelled images leaves no history")
 
 
-SchemeCheck = Callable[[SchemeBench], None]
-
-#: All of them, in the order in which their findings are best read.
-SCHEME_CHECKS: tuple[SchemeCheck, ...] = (
+CHECKS: tuple[Check, ...] = (
     check_loss_is_finite,
     check_gradient_reaches_student,
     check_teacher_stays_as_it_is,
@@ -152,27 +175,6 @@ SCHEME_CHECKS: tuple[SchemeCheck, ...] = (
     check_resumed_ends_bit_identical,
     check_trains_without_a_pool,
 )
-
-
-def check_scheme(bench: SchemeBench) -> list[Finding]:
-    """Run all checks on a scheme.
-
-    What a scheme raises itself is a broken contract too, with the error's own words.
-    """
-    findings = []
-    for check in SCHEME_CHECKS:
-        name = check.__name__.removeprefix("check_").replace("_", " ")
-        try:
-            check(bench)
-        except NotApplicable as reason:
-            findings.append(Finding(name, "not applicable", str(reason)))
-        except Violation as wrong:
-            findings.append(Finding(name, "broken", str(wrong)))
-        except Exception as error:  # of a stranger's plugin, of whatever kind
-            findings.append(Finding(name, "broken", f"{type(error).__name__}: {error}"))
-        else:
-            findings.append(Finding(name, "kept"))
-    return findings
 
 
 class _Without:

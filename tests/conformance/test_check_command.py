@@ -134,7 +134,7 @@ def test_kinds_are_known_by_their_names():
 
 
 def test_every_check_says_what_it_holds_and_what_to_change():
-    for kind in ("reducers", "metrics", "datasets", "architectures", "executors"):
+    for kind in ("reducers", "metrics", "datasets", "architectures", "executors", "schemes"):
         checks = checks_for(kind)
         assert len({c.name for c in checks}) == len(checks)
         for check in checks:

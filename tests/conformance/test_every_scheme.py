@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 from kdbench.registry import Registry
-from kdbench.testing import SCHEME_CHECKS, SchemeBench, check_scheme
+from kdbench.testing import Target, parametrize_with_checks
 
 #: Parameters that lead elsewhere than the defaults do.
 MORE: dict[str, list[dict[str, Any]]] = {
@@ -32,19 +30,17 @@ AT_LEAST = {
 }
 
 
-def cases() -> Iterator[Any]:
-    for spec in Registry.discover().specs("schemes"):
+def targets() -> Iterator[Target]:
+    registry = Registry.discover()
+    for spec in registry.specs("schemes"):
         variants = [{"variant": v} for v in spec.variants]  # type: ignore[attr-defined]
         for params in [{}, *variants[1:], *MORE.get(spec.name, [])]:
-            words = [spec.name, *(f"{k}={v}" for k, v in params.items())]
-            yield pytest.param(spec.name, params, id=" ".join(words))
+            yield Target("schemes", spec.name, registry, params)
 
 
-@pytest.mark.parametrize(("name", "params"), list(cases()))
-def test_a_scheme_keeps_its_contract(plain_registry, name, params):
-    findings = check_scheme(SchemeBench(name, plain_registry, params))
-    assert len(findings) == len(SCHEME_CHECKS)
-    assert not [f"{f.check}: {f.sentence}" for f in findings if f.status == "broken"]
+@parametrize_with_checks(targets())
+def test_a_scheme_keeps_its_contract(check):
+    check()
 
 
 def test_schemes_whose_minimum_is_known_say_so(plain_registry):

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from kdbench.registry import Registry
-from kdbench.testing import NotApplicable, SchemeBench, Violation, check_scheme, schemes
-from kdbench.testing.bench import BenchRun, tiny_images
+from kdbench.testing import NotApplicable, Target, Violation, run_checks, schemes
+from kdbench.testing.bench import BenchRun, SchemeBench, tiny_images
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,8 @@ def broken():
 
 
 def test_a_sound_scheme_is_found_sound(broken):
-    findings = check_scheme(SchemeBench("sound", broken))
-    assert [f.status for f in findings] == ["kept"] * len(schemes.SCHEME_CHECKS)
+    (findings,) = run_checks(Target("schemes", "sound", broken)).values()
+    assert [f.status for f in findings] == ["kept"] * len(schemes.CHECKS)
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,13 @@ def test_a_broken_promise_is_found(broken, name, check, sentence):
 @pytest.mark.parametrize(
     ("name", "check", "sentence"),
     [
-        ("asks-for-a-pool", "trains without a pool", "must need"),
-        ("asks-for-more", "loss is finite", 'must need "teacher_features"'),
+        ("asks-for-a-pool", "trains-without-a-pool", "must need"),
+        ("asks-for-more", "loss-is-finite", 'must need "teacher_features"'),
     ],
 )
 def test_what_a_scheme_raises_is_a_finding(broken, name, check, sentence):
-    found = next(f for f in check_scheme(SchemeBench(name, broken)) if f.check == check)
+    (findings,) = run_checks(Target("schemes", name, broken)).values()
+    found = next(f for f in findings if f.check == check)
     assert found.status == "broken"
     assert sentence in found.sentence
 
