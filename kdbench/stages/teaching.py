@@ -97,7 +97,9 @@ def _check_confidence(task: Task, draft: Draft, scheme: Any, logits: torch.Tenso
     temperature = float(getattr(scheme, "temperature", 1.0))
     top = top_probability(logits, temperature)
     draft.values["teacher_confidence"] = {"top_probability": round(top, 5), "temperature": temperature}
-    if temperature <= 1 or getattr(scheme, "t2_scaling", False):  # nothing softened that a factor would restore
+    if temperature <= 1 or getattr(
+        scheme, "t2_scaling", False
+    ):  # nothing softened that a factor would restore
         return
     if top < NEARLY_UNIFORM / n_classes:
         task.warn(
