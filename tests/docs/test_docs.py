@@ -36,7 +36,7 @@ def write_files(page: Path, folder: Path) -> list[Path]:
 def run_commands(page: Path) -> None:
     for kind, text in blocks(page):
         for line in text.splitlines() if kind == "sh" else ():
-            words = shlex.split(line)
+            words = shlex.split(line, comments=True)
             assert words[0] == "kdbench", line
             assert invoke(words[1:]) == 0, line
 
