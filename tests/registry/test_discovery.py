@@ -210,7 +210,7 @@ def test_versions_name_distribution_and_version(install, tmp_path):
 
 def test_observers_are_called_one_by_one(install):
     install("good", "raising_observer")
-    registry = Registry.discover()
+    registry = Registry.discover(select=["kdb_good", "kdb_raising_observer"])
     called: list[str] = []
     (failure,) = registry.notify("kdbench_run_finished", run=called)
     assert called == ["good"]
