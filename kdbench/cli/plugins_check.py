@@ -46,6 +46,8 @@ def command(
     TARGET is a component that is installed (reducers/umap), a one-file plugin (my.py, or my.py:name for one of its
     components) or a class or spec (module:attribute). Exits with 3 if a check is broken.
     """
+    from dataclasses import replace
+
     from kdbench.cli.options import data_places, registry_from
     from kdbench.testing import find_targets, run_checks
 
@@ -55,12 +57,7 @@ def command(
     kinds = {}
     for found in find_targets(target, kind=kind, params=params, registry=registry):
         if found.kind == "datasets":
-            found = find_targets(
-                f"datasets/{found.name}",
-                params=params,
-                registry=found.registry,
-                folders=data_places(data_dir, download=False).folders,
-            )[0]
+            found = replace(found, setting={"folders": data_places(data_dir, download=False).folders})
         kinds[found.id] = found.kind
         with _quiet(), _waiting(found.id, as_json):
             outcomes |= run_checks(found)

@@ -78,5 +78,5 @@ class DatasetBench:
                 raise Violation(
                     f"its spec says embedded, and loading ends in: {found.what.partition(':')[0]}"
                 )
-            raise NotApplicable(f"its files are not here: {found.what.splitlines()[0]}")
+            raise NotApplicable(f"its files are not here: {' '.join(found.what.split())}")
         return found

@@ -97,7 +97,7 @@ def find_targets(
     kind = _kind(kind) if kind else None
     file, found = ("", "") if isinstance(target, Spec) else _file(target)
     if file:
-        registry = Registry.discover(files=[file])
+        registry = Registry.discover(files=[*(registry.files if registry else ()), file])
         pairs = _of_file(registry, file, found, kind)
     else:
         registry = registry or Registry.discover()

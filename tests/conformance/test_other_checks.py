@@ -123,8 +123,9 @@ def test_a_dataset_that_writes_beside_its_files_is_found(broken, tmp_path):
         the_check("datasets", "files-stay-as-they-are")(target.bench)
 
 
-def test_a_dataset_whose_files_are_not_here_is_not_judged_by_them(broken):
-    bench = Target("datasets", "cifar10", broken).bench
-    with pytest.raises(NotApplicable, match="its files are not here: not found, and downloading is off"):
-        the_check("datasets", "images")(bench)
+def test_a_dataset_whose_files_are_not_here_is_not_judged_by_them(broken, tmp_path):
+    bench = Target("datasets", "cifar10", broken, {}, {"folders": (tmp_path,)}).bench
+    for check in ("images", "digest-is-stable", "files-stay-as-they-are", "leaves-global-state-alone"):
+        with pytest.raises(NotApplicable, match="its files are not here: not found, and downloading is off"):
+            the_check("datasets", check)(bench)
     the_check("datasets", "nothing-found")(bench)
