@@ -16,7 +16,7 @@ _HOMES = {
     "Results": "kdbench.facade.suites",
     "load_suite": "kdbench.facade.suites",
     "Network": "kdbench.facade.networks",
-    "embed": "kdbench.facade.scoring",
+    "embed": "kdbench.facade.embedding",
     "score": "kdbench.facade.scoring",
     "Scores": "kdbench.facade.scoring",
 }

@@ -1,4 +1,4 @@
-"""Networks of one's own embedded and measured without a suite, through the same view, reducers and metrics."""
+"""Networks of one's own measured without a suite, through the same view, reducers and metrics."""
 
 from __future__ import annotations
 
@@ -8,84 +8,40 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kdbench.errors import UsageError
-from kdbench.facade.networks import Built, Network, build
+from kdbench.facade.embedding import (
+    built_for,
+    chosen_taps,
+    component_of,
+    device_of,
+    embedding_of,
+    features_of,
+    reducer_of,
+    store_in,
+)
+from kdbench.facade.networks import Built
 from kdbench.facade.places import data_places, discover
 from kdbench.facade.samples import Samples, read
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import nn
 
-    from kdbench.api.data import Embedding, ImageData
+    from kdbench.api.data import ImageData
     from kdbench.api.specs import MetricSpec
+    from kdbench.facade.embedding import AnyNetwork
     from kdbench.registry import Registry
     from kdbench.store import Artifact, Store
     from kdbench.suite.schema import Component
-
-    AnyNetwork = Network | nn.Module | str | Path
 
 #: Needs of a metric by which it looks at each tap.
 _PER_TAP = frozenset({"features", "neighbours", "teacher_features"})
 _PER_EMBEDDING = frozenset({"embedding", "loss_history"})
 _BESIDE_TEACHER = frozenset({"teacher", "teacher_features", "independent_teacher"})
 SCORE_COLUMNS = ("network", "tap", "reducer", "metric", "value_name", "value", "setting", "primary")
-
-
-def embed(
-    network: AnyNetwork,
-    images: Any,
-    *,
-    taps: Sequence[str] | None = None,
-    reducer: str | Mapping[str, Any] | Any = "pca",
-    size: int | None = None,
-    seed: int = 0,
-    device: str | None = None,
-    precision: str = "float32",
-    plugins: Sequence[str | Path] = (),
-    data_dir: str | Path | None = None,
-) -> dict[str, Embedding]:
-    """A network's activations at its taps, each reduced to a few dimensions.
-
-    Args:
-        network: a module, the name of an architecture, a file of weights, or a `kdbench.Network` that says more.
-        images: see `kdbench.facade.samples.read`; labels are not needed.
-        taps: of the network; all of them for None.
-        reducer: a name ("tsne"), a name with parameters ({"name": "tsne", "perplexity": 5}), the import path of
-            a scikit-learn-compatible class, or an object with `fit_transform`.
-        size: so many of the images. seed: of the reducer, where it takes one; the same for every tap.
-        device: a GPU where there is one for None. precision: "float32" or "bfloat16", of the network.
-        plugins: one-file plugins. data_dir: where a dataset that is named is looked for first.
-
-    Returns:
-        Tap to embedding; its `points` are float32 (n, d), in the order of the images.
-
-    Raises:
-        UsageError: what is named does not exist, or does not fit. DataError: weights or data.
-        PluginError, SuiteError: of the reducer.
-    """
-    from kdbench.stages.reducers import embed as reduce
-
-    registry = discover([Path(p) for p in plugins])
-    at = _device(device)
-    make, name, params = _reducer(reducer, registry, at, seed)
-    samples = read(images, registry, data_places(data_dir), size=size, seed=seed)
-    built = _built(network, registry, samples, at)
-    chosen = _chosen(built, taps)
-    found = {}
-    with tempfile.TemporaryDirectory(prefix="kdbench-") as folder:
-        store = _store(folder)
-        features = _features(store, "network", built, samples, chosen, at, precision)
-        for tap in chosen:
-            X = np.asarray(features.array(tap), dtype=np.float32)
-            fitted = make()
-            found[tap] = _embedding(reduce(fitted, X, what=f"reducers/{name}"), fitted, name, params, X)
-    return found
 
 
 def score(
@@ -120,25 +76,25 @@ def score(
         As `embed`; UsageError too where a metric can't be computed.
     """
     registry = discover([Path(p) for p in plugins])
-    at = _device(device)
-    wanted = [_component("metrics", m, registry) for m in metrics]
-    reducing = [_component("reducers", r, registry) for r in reducers]
+    at = device_of(device)
+    wanted = [component_of("metrics", m, registry) for m in metrics]
+    reducing = [component_of("reducers", r, registry) for r in reducers]
     if not wanted:
         raise UsageError("no metric was named", where="metrics", hint="kdbench list metrics")
     samples = read(data, registry, data_places(data_dir), size=size, seed=seed)
     whole = samples.as_data()
-    networks = {"network": _built(network, registry, samples, at)}
+    networks = {"network": built_for(network, registry, samples, at)}
     if teacher is not None:
-        networks["teacher"] = _built(teacher, registry, samples, at)
+        networks["teacher"] = built_for(teacher, registry, samples, at)
     if len({b.name for b in networks.values()}) < len(networks):
         networks["teacher"].name += " (teacher)"
-    chosen = {"network": _chosen(networks["network"], taps)}
+    chosen = {"network": chosen_taps(networks["network"], taps)}
     if teacher is not None:
         own = [t for t in taps or () if t in networks["teacher"].taps]
-        chosen["teacher"] = _chosen(networks["teacher"], own or None)
+        chosen["teacher"] = chosen_taps(networks["teacher"], own or None)
     scores = Scores()
     with tempfile.TemporaryDirectory(prefix="kdbench-") as folder:
-        bench = _Bench(_store(folder), registry, whole, samples, at, precision, seed, reducing)
+        bench = _Bench(store_in(folder), registry, whole, samples, at, precision, seed, reducing)
         for role, built in networks.items():
             bench.look(role, built, chosen[role], wanted)
         for role, built in networks.items():
@@ -232,7 +188,7 @@ class _Bench:
         self.logits[role] = self.store.open(f"{role}-logits")
         needs = frozenset[str]().union(*(self._spec(m).needs for m in metrics))
         if needs & (_PER_TAP | _PER_EMBEDDING):
-            self.features[role] = _features(
+            self.features[role] = features_of(
                 self.store, role, network, self.samples, taps, self.device, self.precision
             )
 
@@ -372,9 +328,9 @@ class _Bench:
         key = content_key({"role": role, "tap": tap, "name": reducer.name, "params": reducer.params})
         if not self.store.has(key):
             X = np.asarray(self.features[role].array(tap), dtype=np.float32)
-            make, name, params = _reducer(reducer, self.registry, self.device, self.seed)
+            make, name, params = reducer_of(reducer, self.registry, self.device, self.seed)
             fitted = make()
-            found = _embedding(reduce(fitted, X, what=f"reducers/{name}"), fitted, name, params, X)
+            found = embedding_of(reduce(fitted, X, what=f"reducers/{name}"), fitted, name, params, X)
             with self.store.write(key, {}) as draft:
                 draft.array("points", found.points)
                 draft.values |= {
@@ -391,134 +347,12 @@ class _Bench:
         from kdbench.stages.reducers import embed as reduce
 
         for reducer in self.reducers:
-            make, name, _ = _reducer(reducer, self.registry, self.device, self.seed)
+            make, name, _ = reducer_of(reducer, self.registry, self.device, self.seed)
 
             def run(X: np.ndarray, make: Any = make, name: str = name) -> np.ndarray:
                 return reduce(make(), np.ascontiguousarray(X, dtype=np.float32), what=f"reducers/{name}")
 
             yield reducer.title, run
-
-
-def _device(device: str | None) -> str:
-    from kdbench.facade.session import checked_device, default_device
-
-    return checked_device(device) if device else default_device()
-
-
-def _built(network: AnyNetwork, registry: Registry, samples: Samples, device: str) -> Built:
-    n_classes = samples.data.n_classes if samples.data is not None else None
-    if isinstance(network, Network) and isinstance(network.architecture, str):
-        n_classes = None  # the weights say it
-    return build(
-        Network.of(network), registry, n_classes=n_classes, input_shape=samples.input_shape, device=device
-    )
-
-
-def _chosen(network: Built, taps: Sequence[str] | None) -> list[str]:
-    """The taps asked for, in the network's order. Raises UsageError for one that it has not."""
-    from kdbench.errors import did_you_mean
-
-    for tap in taps or ():
-        if tap not in network.taps:
-            raise UsageError(
-                f"{network.name} has no tap {tap!r}", where="taps", hint=did_you_mean(tap, network.taps)
-            )
-    return [t for t in network.taps if taps is None or t in taps]
-
-
-def _component(kind: str, given: str | Mapping[str, Any], registry: Registry) -> Component:
-    """A component by name, checked."""
-    from kdbench.suite.schema import Component, component_table
-
-    component = Component.model_validate(
-        component_table(dict(given) if isinstance(given, Mapping) else given)
-    )
-    registry.check(kind, component.name, component.params)
-    return component
-
-
-def _reducer(given: Any, registry: Registry, device: str, seed: int) -> tuple[Any, str, dict[str, Any]]:
-    """A function that makes the reducer anew, its name and its parameters."""
-    from kdbench.api import available_cores
-    from kdbench.stages.reducers import make_reducer
-    from kdbench.suite.schema import Component
-
-    if callable(getattr(given, "fit_transform", None)):
-        import copy
-
-        params = {k: v for k, v in vars(given).items() if isinstance(v, (bool, int, float, str, type(None)))}
-        return partial(copy.deepcopy, given), type(given).__name__, params
-    if not isinstance(given, (str, Mapping, Component)):
-        raise UsageError(f"{type(given).__name__} has no fit_transform", where="reducer")
-    component = given if isinstance(given, Component) else _component("reducers", given, registry)
-    workplace: Any = SimpleNamespace(registry=registry, device=device, threads=len(available_cores()))
-    reference = {"name": component.name, "params": component.params}
-    params = registry.check("reducers", component.name, component.params)
-    return partial(make_reducer, workplace, reference, seed), component.name, params
-
-
-def _embedding(
-    points: np.ndarray, fitted: Any, name: str, params: dict[str, Any], X: np.ndarray
-) -> Embedding:
-    from kdbench.api.data import Embedding
-
-    return Embedding(
-        points=points,
-        reducer=name,
-        params=params,
-        n_features=int(X.shape[1]),
-        loss_history=tuple(float(x) for x in getattr(fitted, "loss_history_", ())),
-        diagnostics={k: float(v) for k, v in getattr(fitted, "diagnostics_", {}).items()},
-    )
-
-
-def _store(folder: str) -> Store:
-    from kdbench.store import Store
-
-    return Store(Path(folder))
-
-
-def _features(
-    store: Store,
-    role: str,
-    network: Built,
-    samples: Samples,
-    taps: Sequence[str],
-    device: str,
-    precision: str,
-) -> Artifact:
-    """Activations as a features stage keeps them: float16 (n, d), one array a tap.
-
-    Raises:
-        UsageError: a tap's module was not run, or its output is no tensor.
-        OverflowError: an activation is beyond half precision's range.
-    """
-    from kdbench.training.evaluate import activations
-
-    key = f"{role}-features"
-    with store.write(key, {"identity": {"taps": list(taps)}, "inputs": {}}) as draft:
-        arrays: dict[str, np.ndarray] = {}
-
-        def allocate(tap: str, shape: tuple[int, int]) -> np.ndarray:
-            arrays[tap] = draft.open_array(tap, shape, np.float16)
-            return arrays[tap]
-
-        paths = {tap: network.taps[tap] for tap in taps}
-        source = samples.source(network, device)
-        try:
-            activations(network.module, source, paths, precision=precision, allocate=allocate)
-        except (KeyError, AttributeError) as error:
-            raise UsageError(
-                f"a tap of {network.name} is not run in its forward pass, or gives no tensor: {error}",
-                where="taps",
-                hint="name module paths: Network(model, taps={'last': 'layer4'})",
-            ) from error
-        for tap, array in arrays.items():
-            if not np.isfinite(array).all():
-                raise OverflowError(
-                    f"activations at tap {tap} are beyond half precision's range or not finite"
-                )
-    return store.open(key)
 
 
 def _head(network: Built) -> tuple[np.ndarray, np.ndarray]:
