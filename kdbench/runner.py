@@ -104,7 +104,7 @@ def run_plan(
                 backlog.settled(lost.key)
                 for observer in observers:
                     observer.stage_finished(summary, failed[lost.key])
-            while len(running) < executor.slots:
+            while backlog.under_way < executor.slots:
                 bundle = backlog.take_bundle(executor, idle=not running)
                 if not bundle:
                     break

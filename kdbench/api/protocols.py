@@ -376,15 +376,16 @@ class Executor(Protocol):
     Its constructor's keyword-only parameters are its settings (`--executor '{ name = "x", port = 1 }'`). It
     gets `n_jobs`, what `--jobs` says, and `device` where it has parameters of these names.
 
-    The runner submits stages whose inputs are done, in the plan's order, while fewer than `slots` are under
-    way; then it waits for the next outcome. All calls come from one thread. Work that no process survives (a
-    worker that dies) ends as an `Outcome` with status "failed". One more member is used where it exists:
+    The runner submits bundles of stages whose inputs are done, in the plan's order, while fewer than `slots`
+    bundles are under way; then it waits for the next outcome. All calls come from one thread. Work that no
+    process survives (a worker that dies) ends as an `Outcome` with status "failed". One more member is used
+    where it exists:
 
     - `choose(ready: Sequence[Sequence[PlannedStage]]) -> int | None`: which of the bundles that are ready to
       submit next, None to wait for an outcome first. Without it, or with nothing under way, the first.
     """
 
-    slots: int  #: stages under way at once, at most; read after `start`
+    slots: int  #: bundles under way at once, at most; read after `start`
 
     def start(self, context: ExecutorContext) -> None:
         """Called once, before anything else. Processes are better started when there is work for them."""

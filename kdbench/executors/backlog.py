@@ -31,13 +31,21 @@ class Backlog:
         self._ready = [self._place[key] for key, n in self._missing.items() if not n]
         self._order = list(self._stages.values())
         self._sizes: dict[str, int] = {}  # of a group's bundles, from when it was first ready
+        #: of each stage under way what is left of its bundle, one set for all of a bundle's
+        self._under_way: dict[str, set[str]] = {}
 
     def __len__(self) -> int:
         """Stages that have not been taken."""
         return len(self._stages)
 
+    @property
+    def under_way(self) -> int:
+        """Bundles that were taken and not all of whose stages have ended."""
+        return len({id(left) for left in self._under_way.values()})
+
     def settled(self, key: str) -> None:
         """A stage that was taken has ended, well or not."""
+        self._under_way.pop(key, set()).discard(key)
         for user in self._users[key]:
             self._missing[user] -= 1
             if not self._missing[user]:
@@ -63,7 +71,10 @@ class Backlog:
         chosen = choose(bundles) if choose else 0
         if chosen is None and not idle:
             return ()
-        return self._take(bundles[chosen or 0])
+        taken = self._take(bundles[chosen or 0])
+        left = {stage.key for stage in taken}
+        self._under_way |= dict.fromkeys(left, left)
+        return taken
 
     def _bundles(self, slots: int) -> list[tuple[Stage, ...]]:
         """The stages that are ready, those in a bundle that one process does well to execute in turns: students of

@@ -59,9 +59,9 @@ def failed_stage_is_an_outcome(bench: ExecutorBench) -> None:
             raise Violation(f"a reducer raised RuntimeError, and the outcome's error ends with: {last[0]}")
 
 
-@check("executors", "set slots in __init__ or start to the number of stages at once, 1 or more")
+@check("executors", "set slots in __init__ or start to the number of bundles at once, 1 or more")
 def slots(bench: ExecutorBench) -> None:
-    """After `start`, `slots` says how many stages may be under way, one or more."""
+    """After `start`, `slots` says how many bundles may be under way, one or more."""
     found = bench.carried.told.slots
     if not isinstance(found, int) or found < 1:
         raise Violation(f"slots is {found!r}; a whole number from 1 is expected")

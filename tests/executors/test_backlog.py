@@ -95,3 +95,16 @@ def test_a_group_is_no_larger_than_what_fits_beside_each_other():
     while bundle := backlog.take_bundle(First(), idle=True):
         sizes.append(len(bundle))
     assert sizes == [TOGETHER, 3]
+
+
+def test_a_bundle_takes_one_slot_until_its_last_stage_has_ended():
+    executor = First()
+    executor.slots = 2
+    backlog = Backlog([replace(stage(name), together="teacher") for name in "abcd"])
+    bundles = [backlog.take_bundle(executor, idle=not backlog.under_way) for _ in range(2)]
+    assert [len(bundle) for bundle in bundles] == [2, 2]
+    assert backlog.under_way == 2
+    backlog.settled(bundles[0][0].key)
+    assert backlog.under_way == 2
+    backlog.settled(bundles[0][1].key)
+    assert backlog.under_way == 1

@@ -39,7 +39,7 @@ def drive(
     executor.start(context)
     try:
         while backlog or running:
-            while len(running) < executor.slots:
+            while backlog.under_way < executor.slots:
                 bundle = backlog.take_bundle(executor, idle=not running)
                 if not bundle:
                     break
