@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -81,12 +82,20 @@ def dataset_normalization(images: np.ndarray, rows: np.ndarray | None = None) ->
     """Channel mean and standard deviation of uint8 (n, h, w, c) images scaled to 0..1 (LW 4.1; the paper is
     silent on normalisation: assumption LW-A14, statistics of the training images).
 
-    At most 10,000 images are read, evenly spaced: the statistics differ in the fourth digit.
+    Some 10,000 images are read, evenly spaced: the statistics differ in the fourth digit. What is kept of them is
+    how often each value occurs, so that large images need no more memory than small ones.
     """
     rows = np.arange(len(images)) if rows is None else rows
-    step = max(1, len(rows) // 10_000)
-    sample = np.asarray(images[np.sort(rows)[::step]], dtype=np.float64) / 255
-    mean, std = sample.mean((0, 1, 2)), sample.std((0, 1, 2))
+    chosen = np.sort(rows)[:: max(1, len(rows) // 10_000)]
+    channels = images.shape[-1]
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    size = max(1, 2**22 // max(1, math.prod(images.shape[1:])))
+    for start in range(0, len(chosen), size):
+        part = np.asarray(images[chosen[start : start + size]])
+        counts += np.stack([np.bincount(part[..., c].ravel(), minlength=256) for c in range(channels)])
+    values, n = np.arange(256) / 255, counts.sum(1)
+    mean = counts @ values / n
+    std = np.sqrt((counts * (values - mean[:, None]) ** 2).sum(1) / n)
     return Normalization(
         tuple(round(float(m), 4) for m in mean), tuple(max(round(float(s), 4), 1e-3) for s in std)
     )

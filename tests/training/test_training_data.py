@@ -65,6 +65,10 @@ def test_normalisation_of_the_dataset():
     assert np.allclose(norm.std, scaled.std((0, 1, 2)), atol=5.1e-5)
     some = dataset_normalization(IMAGES, np.array([5, 2]))
     assert np.allclose(some.mean, scaled[[2, 5]].mean((0, 1, 2)), atol=5.1e-5)
+    many = np.random.default_rng(3).integers(0, 256, (9000, 24, 24, 1), dtype=np.uint8)  # more than one part
+    found = dataset_normalization(many)
+    assert found.mean[0] == round(float((many / 255).mean()), 4)
+    assert found.std[0] == round(float((many / 255).std()), 4)
     black = dataset_normalization(np.zeros((4, 2, 2, 1), np.uint8))
     assert black.mean == (0.0,)
     assert black.std[0] > 0
