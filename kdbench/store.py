@@ -258,9 +258,12 @@ class Store:
         return self.root / "cache" / key
 
     def discard(self, key: str) -> None:
-        """Remove what a writer that is gone left of an artifact."""
-        for folder in (self.root / "tmp").glob(f"{key}-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Remove what a writer that is gone left of an artifact; nothing where another run is at work on it."""
+        from filelock import Timeout
+
+        with contextlib.suppress(Timeout), self.lock(key).acquire(timeout=0):
+            for folder in (self.root / "tmp").glob(f"{key}-*"):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def lock(self, key: str) -> BaseFileLock:
         """Held while a stage is worked on, so that two runs do not do the same work."""

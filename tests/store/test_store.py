@@ -175,6 +175,18 @@ def test_a_sweep_removes_old_leavings_alone(store):
     assert new.exists()
 
 
+def test_what_another_run_is_at_work_on_is_not_discarded(store):
+    left, other = (store.root / "tmp" / f"{key}-dead" for key in (KEY, OTHER))
+    left.mkdir()
+    other.mkdir()
+    with Store(store.root).lock(KEY):
+        store.discard(KEY)
+        assert left.exists()
+    store.discard(KEY)
+    assert not left.exists()
+    assert other.exists()
+
+
 def test_a_folder_without_a_record_is_replaced(store):
     """Where a crash of the machine left a folder whose record was never written."""
     folder = store.root / "objects" / KEY[:2] / KEY
