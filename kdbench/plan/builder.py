@@ -285,12 +285,12 @@ class Builder:
         }
         if is_taught(spec):
             choices = self.choices(scheme)
-            options["teacher_network"] = self.network_option(choices[0].teacher.architecture)
             if previous is not None:
                 own = replace(own_teacher(student), label=f"generation {generation - 1} of {scheme.title}")
                 teachers = [(previous, own)]
             else:
                 teachers = [(self.teacher(choice, budget, fold), choice) for choice in choices]
+            options["teacher_network"] = self.network_option(teachers[0][1].teacher.architecture)
             if "teacher_features" in spec.needs:
                 inputs = {"teacher": teachers[0][0], **self.backbone(teachers[0][1].teacher)}
             if "teacher_features" not in spec.needs or "several_teachers" in spec.needs:

@@ -152,7 +152,7 @@ class CachedLogits:
         logits, there = self.cache.read(view, place)
         missing = np.flatnonzero(~there)
         if len(missing):
-            size = FILL_BATCH[torch.device(self.teacher.source.device).type]
+            size = FILL_BATCH["cpu" if self.teacher.source.device == "cpu" else "cuda"]
             for start in range(0, len(missing), size):
                 some = missing[start : start + size]
                 padded = torch.from_numpy(np.resize(some, size))  # repeats them to a full batch
