@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from kdbench.api import SchemeSetup
     from kdbench_schemes._common import Step, Terms
 
+#: Images nearer to each other than this share of the mean distance count as equal: their direction is one of rounding
+#: errors, and its gradient grows without bound. (A labelled image can come twice in a step.)
+EQUAL = 1e-4
+
 
 class RKD(FeatureScheme):
     """Distances between pairs of images and angles between triplets of them, by Huber's loss.
@@ -82,8 +86,8 @@ def distance_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 @exact
 def angle_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Huber's loss between the cosines of the angles of all triplets of images (eqs. (7) and (8)), averaged over
-    the b x b x b triplets, as the authors' code does; those with two equal images count as 0. No gradient flows
-    into the teacher.
+    the b x b x b triplets, as the authors' code does; those with two equal images (see `EQUAL`, which is ours)
+    count as 0. No gradient flows into the teacher.
 
     Args:
         student: (b, ...).
@@ -111,7 +115,10 @@ def _relative_distances(features: torch.Tensor) -> torch.Tensor:
 
 def _cosines(features: torch.Tensor) -> torch.Tensor:
     """(b, b, b): at each image, of the angle between the directions to two others."""
-    from torch.nn import functional as F
+    import torch
 
-    directions = F.normalize(_differences(features), dim=2)
+    differences = _differences(features)
+    distances = differences.norm(dim=2, keepdim=True)
+    apart = distances > EQUAL * distances.detach().mean()
+    directions = torch.where(apart, differences / torch.where(apart, distances, 1.0), 0.0)
     return directions @ directions.transpose(1, 2)

@@ -249,6 +249,21 @@ def test_equal_images_and_silent_layers_stay_finite(rows):
             assert given.grad.isfinite().all()
 
 
+def test_an_image_that_comes_twice_does_not_blow_up_the_gradient_of_angles():
+    """Two copies of an image, alike but for rounding in one network and not quite alike in the other."""
+    rng = np.random.default_rng(9)
+    student, teacher = rng.normal(size=(2, 32, 8)).astype(np.float32)
+    for nudge in (0, 1e-7):
+        given = student.copy()
+        given[1] = given[0] + nudge * rng.normal(size=8)
+        seen = teacher.copy()
+        seen[1] = seen[0] + 1e-2 * rng.normal(size=8)
+        features = torch.from_numpy(given).requires_grad_()
+        angle_loss(features, torch.from_numpy(seen)).backward()
+        norms = features.grad.norm(dim=1)
+        assert norms[:2].max() < 10 * norms[2:].max()
+
+
 def test_the_variance_that_fits_best_is_the_mean_squared_error(maps):
     _, teacher = maps
     mean = np.random.default_rng(8).normal(size=teacher.shape)
