@@ -268,15 +268,16 @@ def training_steps(
         sums: dict[str, tuple[torch.Tensor, int]] = {}
         losses = _epoch_losses(scheme, run, recipe)
         seed: int | None = derive_seed(run.seed, "epoch", epoch) % 2**63  # of dropout's draws, say
+        rate = math.nan  # of the last step
         while True:
             run.progress = run.step / recipe.steps if recipe.steps else epoch / recipe.epochs
-            rate = learning_rate(recipe, epoch, run.progress)
             with randomness(seed):
                 seed = None
                 with autocast(precision, device):  # the generator's body runs in here
                     loss = next(losses, None)
                 if loss is None:
                     break
+                rate = learning_rate(recipe, epoch, run.progress)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 _step(loss, optimizer, sums, device)
