@@ -73,9 +73,9 @@ def collate(
                 "descriptive": values.n < DESCRIPTIVE_BELOW,
                 "primary": sample.primary,
                 "difference_n": difference.n if difference else None,
+                **sample.cost,
                 "published_spread": published.spread if published else None,
                 "published_spread_kind": (published.spread_kind or None) if published else None,
-                **sample.cost,
             }
         )
     return _ordered(rows, suite)
