@@ -82,6 +82,21 @@ def peer(
     return read
 
 
+def faster(record: str, row: str) -> Callable[[Cases, Peers], tuple[float, str] | None]:
+    """The same of a record that says itself how many times faster each of its rows is."""
+
+    def read(_cases: Cases, peers: Peers) -> tuple[float, str] | None:
+        found = peers.get(record)
+        if found is None:
+            return None
+        ratios = found["faster"][row]["processor"]
+        spread = f"{min(ratios):.2g} to {max(ratios):.2g}"
+        where = f"peers/results/{record}.json, {found['machine']['date']}, {row}, processor time, {spread}"
+        return statistics.median(ratios), where
+
+    return read
+
+
 def slower(record: str, side: str) -> Callable[[Cases, Peers], tuple[float, str] | None]:
     """How many times the peer's processor time `side` needs."""
     faster = peer(record, side)
@@ -104,7 +119,7 @@ FIGURES = (
     Figure("a distillation step with targets computed, against a supervised step", 1.1, False, "x",
            case("test_distillation_step_against_supervised_step[bfloat16]", "over a supervised step")),
     Figure("a student distilled from ResNet-18, whole run, against torchdistill", 4, True, "x",
-           peer("torchdistill_student", "kdbench, bfloat16")),
+           faster("torchdistill_student", "10 epochs")),
     Figure("engine against a bare loop with the same tricks, bfloat16", 1.03, False, "x",
            case("test_engine_against_bare_loop[bfloat16]", "over the bare loop")),
     Figure("engine against a bare loop with the same tricks, float32", 1.03, False, "x",
@@ -153,6 +168,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.keep:
         keep(args.latest)
+    if not args.latest.exists():
+        parser.error(f"{args.latest} is not there: make bench writes it")
     cases, peers = read_cases(args.latest), read_peers()
     before = read_cases(BASELINE) if BASELINE.exists() else {}
     lines = [[*f.line(cases, peers), f.line(before, peers)[2]] for f in FIGURES]

@@ -2,6 +2,7 @@
 
     python benchmarks/measure.py            # the start of the CLI, `quick` from nothing, and again
     python benchmarks/measure.py --start    # the start alone
+    python benchmarks/measure.py --paper-memory   # the peak of scale `paper` on the host, in an hour's hundredth
 
 Prints a table; the figures in benchmarks/README.md come from it.
 """
@@ -49,15 +50,36 @@ def quick() -> None:
         print(f"the same again                  {statistics.median(again):8.1f} s")
 
 
+#: Scale `paper` with all of its images, layers and points, and as little training as there can be: memory does not
+#: depend on epochs, budgets or folds. The teacher is built without ImageNet's weights and enlarges nothing.
+PAPER_MEMORY = (
+    "data.budgets=[400]", "data.folds=1", "student.epochs=1", "teacher.epochs=1",
+    'teacher.architecture={ name = "resnet18", weights = "none", upsample = 32, label = "resnet18" }',
+    'reducers=[{ name = "ivis-torch", epochs = 2, label = "ivis-torch" }]',
+)  # fmt: skip
+
+
+def paper_memory() -> None:
+    """Peak resident memory of `run paper-reference --scale paper`, cut short; needs CIFAR-100 in KDBENCH_DATA."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [*KDBENCH, "run", "paper-reference", "--scale", "paper", "--workspace", folder]
+        seconds, memory = timed([*command, *(w for o in PAPER_MEMORY for w in ("--set", o))])
+        print(f"paper scale, cut short          {seconds:8.1f} s  peak {memory:.2f} GiB")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--start", action="store_true", help="the start of the CLI alone")
-    only_start = parser.parse_args().start
+    parser.add_argument("--paper-memory", action="store_true", help="the peak memory of scale paper")
+    args = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}")
+    if args.paper_memory:
+        paper_memory()
+        return
     start()
-    if not only_start:
+    if not args.start:
         quick()
 
 
