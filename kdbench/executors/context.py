@@ -82,7 +82,7 @@ class Workplace:
         tasks = [
             Task(
                 cast("Stage", stage), self.store, self.registry, self.context.places,
-                device=self.context.device, threads=threads, data=self.data,
+                device=self.context.device, threads=threads, cores=len(self.context.cores), data=self.data,
             )
             for stage in stages
         ]  # fmt: skip

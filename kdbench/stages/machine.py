@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from kdbench.api.cores import available_cores
+
 _DISTRIBUTIONS = (
     "kdbench", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "openTSNE", "umap-learn", "ivis",
     "tensorflow",
@@ -27,11 +29,13 @@ def cpu_name() -> str:
 
 
 @functools.cache
-def hardware(device: str, threads: int) -> dict[str, Any]:
-    """Device, processor, cores and a short label for tables ("2-core Intel Xeon" or the GPU's name)."""
-    import os
+def hardware(device: str, threads: int, cores: int | None = None) -> dict[str, Any]:
+    """Device, processor, cores and a short label for tables ("2-core Intel Xeon" or the GPU's name).
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    Args:
+        cores: of the run; those that this process may use for None. A worker is kept on some of the run's.
+    """
+    cores = cores or len(available_cores())
     info: dict[str, Any] = {"device": device, "cpu": cpu_name(), "cores": cores, "threads": threads}
     info["os"] = f"{platform.system()} {platform.release()}"
     if device.startswith("cuda"):

@@ -36,6 +36,7 @@ class Task:
     """A stage with all it may use.
 
     Attributes:
+        cores: of the run that the stage is part of; those that this process may use for None.
         data: datasets that this process has loaded, by name and parameters; shared by its tasks.
         warnings: sentences for the person; kept in the artifact and shown by the runner.
         shared: what stages that take turns in a process make for one another: a live teacher, by name.
@@ -47,6 +48,7 @@ class Task:
     places: DataPlaces
     device: str = "cpu"
     threads: int = 1
+    cores: int | None = None
     progress: Progress = _silent
     on_warning: Callable[[str], None] = _unheard
     data: dict[str, ImageData] = field(default_factory=dict)
@@ -156,7 +158,7 @@ def _execution(task: Task) -> Generator[None, None, Outcome]:
             "title": stage.title,
             "work": stage.work,
             "unit": stage.unit,
-            "hardware": hardware(task.device, task.threads),
+            "hardware": hardware(task.device, task.threads, task.cores),
             "versions": {**versions(), **task.registry.versions()},
             "git_commit": git_commit(),
             "created": time.time(),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdbench.api import CellRecord
+from kdbench.api import CellRecord, available_cores
 from kdbench.registry import Registry
 from kdbench.runner import Observer, RunReport, new_summary, run_plan
 from kdbench.store import Store
@@ -308,7 +308,6 @@ def test_interrupted_again_and_again_a_run_ends_with_the_same_records(
 
 @pytest.fixture
 def carry_out_in_processes(places, plain_registry):
-    from kdbench.api import available_cores
     from kdbench.executors import Context
     from kdbench_executors.processes import ProcessExecutor
 
@@ -328,6 +327,8 @@ def test_two_workers_leave_the_records_of_one(finished, tiny_plan, carry_out_in_
     report = carry_out_in_processes(tiny_plan(), Store(tmp_path / "ws"))
     assert report.summary.status == "finished", report.failed
     assert comparable(report) == comparable(whole)
+    # a worker is kept on some of the cores; the machine is that of the run
+    assert {c.hardware["cores"] for c in report.cells} == {len(available_cores()[:2])}
 
 
 @pytest.mark.slow
