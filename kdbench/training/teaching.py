@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,9 @@ from kdbench.training.precision import autocast
 #: of an image does not depend on which others were missing beside it.
 FILL_BATCH = {"cpu": 16, "cuda": 256}
 
+#: Batches of which a live teacher keeps what it said: a step of most schemes has a labelled and an unlabelled one.
+KEPT_BATCHES = 2
+
 
 class TeacherLogits(Protocol):
     """Logits float32 (b, n_classes) for exactly the views of a batch, on the training device."""
@@ -28,7 +32,7 @@ class TeacherLogits(Protocol):
 
 
 class LiveTeacher:
-    """A teacher that looks at each batch; what it said last is kept, for students that train in lockstep.
+    """A teacher that looks at each batch; what it said of the last ones is kept, for students in lockstep.
 
     Args:
         source: all rows of the training split, normalised for the teacher, with the student's augmentation.
@@ -37,15 +41,15 @@ class LiveTeacher:
     def __init__(self, model: nn.Module, source: ImageSource, anatomy: Anatomy, precision: str) -> None:
         self.model = model.eval().requires_grad_(False)
         self.source, self.anatomy, self.precision = source, anatomy, precision
-        self._last: tuple[torch.Tensor, torch.Tensor, NetworkOutputs] | None = None
+        self._last: deque[tuple[torch.Tensor, torch.Tensor, NetworkOutputs]] = deque(maxlen=KEPT_BATCHES)
         self.forwards = 0
 
     def outputs(self, batch: TrainingBatch) -> NetworkOutputs:
-        last = self._last
-        if last and torch.equal(last[0], batch.index) and torch.equal(last[1], batch.view):
-            return last[2]
+        for index, view, outputs in self._last:
+            if torch.equal(index, batch.index) and torch.equal(view, batch.view):
+                return outputs
         found = self.see(batch.index, batch.view)
-        self._last = (batch.index, batch.view, found)
+        self._last.append((batch.index, batch.view, found))
         return found
 
     @torch.no_grad()

@@ -130,12 +130,18 @@ def test_two_processes_fill_one_cache(tmp_path):
 
 def test_a_live_teacher_looks_once_at_what_it_is_asked_twice():
     live = teacher()
-    one, two = batches()[:2]
+    one, two, three = batches()[:3]
     assert live.outputs(one) is live.outputs(one)
     assert live.forwards == 1
+    for _ in range(3):  # the steps of three students in lockstep, of two batches each
+        live.outputs(one)
+        live.outputs(two)
+    assert live.forwards == 2
+    live.outputs(three)
     live.outputs(two)
-    live.outputs(one)
     assert live.forwards == 3
+    live.outputs(one)  # no more than the last two are kept
+    assert live.forwards == 4
     assert not live.outputs(one).features["A"].requires_grad
     assert live.outputs(one).features["A"].shape[1:] == (16, 8, 8)
     assert torch.equal(live.outputs(one).penultimate, live.outputs(one).features["A"].flatten(1))
