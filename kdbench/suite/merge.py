@@ -18,8 +18,10 @@ from pydantic.fields import FieldInfo
 from kdbench.errors import SuiteError, did_you_mean
 from kdbench.suite.schema import Component, Model, component_table
 
-_BARE = re.compile(r"[A-Za-z][\w./:+-]*(\[.*\])?")  # a name, a path, a title like tsne[perplexity=5]
-_OVERRIDE = re.compile(r"\s*((?:[^=\s\[]|\[[^\]]*\])+?)\s*([+-]?)=\s*(.*?)\s*", re.DOTALL)
+# A name, a path, a title like tsne[perplexity=5].
+_BARE = re.compile(r"(?:/|(?:\.\.?/)+)?[A-Za-z][\w./:+-]*(\[.*\])?")
+# There may be blanks in the path, for a label may have some: schemes.fixmatch (reduced).threshold.
+_OVERRIDE = re.compile(r"\s*((?=\S)(?:[^=\[]|\[[^\]]*\])+?)\s*([+-]?)=\s*(.*?)\s*", re.DOTALL)
 _FIXED = {
     "name": "the name says whose results these are",
     "scale": "use --scale",
@@ -111,9 +113,9 @@ def parse_override(text: str) -> Override:
         value = table["v"]
     except tomllib.TOMLDecodeError as error:
         if not _BARE.fullmatch(raw):
-            hint = (
-                'strings inside a list are quoted: --set \'reducers=["pca", "umap"]\'' if "[" in raw else ""
-            )
+            hint = "a string of several words is quoted twice: --set 'PATH=\"VALUE\"'"
+            if "[" in raw:
+                hint = 'strings inside a list are quoted: --set \'reducers=["pca", "umap"]\''
             raise SuiteError(f"{raw!r} is not a TOML value", where=f"--set {text}", hint=hint) from error
         value = raw
     return Override(text, path, f"{sign}=", value)

@@ -11,6 +11,7 @@ import pytest
 
 from kdbench.errors import KdbenchError, SuiteError, UsageError
 from kdbench.suite import dump, json_schema, load_suite, read_suite, scales, to_toml
+from kdbench.suite.merge import parse_override
 
 SUITE = """\
 name = "a-suite"
@@ -302,6 +303,16 @@ def test_overrides_apply_in_order(registry, suite_file):
     assert (suite.data.budgets, suite.student.epochs) == ((2,), 4)
 
 
+@pytest.mark.parametrize("path", ["w.pt", "/data/w-1.pt", "./w.pt", "../../weights/w.pt"])
+def test_a_path_needs_no_quotes(path):
+    assert parse_override(f"teacher.architecture.weights={path}").value == path
+
+
+def test_a_label_with_blanks_is_a_path_as_it_stands():
+    override = parse_override(" schemes.fixmatch (reduced).threshold = 0.5")
+    assert (override.path, override.value) == ("schemes.fixmatch (reduced).threshold", 0.5)
+
+
 def test_appending_to_a_list_that_the_file_leaves_out(registry, suite_file):
     path = suite_file(SUITE, ('teacher_metrics = ["good-score"]\n', ""), ('taps = ["A", "B"]\n', ""))
     suite = load_suite(path, overrides=["taps+=C", "teacher_metrics=[]"], registry=registry)
@@ -318,7 +329,9 @@ def test_appending_to_a_list_that_the_file_leaves_out(registry, suite_file):
         ("student.epochs=", "not a TOML value"),
         ("student.epochs=three", "'three': input should be a valid integer"),
         ("student.epochs=-1", "student.epochs: -1: input should be greater than 0"),
-        ("student.epochs=3 4", "not a TOML value"),
+        ("student.epochs=3 4", "not a TOML value\n.*quoted"),
+        (" =3", "not of the form PATH=VALUE"),
+        ("schemes.two words.passes=3", "nothing in schemes fits 'two words.passes'"),
         ("student.epochs=3\nname = 'x'", "one value"),
         ("student.nesterov=True", "lower case"),
         ("student.precision=float16", "'auto', 'float32' or 'bfloat16'"),
