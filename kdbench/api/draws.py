@@ -33,16 +33,22 @@ class Fold:
     validation: np.ndarray
 
 
+#: The key of a suite that says how many images there are of each kind.
+_KEYS = {"training": "data.train", "labelled": "data.budgets", "validation": "data.validation"}
+
+
 def _per_class(total: int, what: str, n_classes: int, available: int) -> int:
     each, rest = divmod(total, n_classes)
     if rest:
         raise SuiteError(
             f"{total} {what} images can't be balanced over {n_classes} classes ({total} / {n_classes} is not whole)",
+            where=_KEYS.get(what, ""),
             hint=f"use a multiple of {n_classes}, such as {max(n_classes, each * n_classes)}",
         )
     if each > available:
         raise SuiteError(
             f"{total} {what} images need {each} of every class; the smallest class has {available} to give",
+            where=_KEYS.get(what, ""),
             hint=f"at most {available * n_classes}",
         )
     return each
@@ -105,6 +111,7 @@ def draw_fold(
         if unlabelled > len(rest):
             raise SuiteError(
                 f"{unlabelled} unlabelled images asked for; {len(rest)} are left beside {budget} labelled ones",
+                where="data.unlabelled",
                 hint='unlabelled = "rest" takes what is left',
             )
         rest = rng.permutation(rest)[:unlabelled]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdbench.errors import DataError, UsageError
+from kdbench.errors import DataError, SuiteError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -160,8 +160,8 @@ def _rows(labels: np.ndarray, n_classes: int, size: int | None, seed: int) -> np
         return np.arange(len(labels))
     try:
         return draw_test(labels, n_classes, size=size, seed=seed)
-    except ValueError as error:
-        raise UsageError(str(error), where="size") from error
+    except SuiteError as error:
+        raise UsageError(error.what, where="size", hint=error.hint) from error
 
 
 def _of_arrays(given: Any) -> Samples:

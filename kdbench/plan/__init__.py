@@ -55,8 +55,11 @@ def make_plan(
             data.train.labels, data.n_classes, budget=budget, fold=0, seed=seed, train=d.train,
             validation=d.validation, unlabelled=d.unlabelled if wants_pool(suite, registry) else "rest",
         )  # fmt: skip
-    for size in (d.test, d.embedded):
-        draw_test(data.test.labels, data.n_classes, size=size, seed=seed)
+    for key, size in (("test", d.test), ("embedded", d.embedded)):
+        try:
+            draw_test(data.test.labels, data.n_classes, size=size, seed=seed)
+        except SuiteError as error:
+            raise SuiteError(error.what, where=f"data.{key}", hint=error.hint) from error
     check_views(suite)
     check_metrics(suite, registry, data)
     metrics = list(suite.metrics)

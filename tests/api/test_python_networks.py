@@ -52,6 +52,13 @@ def student(finished) -> tuple:
     return store.open(cell.network).folder / "model.safetensors", record, plan.suite
 
 
+def test_a_size_that_no_balanced_draw_has_is_refused_by_its_name():
+    with pytest.raises(
+        UsageError, match=r"size: 105 .* can't be balanced over 10 classes[\s\S]*multiple of 10"
+    ):
+        kdbench.embed("wide-resnet", "digits", taps=["E"], reducer="pca", size=105)
+
+
 def test_a_checkpoint_scores_what_the_suite_recorded_of_it(finished):
     path, record, suite = student(finished)
     network = kdbench.Network(path, architecture="wide-resnet", params={"depth": 10}, name="mine")

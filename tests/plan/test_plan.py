@@ -303,11 +303,11 @@ def test_a_metric_of_masks_needs_masks(tiny_plan, masks, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["data.budgets=[25]"], ["25 labelled images can't be balanced over 10 classes", "such as 20"]),
+        (["data.budgets=[25]"], ["data.budgets: 25 labelled images can't be balanced over 10 classes", "such as 20"]),
         (["data.budgets=[20, 70]"], ["70 labelled", "7 of every class", "has 6 to give", "at most 60"]),
         (["data.train=1000"], ["1000 training", "100 of every class"]),
-        (["data.test=13"], ["13 test", "10 classes"]),
-        (["data.embedded=200"], ["200 test", "20 of every class", "has 10 to give"]),
+        (["data.test=13"], ["data.test: 13 test", "10 classes"]),
+        (["data.embedded=200"], ["data.embedded: 200 test", "20 of every class", "has 10 to give"]),
         (["data.validation=3"], ["3 validation"]),
         (["data.unlabelled=50"], ["50 unlabelled", "40 are left", "20 labelled"]),
         (["data.budgets=[60]"], ["budget 60", "'distilled'", "no unlabelled"]),
