@@ -99,7 +99,7 @@ def _cells(suite: str | None, scale: str | None, workspace: Path, uri: str | Non
 
 
 def comparison_table(found: Comparison) -> Group:
-    """One table a metric and reducer."""
+    """One table a metric, reducer and setting."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -111,7 +111,7 @@ def comparison_table(found: Comparison) -> Group:
     experiments = {(r.suite, r.scale, r.dataset) for r in found.rows}
     for row in found.rows:
         where = (row.suite, row.scale, row.dataset) if len(experiments) > 1 else ()
-        groups.setdefault((row.metric, row.reducer or "", row.setting, *where), []).append(row)
+        groups.setdefault((row.metric, row.reducer or "", row.setting, *where, row.variant), []).append(row)
     for labels_of, rows in groups.items():
         title = " · ".join(p for p in labels_of if p)
         table = Table(title=Text(title, "bold"), title_justify="left")

@@ -27,7 +27,8 @@ class Difference:
     `left` and `right` are means over the `n` folds that both have, `difference` is that of A minus B with its
     95 % interval (None with one fold). `verdict`: "A" or "B" where the interval leaves zero out, on at least
     five folds and for a metric that has a better end; "differs" where it has none; else "undecided".
-    `notes`: what else the two differ in.
+    `variant`: what the pair was set to, of several experiments of one name; "" for the main one. `notes`: what
+    else the two differ in.
     """
 
     suite: str
@@ -48,6 +49,7 @@ class Difference:
     high: float | None
     verdict: str
     primary: bool = False
+    variant: str = ""
     notes: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -179,7 +181,9 @@ def compare(
             hint="two students need a metric of whole networks or taps of one name; two runs the same suite, "
             "scale, data and names",
         )
-    rows.sort(key=lambda r: (r.suite, r.scale, r.dataset, r.metric, r.reducer or "", r.budget, r.scheme))
+    rows.sort(
+        key=lambda r: (r.suite, r.scale, r.dataset, r.metric, r.reducer or "", r.budget, r.scheme, r.variant)
+    )
     alone = [sum(id(s) not in met for s in side_) for side_ in (left, right)]
     return Comparison(a.kind, a.name, b.name, rows, *alone)
 
@@ -257,6 +261,7 @@ def _difference(a: Sample, b: Sample, directions: dict[str, bool | None]) -> Dif
         high=high,
         verdict=verdict,
         primary=a.primary,
+        variant=a.variant,
         notes="; ".join(
             part
             for name, one, other in (("A", a, b), ("B", b, a))

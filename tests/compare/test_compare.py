@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 from synthetic_cells import cell, cells
 
+from kdbench.cli.compare import comparison_table
 from kdbench.errors import UsageError, WorkspaceError
 from kdbench.facade.compare import Side, compare, fetch_run, side
 
@@ -60,6 +62,18 @@ def test_other_settings_of_the_student_do_not_pair():
     known = [replace(c, params={**c.params, "student.epochs": 5}) if c.scheme == "kl" else c for c in cells()]
     with pytest.raises(WorkspaceError, match="nothing pairs"):
         both("kl", "undistilled", known)
+
+
+def test_pairs_of_several_settings_are_told_apart(capsys):
+    changed = [replace(c, params={**c.params, "student.epochs": 5}) for c in cells()]
+    found = both("kl", "undistilled", [*cells(), *changed], metrics=["accuracy"])
+    at_400 = {r.variant for r in found.rows if r.budget == 400}
+    assert len(at_400) == 2
+    assert "" in at_400
+    (variant,) = at_400 - {""}
+    assert variant.startswith("student.epochs=")
+    Console(width=200).print(comparison_table(found))
+    assert variant in capsys.readouterr().out
 
 
 def test_a_student_pairs_with_its_teacher_and_says_what_else_differs():
