@@ -9,7 +9,6 @@ import click
 from kdbench.cli.options import (
     json_option,
     plugin_option,
-    scale_option,
     tracking_option,
     workspace_option,
 )
@@ -29,7 +28,7 @@ def command() -> None:
     show_default=True,
     help="Write to OUT/<suite>/<scale>/.",
 )
-@scale_option
+@click.option("--scale", default=None, metavar="NAME", help="This scale alone.")
 @workspace_option
 @tracking_option
 @plugin_option

@@ -40,7 +40,7 @@ def doctor(plugin_files: tuple[Path, ...], as_json: bool) -> int:
 command.add_command(plugins_check.command)
 
 
-@command.command("new")
+@command.command("new", short_help="Begin a distribution with one component.")
 @click.argument("name")
 @click.option("--kind", type=click.Choice(_KINDS), required=True, help="What the plugin brings.")
 @click.option(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _COLOURS = {"kept": "green", "broken": "bold red", "expected": "yellow", "not applicable": "dim"}
 
 
-@click.command("check")
+@click.command("check", short_help="Hold a component to its contract.")
 @click.argument("target")
 @click.option(
     "--kind", default=None, metavar="KIND", help="Of the component, where a class does not tell: reducer."
