@@ -160,7 +160,7 @@ def _missing(items: Sequence[Missing]) -> list[str]:
 
 def _failure(record: CellRecord) -> str:
     lines = record.error.strip().splitlines()
-    where = f"{record.budget:,} labels · fold {record.fold} · {record.scheme}"
+    where = f"{record.budget:,} labels · fold {record.fold + 1} · {record.scheme}"
     last = escape(lines[-1]) if lines else "no traceback was recorded"
     head = f"<summary>{escape(where)}: {last}</summary>"
     return f"<details>{head}<pre>{escape(record.error.strip())}</pre></details>"

@@ -165,7 +165,7 @@ def test_claims_assumptions_failures_and_rows_are_shown_and_escaped(full):
     assert "+0.12 [+0.1, +0.14]" in text
     assert "<dt>LW-A10</dt><dd>95 % region of a &lt;kernel&gt; density</dd>" in text
     assert "1 cell failed" in text
-    assert "2,500 labels · fold 4 · kl: ValueError: loss is &lt;NaN&gt;" in text
+    assert "2,500 labels · fold 5 · kl: ValueError: loss is &lt;NaN&gt;" in text
     assert "made-up processor, float32" in text
     table = Reader(text).tables[-1]
     assert table == [
