@@ -79,6 +79,8 @@ class Workplace:
 
         threads = threads or len(self.context.cores)
         torch.set_num_threads(threads)
+        # "float32" in a key means float32: convolutions on a GPU would otherwise round to TF32
+        torch.backends.cudnn.allow_tf32 = False
         tasks = [
             Task(
                 cast("Stage", stage), self.store, self.registry, self.context.places,

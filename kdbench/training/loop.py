@@ -340,7 +340,8 @@ def _step(
 ) -> None:
     """One optimiser step; the terms are added to `sums`, which stay on the device."""
     terms = loss if isinstance(loss, Mapping) else {"loss": loss}
-    total = torch.stack([t.float() for t in terms.values()]).sum()
+    first, *rest = terms.values()
+    total = sum((t.float() for t in rest), first.float())
     optimizer.zero_grad(set_to_none=True)
     total.backward()
     optimizer.step()
