@@ -108,6 +108,19 @@ def slower(record: str, side: str) -> Callable[[Cases, Peers], tuple[float, str]
     return read
 
 
+def recorded(file: str, key: str) -> Callable[[Cases, Peers], tuple[float, str] | None]:
+    """A number in a record of its own beside this file."""
+
+    def read(_cases: Cases, _peers: Peers) -> tuple[float, str] | None:
+        path = HERE / file
+        if not path.exists():
+            return None
+        found = json.loads(path.read_text())
+        return float(found[key]), f"{file}, {found['date']}"
+
+    return read
+
+
 def nothing(_cases: Cases, _peers: Peers) -> None:
     return None
 
@@ -128,11 +141,11 @@ FIGURES = (
            peer("ivis_package_10000x1024", "ivis-torch, bfloat16", "wall_seconds")),
     Figure("ivis-torch against ivis, 10,000 x 16,384", 8, True, "x",
            peer("ivis_package_10000x16384", "ivis-torch, bfloat16", "wall_seconds")),
-    Figure("tsne against openTSNE called directly", 1.05, False, "x", slower("opentsne_direct_1200x128", "kdbench")),
+    Figure("tsne against openTSNE called directly", 1.05, False, "x", slower("opentsne_direct_1200x128", "kdbench tsne")),
     Figure("`run` on a finished suite of 1,009 stages", 3, False, " s", case("test_a_finished_run", "median")),
     Figure("`leaderboard build` over 2,000 MLflow runs", 5, False, " s", case("test_leaderboard_build", "median")),
     Figure("`paper` scale on one H100", 60, False, " min", nothing),
-    Figure("memory of `paper` scale on the host", 8, False, " GiB", nothing),
+    Figure("memory of `paper` scale on the host", 8, False, " GiB", recorded("paper_memory.json", "peak_gib")),
 )  # fmt: skip
 
 
