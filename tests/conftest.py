@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -194,6 +195,8 @@ def start_kdbench(clean_environment) -> Callable[..., subprocess.Popen]:
             text=True,
             env=clean_environment,
             start_new_session=True,
+            # a shell starts what it puts in the background with interruptions ignored, and children inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     return start
