@@ -11,6 +11,7 @@ from kdbench.api.data import ImageData
 from kdbench.api.draws import derive_seed
 from kdbench.api.specs import MetricSpec, ReducerSpec, SchemeSpec
 from kdbench.errors import PluginError, SuiteError
+from kdbench.plan.checks import check_whole_passes
 from kdbench.plan.model import LATER_RECIPE_FIELDS, Score, Stage
 from kdbench.plan.teachers import (
     TeacherChoice,
@@ -278,6 +279,8 @@ class Builder:
                 f"budget {budget} leaves scheme {scheme.title!r} no unlabelled images",
                 where="data.budgets",
             )
+        if pool and self.scheme_parameter(scheme, "alternation", None) == "epoch":
+            check_whole_passes(scheme, student, budget, self.unlabelled(budget))
         inputs: dict[str, str] = {}
         options: dict[str, Any] = {
             "network": self.network_option(student.architecture),

@@ -10,7 +10,7 @@ from kdbench.errors import SuiteError
 
 if TYPE_CHECKING:
     from kdbench.registry import Registry
-    from kdbench.suite.schema import Suite
+    from kdbench.suite.schema import Component, Student, Suite
 
 
 def check_views(suite: Suite) -> None:
@@ -63,6 +63,27 @@ def check_metrics(suite: Suite, registry: Registry, data: ImageData) -> None:
                 where=f"metrics/{metric.title}",
                 hint="data.validation = how many training images to hold out",
             )
+
+
+def check_whole_passes(scheme: Component, student: Student, labelled: int, unlabelled: int) -> None:
+    """Refuse a share of steps in which a scheme that takes whole passes in turn never ends its last one.
+
+    Raises:
+        SuiteError: says how many steps the passes take and how many an epoch has.
+    """
+    if not student.steps:
+        return
+    size = student.batch_size
+    passes = -(-labelled // size) + -(-unlabelled // size)
+    share = student.steps // student.epochs
+    if share < passes:
+        raise SuiteError(
+            f"scheme {scheme.title!r} passes over {labelled} labelled images and then over {unlabelled} unlabelled "
+            f"ones, {passes} steps, and {student.steps} steps in {student.epochs} epochs leave {share} for each",
+            where="student.epochs",
+            hint=f"at most {max(student.steps // passes, 1)} epochs, {passes * student.epochs} steps, or "
+            'alternation = "batch" of the scheme, which takes turns by batches',
+        )
 
 
 def wants_pool(suite: Suite, registry: Registry) -> bool:

@@ -328,6 +328,26 @@ def test_a_scheme_that_learns_from_a_teacher_needs_one(load_tiny, plain_registry
         make_plan(suite, plain_registry, tiny_data)
 
 
+@pytest.mark.parametrize(
+    ("scheme", "steps", "fits"),
+    [
+        ('"kl"', 9, False), ('"kl"', 10, True), ('"kl"', 0, True), ('"undistilled"', 2, True),
+        ('{ name = "kl", alternation = "batch", label = "kl" }', 4, True),
+    ],
+)  # fmt: skip
+def test_fixed_steps_must_leave_room_for_a_schemes_whole_passes(tiny_plan, scheme, steps, fits):
+    overrides = [f"schemes=[{scheme}]", "student.batch_size=16", "student.epochs=2"]  # 2 steps and 3 steps
+    if steps:
+        overrides.append(f"student.steps={steps}")
+    if fits:
+        assert kinds(tiny_plan(*overrides))["student"] == 1
+        return
+    with pytest.raises(SuiteError, match="5 steps, and 9 steps in 2 epochs leave 4 for each") as caught:
+        tiny_plan(*overrides)
+    assert 'alternation = "batch"' in caught.value.hint
+    assert "10 steps" in caught.value.hint
+
+
 def test_the_pool_is_not_asked_of_a_suite_that_has_no_use_for_it(tiny_plan):
     plan = tiny_plan('schemes=["undistilled"]', "data.unlabelled=5000", "data.budgets=[60]")
     assert kinds(plan)["student"] == 1
