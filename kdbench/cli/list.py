@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from kdbench.cli.options import console, echo_json, json_option, plugin_option, registry_from
+from kdbench.errors import KdbenchError
 
 if TYPE_CHECKING:
     from kdbench.registry import Registry
@@ -22,7 +23,7 @@ _KINDS = ("datasets", "architectures", "schemes", "reducers", "metrics", "execut
 def command(kind: str | None, plugin_files: tuple[Path, ...], as_json: bool) -> None:
     """List components and suites, of one KIND or of all."""
     registry = registry_from(plugin_files)
-    rows = {k: _rows(registry, k) for k in ((kind,) if kind else _KINDS)}
+    rows = {k: _rows(registry, k, whole=kind is not None) for k in ((kind,) if kind else _KINDS)}
     if as_json:
         echo_json(rows)
         return
@@ -33,12 +34,15 @@ def command(kind: str | None, plugin_files: tuple[Path, ...], as_json: bool) -> 
             out.print()
         out.print(name, style="bold")
         if found:
-            out.print(_table(found))
+            out.print(_table(found, whole=kind is not None))
         else:
             out.print("  none")
+        if kind is not None and any(row.get("variants") for row in found):
+            out.print("\nvariant: the default first; kdbench show schemes/NAME says what each means", style="dim")
 
 
-def _rows(registry: Registry, kind: str) -> list[dict[str, Any]]:
+def _rows(registry: Registry, kind: str, *, whole: bool) -> list[dict[str, Any]]:
+    """`whole`: with what a component has to be imported for."""
     rows = []
     for spec in registry.specs(kind):
         plugin = registry.plugin_of(kind, spec.name)
@@ -51,19 +55,46 @@ def _rows(registry: Registry, kind: str) -> list[dict[str, Any]]:
             "plugin": plugin.name,
             "origin": f"{plugin.distribution} {plugin.version}",
         }
+        if whole and kind == "schemes":
+            row["variants"] = _variants(registry, spec.name)
         rows.append(row)
     return rows
 
 
-def _table(rows: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
+def _variants(registry: Registry, scheme: str) -> list[str]:
+    """What a scheme's `variant` may be, the default first: "paper", or "code" where published code differs. None
+    of one that has no such choice, or can't be imported, which `kdbench doctor` tells."""
+    try:
+        variant = registry.parameters("schemes", scheme).get("variant")
+    except KdbenchError:
+        return []
+    if variant is None:
+        return []
+    allowed = [str(v) for v in get_args(variant.annotation)]
+    return sorted(allowed, key=lambda v: v != variant.default)
 
-    table = Table(box=None, pad_edge=True, show_header=True, header_style="dim")
+
+def _table(rows: list[dict[str, Any]], *, whole: bool) -> Any:
+    """Components by name under the plugin that brings them; `whole`: with their sources and variants."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=True, show_header=whole, header_style="dim")
     table.add_column("name", no_wrap=True)
-    table.add_column("summary", ratio=3)
-    table.add_column("source", ratio=2, style="dim")
-    table.add_column("origin", style="dim")
-    for row in rows:
-        control = f" ({row['control']} control)" if row["control"] else ""
-        table.add_row(row["name"], row["summary"] + control, row["source"], row["plugin"])
+    table.add_column("summary", ratio=5)
+    variants = whole and any(row.get("variants") for row in rows)
+    if variants:
+        table.add_column("variant", style="dim", no_wrap=True)
+    if whole:
+        table.add_column("source", ratio=4, style="dim")
+    plugins = sorted({row["plugin"] for row in rows})
+    for plugin in plugins:
+        of_plugin = [row for row in rows if row["plugin"] == plugin]
+        table.add_row(Text(plugin, "dim"), Text(of_plugin[0]["origin"], "dim"))
+        for row in of_plugin:
+            control = f" ({row['control']} control)" if row["control"] else ""
+            cells = [f"  {row['name']}", row["summary"] + control]
+            if variants:
+                cells.append(" | ".join(row["variants"]))
+            table.add_row(*cells, *([row["source"]] if whole else []))
     return table

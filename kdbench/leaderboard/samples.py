@@ -43,7 +43,8 @@ class Sample:
     """The values of one measurement of one experiment, by replicate.
 
     `shared` is equal for two samples whose students were trained and measured alike but for the scheme.
-    `cells` are those that the values are of. `failed`: replicates whose cell failed.
+    `cells` are those that the values are of. `failed`: replicates that have no value because their
+    cell failed.
     """
 
     setup: Setup
@@ -94,9 +95,8 @@ def samples(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Sam
     labels = variants(known, suite)
     made: dict[tuple, Sample] = {}
     for p in sorted(known, key=lambda p: (p.setup, p.replicate)):  # stable: older cells before newer ones
+        # a failed cell, too, has what was measured before and beside what failed
         cell = p.cell
-        if cell.status != "finished":
-            continue
         variant = labels[p.experiment, cell.budget]
         components: dict[tuple, Fingerprint] = {}
         for result in cell.results:
@@ -138,11 +138,11 @@ def _failures(known: Iterable[Placed]) -> list[Placed]:
 
 
 def _count_failures(known: Iterable[Placed], made: Mapping[tuple, Sample]) -> None:
-    failed: dict[tuple, int] = defaultdict(int)
+    failed: dict[tuple, set[Replicate]] = defaultdict(set)
     for p in _failures(known):
-        failed[p.setup, p.training] += 1
+        failed[p.setup, p.training].add(p.replicate)
     for (setup, _, training, _), sample in made.items():
-        sample.failed = failed[setup, training]
+        sample.failed = len(failed[setup, training] - sample.values.keys())
 
 
 # -- what it was measured with

@@ -42,7 +42,8 @@ class Missing:
 
 @dataclass(frozen=True)
 class Selection:
-    """The finished records of a report, and the suite's order of things."""
+    """The records of a report that hold results, and the suite's order of things. A cell that failed holds what was
+    measured before, and beside, what failed."""
 
     records: tuple[CellRecord, ...]
     suite: Suite
@@ -50,7 +51,7 @@ class Selection:
 
     @classmethod
     def of(cls, records: Iterable[CellRecord], suite: Suite, store_root: Path) -> Selection:
-        done = [r for r in records if r.status == "finished"]
+        done = [r for r in records if r.results]
         return cls(tuple(sorted(done, key=lambda r: (r.budget, r.fold, r.scheme))), suite, store_root)
 
     @property

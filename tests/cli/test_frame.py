@@ -186,6 +186,24 @@ def test_list_as_json(capsys, one_file):
     assert rows["random-projection"]["control"] == "negative"
 
 
+def test_list_of_schemes_says_source_and_variants(capsys):
+    code, out, _ = call(capsys, "list", "schemes", "--json")
+    rows = {row["name"]: row for row in json.loads(out)["schemes"]}
+    assert code == 0
+    assert all(row["source"] for row in rows.values())
+    assert rows["fixmatch"]["variants"] == ["paper", "code"]  # the default first
+    assert rows["crd"]["variants"] == ["code", "paper"]
+    assert rows["undistilled"]["variants"] == []
+    assert "code | paper" in call(capsys, "list", "schemes")[1]
+
+
+def test_python_m_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "kdbench", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("kdbench, version ")
+
+
 def test_list_warns_of_a_broken_plugin_and_goes_on(capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "plugins" / "import_error"))
     code, out, err = call(capsys, "list", "reducers")

@@ -160,6 +160,20 @@ def test_failed_cells_are_counted_until_made_good():
     assert (row["n"], row["failed"]) == (6, 0)
 
 
+def test_what_a_failed_cell_measured_beside_its_failure_counts():
+    """A reducer that breaks must not take the accuracies with it."""
+    broken = [replace(c, status="failed", error="embedding boom\nValueError") for c in cells(3)]
+    rows = collate(broken)
+    assert rows == collate(cells(3))
+    assert {(r["n"], r["failed"]) for r in rows} == {(3, 0)}
+    less = replace(broken[0], results=broken[0].results[:1])  # of this one the embeddings were not made
+    rows = collate([less, *broken[1:]])
+    kept = broken[0].results[0]
+    for row in rows_of(rows, scheme=less.scheme, budget=less.budget):
+        whole = row["metric"] == f"{kept.metric}.{kept.value_name}"
+        assert (row["n"], row["failed"]) == ((3, 0) if whole else (2, 1))
+
+
 def test_few_folds_are_marked_descriptive():
     assert {r["descriptive"] for r in collate(cells(4))} == {True}
     assert {r["descriptive"] for r in collate(cells(5))} == {False}
