@@ -90,7 +90,7 @@ def test_commands_run_in_order(
         more = tiny[words[2]] if words[1] == "run" else []
         allowed = {0, 4} if words[1] == "verify" else {0}  # a claim may well be contradicted at this size
         assert invoke([*words[1:3], *more, *words[3:]]) in allowed, line
-    for suite, row in (("paper-reference", "halves"), ("fixmatch-comparison", "fixmatch (reduced)")):
+    for suite, row in (("paper-reference", "landmarks"), ("fixmatch-comparison", "fixmatch (reduced)")):
         board = tmp_path / ".kdbench/leaderboards" / suite / "quick/leaderboard.csv"
         assert row in board.read_text(encoding="utf-8")
     assert (tmp_path / "leaderboards/paper-reference/quick/README.md").is_file()

@@ -38,7 +38,9 @@ def command(kind: str | None, plugin_files: tuple[Path, ...], as_json: bool) -> 
         else:
             out.print("  none")
         if kind is not None and any(row.get("variants") for row in found):
-            out.print("\nvariant: the default first; kdbench show schemes/NAME says what each means", style="dim")
+            out.print(
+                "\nvariant: the default first; kdbench show schemes/NAME says what each means", style="dim"
+            )
 
 
 def _rows(registry: Registry, kind: str, *, whole: bool) -> list[dict[str, Any]]:

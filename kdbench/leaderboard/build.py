@@ -10,6 +10,7 @@ from kdbench.api.records import CellRecord
 from kdbench.errors import WorkspaceError
 from kdbench.leaderboard.claims import evaluate
 from kdbench.leaderboard.collate import collate
+from kdbench.leaderboard.experiments import departures
 from kdbench.leaderboard.markdown import to_markdown
 from kdbench.leaderboard.page import to_html
 from kdbench.leaderboard.render import Board, to_csv, to_json, to_tex
@@ -35,6 +36,7 @@ def board_of(
     """
     cells = [c for c in cells if c.suite == suite_name and c.scale == scale]
     taken = samples(cells, suite)
+    main = {c.key: c for sample in taken if not sample.variant for c in sample.cells.values()}.values()
     return Board(
         suite_name=suite_name,
         scale=scale,
@@ -43,6 +45,7 @@ def board_of(
         failed=failures(cells),
         suite=suite,
         directions=directions or {},
+        changes=(*suite.changes, *departures(main, suite)) if suite else (),
     )
 
 

@@ -209,6 +209,19 @@ def _alike(found: str | None, wanted: Any) -> bool:
         return False
 
 
+def departures(cells: Iterable[CellRecord], suite: Suite) -> list[str]:
+    """What trainings of `cells` had otherwise than the suite says: "student.epochs=1, not 3"."""
+    found = set()
+    wanted: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        own = wanted.setdefault(cell.scheme, own_params(suite, cell.scheme))
+        for name, value in _training(cell):
+            if name in own and name not in _BUDGET_BOUND and not _alike(value, own[name]):
+                said = "none" if own[name] is ABSENT else _short(_text(own[name]))
+                found.add(f"{name}={_short(value)}, not {said}")
+    return sorted(found)
+
+
 def difference(found: Fingerprint, main: Fingerprint) -> str:
     """What an experiment differs in from the main one: "student.epochs=40"."""
     ours, theirs = dict(found), dict(main)

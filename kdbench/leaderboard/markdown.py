@@ -58,6 +58,7 @@ def _head(board: Board) -> str:
         ("hardware", _distinct(rows, "hardware")),
         ("kdbench", _distinct(rows, "kdbench_version")),
         ("folds", ", ".join(map(str, folds))),
+        ("changed", "; ".join(f"`{c}`" for c in board.changes)),
     ]
     lines.append("| | |\n|---|---|\n" + "\n".join(f"| {k} | {_cell(v)} |" for k, v in facts if v))
     how = (

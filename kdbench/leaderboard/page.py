@@ -37,6 +37,7 @@ def to_html(board: Board) -> str:
         f"<code>{escape(board.scale)}</code>{f' · {escape(reference)}' if reference else ''}</p>",
         "<p>Mean ± standard deviation over folds; bold: best student of its column; <i>italic</i>: quoted "
         "from the paper, not measured here. Fewer than five folds are descriptive only.</p>",
+        _changes(board),
         *(_table(t) for t in tables),
         _claims(board),
         _failed(board),
@@ -51,6 +52,13 @@ def to_html(board: Board) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>{_CSS}</style>\n</head>\n<body>\n{body}\n<script>{_SCRIPT}</script>\n</body>\n</html>\n"
     )
+
+
+def _changes(board: Board) -> str:
+    if not board.changes:
+        return ""
+    changes = "; ".join(f"<code>{escape(c)}</code>" for c in board.changes)
+    return f"<p>Otherwise than the suite file says: {changes}</p>"
 
 
 def _table(table: Table) -> str:

@@ -23,7 +23,12 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class Board:
-    """All that the pages of a leaderboard show. `directions`: metric to whether higher is better."""
+    """All that the pages of a leaderboard show.
+
+    Attributes:
+        directions: metric to whether higher is better.
+        changes: what was done otherwise than the suite file says, by overrides and by records.
+    """
 
     suite_name: str
     scale: str
@@ -32,6 +37,7 @@ class Board:
     failed: Sequence[CellRecord] = ()
     suite: Suite | None = None
     directions: Directions = field(default_factory=dict)
+    changes: Sequence[str] = ()
 
 
 def rounded(value: Any) -> Any:
@@ -73,6 +79,7 @@ def to_json(board: Board) -> str:
         "scale": board.scale,
         "title": board.suite.title if board.suite else "",
         "reference": board.suite.reference if board.suite else "",
+        "changes": list(board.changes),
         "columns": list(COLUMNS),
         "rows": [],
         "claims": [v.to_json() for v in board.claims],

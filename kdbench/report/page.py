@@ -118,6 +118,7 @@ def _facts(records: Sequence[CellRecord], suite: Suite) -> str:
         "Work": [_duration(sum(r.seconds for r in records))] if records else [],
         "Hardware": [_hardware(r.hardware) for r in records],
         "Version": versions,
+        "Changed": list(suite.changes),
     }
     lines = []
     for name, values in facts.items():

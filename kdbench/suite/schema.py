@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+)
 
 
 class Model(BaseModel):
@@ -185,6 +195,19 @@ class Suite(Model):
     )
     claim: tuple[Claim, ...] = ()
     assumptions: dict[str, str] = Field(default_factory=dict)
+
+    _changes: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """The overrides that were laid over the file, as they were given."""
+        return self._changes
+
+    def changed_by(self, overrides: Iterable[str]) -> Self:
+        """The same, saying so."""
+        copy = self.model_copy()
+        copy._changes = tuple(overrides)
+        return copy
 
     def students(self) -> list[Student]:
         """The students of all schemes, the suite's own first."""

@@ -1,11 +1,16 @@
 """Experiments out of records as the runner writes them."""
 
+import json
 from dataclasses import replace
 
 import pytest
 from recorded_cells import BUDGETS, SCHEMES, all_recorded, recorded, recorded_suite
 
 from kdbench.leaderboard import collate, completed, evaluate
+from kdbench.leaderboard.build import board_of
+from kdbench.leaderboard.markdown import to_markdown
+from kdbench.leaderboard.page import to_html
+from kdbench.leaderboard.render import to_json
 from kdbench.leaderboard.samples import failures
 
 
@@ -104,6 +109,26 @@ def test_the_suites_own_setting_stays_the_main_one(name):
     value = str(OVERRIDES[name])
     assert sorted((r["variant"], r["n"]) for r in rows) == [("", 3)] * 2 + [(f"{name}={value}", 5)] * 2
     assert all((r["published"] is None) == bool(r["variant"]) for r in rows)
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_where_all_cells_depart_from_the_suite_the_board_says_so(name):
+    cells = all_recorded()
+    told = board_of(cells, "demo", "quick", recorded_suite())
+    assert told.changes == ()
+    odd = [replace(c, params=c.params | {name: OVERRIDES[name]}) if name in c.params else c for c in cells]
+    told = board_of(odd, "demo", "quick", recorded_suite())
+    (change,) = told.changes
+    assert change.startswith(f"{name}={OVERRIDES[name]}, not ")
+    assert f"| changed | `{change}` |" in to_markdown(told)
+    assert change in to_html(told)
+
+
+def test_the_board_of_a_run_with_overrides_names_them():
+    told = board_of(all_recorded(), "demo", "quick", recorded_suite().changed_by(["reducers+=pca", "a<b"]))
+    assert "| changed | `reducers+=pca`; `a<b` |" in to_markdown(told)
+    assert "a&lt;b" in to_html(told)
+    assert json.loads(to_json(told))["changes"] == ["reducers+=pca", "a<b"]
 
 
 def test_fewer_unlabelled_images_than_the_rest_are_the_variant():
