@@ -113,8 +113,9 @@ def print_plugins(rows: list[dict[str, Any]], tracebacks: bool = False) -> None:
         )
         out.print(line, soft_wrap=True)
         if row["components"]:
+            n = len(row["components"])
             out.print(
-                f"    {len(row['components'])} components: {', '.join(row['components'])}",
+                f"    {n} component{'' if n == 1 else 's'}: {', '.join(row['components'])}",
                 style="dim",
                 soft_wrap=True,
             )
