@@ -131,7 +131,18 @@ QUOTED = "Numbers in italics are quoted from the paper, on its data and training
 
 
 def claims(verdicts: Sequence[Mapping[str, Any]]) -> str:
-    """The paper's sentences with what the records say of them."""
+    """The paper's sentences with what the records say of them; those that they say nothing of are folded away."""
+    told = [c for c in verdicts if c.get("verdict", "no data") != "no data"]
+    silent = [c for c in verdicts if c.get("verdict", "no data") == "no data"]
+    parts = [_claims(told)] if told else []
+    if silent:
+        many = "1 claim" if len(silent) == 1 else f"{len(silent)} claims"
+        summary = f"{many} that these records hold no data for"
+        parts.append(f'<details class="rows"><summary>{summary}</summary>{_claims(silent)}</details>')
+    return "".join(parts)
+
+
+def _claims(verdicts: Sequence[Mapping[str, Any]]) -> str:
     body = []
     for claim in verdicts:
         verdict = str(claim.get("verdict", "no data"))

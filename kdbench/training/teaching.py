@@ -107,7 +107,8 @@ class ViewCache:
             with temporary.open("wb") as f:
                 f.truncate(size)
             os.replace(temporary, file)  # of two that create it at once the later one wins: both are empty
-        self._entries = np.memmap(file, dtype=np.uint16, mode="r+", shape=(views, n, classes + 1))
+        self._entries = np.memmap(file, dtype=np.uint16, mode="r", shape=(views, n, classes + 1))
+        self._file = file.open("r+b", buffering=0)
 
     @staticmethod
     def _check_value(bits: np.ndarray) -> np.ndarray:
@@ -125,11 +126,16 @@ class ViewCache:
 
         Raises:
             OverflowError: a logit is not finite, or beyond half precision's range.
+            OSError: the disk is full.
         """
         if not np.isfinite(logits).all():
             raise OverflowError("a teacher's logits are beyond half precision's ±65504 or not finite")
         bits = np.ascontiguousarray(logits, dtype=np.float16).view(np.uint16)
-        self._entries[view, place] = np.concatenate([bits, self._check_value(bits)[:, None]], 1)
+        entries = np.concatenate([bits, self._check_value(bits)[:, None]], 1)
+        # Not through the memory map: a page that a full disk has no room for kills the process with SIGBUS.
+        offsets = np.ravel_multi_index((view, place), self._entries.shape[:2]) * entries[0].nbytes
+        for entry, offset in zip(entries, offsets.tolist(), strict=True):
+            os.pwrite(self._file.fileno(), entry.tobytes(), offset)
 
 
 class CachedLogits:

@@ -174,6 +174,15 @@ def test_claims_assumptions_failures_and_rows_are_shown_and_escaped(full):
     ]
 
 
+def test_claims_without_data_are_folded_away(full):
+    folded = full[1].split("<details", 1)[1].split("</details>", 1)[0]
+    silent = [c["text"] for c in CLAIMS if c.get("verdict", "no data") == "no data"]
+    assert silent
+    assert f"{len(silent)} claim" in folded
+    assert folded.count(">no data<") == len(silent)
+    assert full[1].count(">no data<") == len(silent)
+
+
 def test_what_is_missing_is_left_out_with_a_reason(tmp_path):
     cells = [record(400, 0, "undistilled"), record(400, 0, "teacher")]  # results, no arrays
     paths = write_report(cells, suite=suite(published=(), assumptions={}), out=tmp_path, store_root=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import resource
 
 import numpy as np
 import pytest
@@ -93,11 +94,28 @@ def test_an_entry_that_was_half_written_reads_as_missing(tmp_path):
     assert there.all()
     assert np.array_equal(told, logits)
     assert not cache.read(1 - view, place)[1].any()
-    cache._entries[0, 3, 2] ^= 1  # a bit of one logit
+    written = np.memmap(tmp_path / "logits", np.uint16, "r+", shape=(2, 4, 6))
+    written[0, 3, 2] ^= 1  # a bit of one logit
     assert cache.read(view, place)[1].tolist() == [False, True]
     zeros = np.zeros((2, 5), np.float16)  # not to be taken for empty
     cache.write(view, place, zeros)
     assert cache.read(view, place)[1].all()
+
+
+def test_a_disk_without_room_is_an_error_and_not_the_end_of_the_process(tmp_path):
+    cache = ViewCache(tmp_path / "logits", (3, 100, 7))
+    logits = np.ones((2, 7), np.float16)
+    cache.write(np.array([0, 0]), np.array([0, 1]), logits)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # stands for the disk that is full
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            cache.write(np.array([2, 2]), np.array([98, 99]), logits)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    found, there = cache.read(np.array([0, 0, 2]), np.array([0, 1, 99]))
+    assert there.tolist() == [True, True, False]
+    assert (found[:2] == 1).all()
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan])
