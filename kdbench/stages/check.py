@@ -10,7 +10,7 @@ import torch
 
 from kdbench.api.data import ImageData
 from kdbench.api.draws import draw_fold
-from kdbench.errors import SuiteError
+from kdbench.errors import PluginError, SuiteError
 from kdbench.stages.networks import build
 from kdbench.training.outputs import Anatomy
 from kdbench.training.setup import Setup, scheme_modules
@@ -25,6 +25,7 @@ def check_schemes(stages: Iterable[Stage], registry: Registry, data: ImageData) 
 
     Raises:
         SuiteError: says which scheme, and what of its parameters or the networks does not fit.
+        PluginError: a scheme's `modules` is broken.
     """
     networks: dict[str, Any] = {}
     tried: set[str] = set()
@@ -66,6 +67,12 @@ def check_schemes(stages: Iterable[Stage], registry: Registry, data: ImageData) 
             scheme_modules(scheme, setup, "cpu")
         except ValueError as error:
             raise SuiteError(str(error), where=f"schemes/{chosen['name']}") from error
+        except Exception as error:  # whatever a plugin may do wrong; --debug shows the traceback
+            raise PluginError(
+                f"its modules() ended in {type(error).__name__}: {error}",
+                where=f"schemes/{chosen['name']}",
+                hint="ValueError is what refuses networks that do not fit; --debug shows the traceback",
+            ) from error
 
 
 def _built(architecture: Any, data: ImageData, seed: int) -> torch.nn.Module:

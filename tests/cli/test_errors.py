@@ -187,6 +187,34 @@ def test_plugins_that_cannot_be_loaded(refused, tmp_path):
     refused("--plugin", broken, words=["broken.py"], code=3)
 
 
+BROKEN_SCHEME = """
+from kdbench.api import SchemeSpec, hookimpl
+
+class Broken:
+    def modules(self, setup):
+        {modules}
+    def epoch(self, run):
+        yield from ()
+
+@hookimpl
+def kdbench_schemes():
+    return [SchemeSpec(name="broken", target="broken_scheme:Broken", summary="s", needs=frozenset())]
+"""
+
+
+@pytest.mark.parametrize(
+    ("modules", "words"),
+    [
+        ("return {}['adapter']", ["schemes/broken", "modules() ended in KeyError: 'adapter'"]),
+        ("return 3", ["schemes/broken", "returned int, not an nn.Module"]),
+    ],
+)
+def test_a_scheme_whose_modules_are_broken(refused, tmp_path, modules, words):
+    plugin = tmp_path / "broken_scheme.py"
+    plugin.write_text(BROKEN_SCHEME.format(modules=modules))
+    refused("--plugin", plugin, "--set", 'schemes=["broken"]', words=words, code=3)
+
+
 def test_a_device_that_is_not_there(refused):
     refused("--device", "cuda:99", words=["'cuda:99' can't be used", "--device"])
     refused("--device", "abacus", words=["'abacus' can't be used", "--device"])
