@@ -191,8 +191,6 @@ class Scheme(Protocol):
       decay * average + (1 - decay) * student. It is the average that is evaluated and kept.
     - `teachers: int`, of schemes that need "several_teachers"; `temperature: float`, at which a teacher's
       confidence is recorded; `generations: int`: so many students in a row, each the next one's teacher.
-    - `alternation: "epoch"`, a parameter of schemes that pass over all labelled images and then over all unlabelled
-      ones: a recipe whose `steps` leave an epoch less than both passes is refused.
     - `minimum_at_teacher: tuple[str, ...]`: terms that are least where the student says what its teacher says;
       the conformance checks (`kdbench.testing`) hold the scheme to it.
     - `finish(run) -> Mapping[str, float] | None`: after the last epoch, before the final evaluation; may change

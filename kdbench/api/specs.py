@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 Control = Literal["positive", "negative"]
 
@@ -117,7 +117,9 @@ class SchemeSpec(Spec):
         teacher: which teacher it learns from, where it needs one.
         pretraining: name of a scheme that trains the teacher's network on the unlabelled images before it is
             fine-tuned on the labelled ones; "" for none.
-        variants: what its parameter `variant` can be, where published definitions differ.
+        variants: what its parameter `variant` can be, the default first, where published definitions differ.
+        whole_passes: a parameter and the value of it with which an epoch passes over all labelled images and then
+            over all unlabelled ones; a recipe whose `steps` leave an epoch less than both is then refused.
     """
 
     kind: ClassVar[str] = "schemes"
@@ -125,6 +127,7 @@ class SchemeSpec(Spec):
     teacher: SchemeTeacher = "trained"
     pretraining: str = ""
     variants: tuple[str, ...] = ()
+    whole_passes: tuple[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

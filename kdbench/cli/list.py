@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdbench.api.specs import SchemeSpec
 from kdbench.cli.options import console, echo_json, json_option, plugin_option, registry_from
-from kdbench.errors import KdbenchError
 
 if TYPE_CHECKING:
     from kdbench.registry import Registry
@@ -23,7 +23,7 @@ _KINDS = ("datasets", "architectures", "schemes", "reducers", "metrics", "execut
 def command(kind: str | None, plugin_files: tuple[Path, ...], as_json: bool) -> None:
     """List components and suites, of one KIND or of all."""
     registry = registry_from(plugin_files)
-    rows = {k: _rows(registry, k, whole=kind is not None) for k in ((kind,) if kind else _KINDS)}
+    rows = {k: _rows(registry, k) for k in ((kind,) if kind else _KINDS)}
     if as_json:
         echo_json(rows)
         return
@@ -43,12 +43,11 @@ def command(kind: str | None, plugin_files: tuple[Path, ...], as_json: bool) -> 
             )
 
 
-def _rows(registry: Registry, kind: str, *, whole: bool) -> list[dict[str, Any]]:
-    """`whole`: with what a component has to be imported for."""
+def _rows(registry: Registry, kind: str) -> list[dict[str, Any]]:
     rows = []
     for spec in registry.specs(kind):
         plugin = registry.plugin_of(kind, spec.name)
-        row = {
+        row: dict[str, Any] = {
             "name": spec.name,
             "summary": spec.summary,
             "source": spec.reference,
@@ -57,23 +56,10 @@ def _rows(registry: Registry, kind: str, *, whole: bool) -> list[dict[str, Any]]
             "plugin": plugin.name,
             "origin": f"{plugin.distribution} {plugin.version}",
         }
-        if whole and kind == "schemes":
-            row["variants"] = _variants(registry, spec.name)
+        if isinstance(spec, SchemeSpec):
+            row["variants"] = list(spec.variants)
         rows.append(row)
     return rows
-
-
-def _variants(registry: Registry, scheme: str) -> list[str]:
-    """What a scheme's `variant` may be, the default first: "paper", or "code" where published code differs. None
-    of one that has no such choice, or can't be imported, which `kdbench doctor` tells."""
-    try:
-        variant = registry.parameters("schemes", scheme).get("variant")
-    except KdbenchError:
-        return []
-    if variant is None:
-        return []
-    allowed = [str(v) for v in get_args(variant.annotation)]
-    return sorted(allowed, key=lambda v: v != variant.default)
 
 
 def _table(rows: list[dict[str, Any]], *, whole: bool) -> Any:

@@ -116,7 +116,11 @@ def conclude(session: Session, report: RunReport, tracking: Tracking | None) -> 
 
     suite, root = session.plan.suite, session.store.root
     whole = completed(suite, session.registry)
-    board = board_of(report.cells, suite.name, suite.scale, whole, directions_of(session.registry))
+    before = session.unchanged()
+    board = board_of(
+        report.cells, suite.name, suite.scale, whole, directions_of(session.registry),
+        unchanged=completed(before, session.registry) if before else None,
+    )  # fmt: skip
     paths = write(board, root / "leaderboards")
     paths += _report(session, report, board)
     if tracking is not None and tracking.failure is None and report.executed:
@@ -141,6 +145,7 @@ def _report(session: Session, report: RunReport, board: Board) -> list[Path]:
         store_root=root,
         leaderboard_rows=rounded([dict(row) for row in board.rows]),
         claims=[v.to_json() for v in board.claims],
+        changes=board.changes,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdbench.errors import DataError, SuiteError, UsageError
+from kdbench.errors import DataError, KdbenchError, SuiteError, UsageError
 
 if TYPE_CHECKING:
     from kdbench.api.data import DataPlaces, ImageData
@@ -29,6 +29,19 @@ class Session:
     done: frozenset[str]
     outstanding: tuple[Stage, ...]
     problem: DataError | None = None
+    overrides: tuple[str, ...] = ()
+    source: str | Path = ""
+
+    def unchanged(self) -> Suite | None:
+        """The suite without overrides; None where only with them it holds together."""
+        from kdbench.suite import load_suite
+
+        if not self.overrides:
+            return self.plan.suite
+        try:
+            return load_suite(self.source, scale=self.plan.suite.scale or None, registry=self.registry)
+        except KdbenchError:
+            return None
 
 
 def prepare(
@@ -85,7 +98,7 @@ def prepare(
         problem = error
     if not only_plan:
         store.sweep()
-    return Session(registry, places, plan, store, chosen, done, outstanding, problem)
+    return Session(registry, places, plan, store, chosen, done, outstanding, problem, tuple(overrides), suite)
 
 
 def default_device() -> str:

@@ -27,12 +27,15 @@ def board_of(
     scale: str,
     suite: Suite | None = None,
     directions: Directions | None = None,
+    *,
+    unchanged: Suite | None = None,
 ) -> Board:
     """Collate the cells of one scale of a suite.
 
     Args:
         suite: gives title, published numbers, claims and assumptions; without it these are left out.
         directions: metric name to whether higher is better, to mark the best.
+        unchanged: the suite without overrides, where `suite` has some: what the board says was changed.
     """
     cells = [c for c in cells if c.suite == suite_name and c.scale == scale]
     taken = samples(cells, suite)
@@ -45,7 +48,7 @@ def board_of(
         failed=failures(cells),
         suite=suite,
         directions=directions or {},
-        changes=(*suite.changes, *departures(main, suite)) if suite else (),
+        changes=departures(main, unchanged or suite) if suite else (),
     )
 
 

@@ -16,7 +16,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdbench.api.records import CellRecord
-from kdbench.leaderboard.own import ABSENT, own_params
+from kdbench.leaderboard.own import ABSENT, RECIPE_ROLES, own_params, own_student
+from kdbench.plan.model import LATER_RECIPE_FIELDS
 
 if TYPE_CHECKING:
     from kdbench.suite.schema import Suite
@@ -75,6 +76,11 @@ class Placed:
     @property
     def replicate(self) -> Replicate:
         return (self.cell.seed, self.cell.fold)
+
+    @property
+    def place(self) -> tuple:
+        """Of cells with one place at most one counts."""
+        return (self.experiment, self.setup.budget, self.replicate)
 
 
 def setup_of(cell: CellRecord) -> Setup:
@@ -156,9 +162,16 @@ def variants(cells: Sequence[Placed], suite: Suite | None) -> dict[tuple, str]:
     levels: list[dict[tuple, dict[Fingerprint, list[int]]]] = [
         defaultdict(lambda: defaultdict(list)) for _ in range(3)
     ]
+    trained = (
+        {scheme: own_student(suite, scheme) for scheme in {p.cell.scheme for p in cells}} if suite else {}
+    )
     for i, p in enumerate(cells):
         cell, shared = p.cell, p.shared
-        family = (cell.suite, cell.scale, cell.dataset, cell.student, "" if cell.student else cell.teacher)
+        # a suite may train the students of some schemes otherwise than those of others
+        family = (
+            cell.suite, cell.scale, cell.dataset, cell.student, "" if cell.student else cell.teacher,
+            trained.get(cell.scheme),
+        )  # fmt: skip
         bound = frozenset(item for item in p.training if item[0] in _BUDGET_BOUND)
         own = p.training - shared - bound
         levels[0][family][shared].append(i)
@@ -210,16 +223,38 @@ def _alike(found: str | None, wanted: Any) -> bool:
 
 
 def departures(cells: Iterable[CellRecord], suite: Suite) -> list[str]:
-    """What trainings of `cells` had otherwise than the suite says: "student.epochs=1, not 3"."""
+    """What the trainings of `cells` had otherwise than the suite says: "student.epochs=1, not 3"; of a scheme's own
+    parameters "kl: temperature=2, not 4"."""
     found = set()
     wanted: dict[str, dict[str, Any]] = {}
     for cell in cells:
-        own = wanted.setdefault(cell.scheme, own_params(suite, cell.scheme))
-        for name, value in _training(cell):
-            if name in own and name not in _BUDGET_BOUND and not _alike(value, own[name]):
-                said = "none" if own[name] is ABSENT else _short(_text(own[name]))
-                found.add(f"{name}={_short(value)}, not {said}")
+        if cell.scheme not in wanted:
+            wanted[cell.scheme] = own_params(suite, cell.scheme)
+        had = {k: v for k, v in cell.params.items() if k.split(".")[0] not in _MEASURING}
+        for name, (ours, theirs) in _compared(had, wanted[cell.scheme], cell.budget).items():
+            if _alike(_text(ours), theirs) or str(ours).startswith("sha256:"):  # a file, by its content
+                continue
+            role, _, rest = name.partition(".")
+            title = f"{cell.scheme}: {rest}" if role == "scheme" else name
+            found.add(f"{title}={_short(_text(ours))}, not {_short(_text(theirs))}")
     return sorted(found)
+
+
+def _compared(had: Mapping[str, Any], wanted: Mapping[str, Any], budget: int) -> dict[str, tuple[Any, Any]]:
+    """Name to what a cell had and what the suite wants, of all that the two can be compared by."""
+    pairs: dict[str, tuple[Any, Any]] = {}
+    roles = {name.rpartition(".")[0] for name in had}
+    for name, theirs in wanted.items():
+        role, _, last = name.rpartition(".")
+        before = LATER_RECIPE_FIELDS.get(last, ABSENT) if role in RECIPE_ROLES else ABSENT
+        if name == "data.unlabelled":
+            if name in had and theirs == "rest" and isinstance(had.get("data.train"), int):
+                theirs = had["data.train"] - had.get("data.validation", 0) - budget
+            elif theirs == "rest":
+                continue
+        if name in had or (role in RECIPE_ROLES and last in LATER_RECIPE_FIELDS and role in roles):
+            pairs[name] = (had.get(name, before), before if theirs is ABSENT else theirs)
+    return pairs
 
 
 def difference(found: Fingerprint, main: Fingerprint) -> str:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Stands for a parameter that a cell of the suite's own setting does not have.
 ABSENT = None
+#: What has a recipe.
+RECIPE_ROLES = ("student", "teacher", "teacher.source")
 
 
 def own_params(suite: Suite, scheme: str = "") -> dict[str, Any]:
@@ -50,6 +52,12 @@ def own_params(suite: Suite, scheme: str = "") -> dict[str, Any]:
         for c in components:
             named |= _flat(f"{kind}.{c.title}", c.params)
     return named
+
+
+def own_student(suite: Suite, scheme: str) -> str:
+    """What the suite trains for `scheme`: equal texts for schemes whose students are trained alike."""
+    student = next((suite.student_of(c) for c in suite.schemes if c.title == scheme), suite.student)
+    return student.model_dump_json()
 
 
 def _network(role: str, architecture: Component) -> dict[str, Any]:

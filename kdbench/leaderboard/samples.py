@@ -94,8 +94,12 @@ def samples(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Sam
     known = placed(cells)
     labels = variants(known, suite)
     made: dict[tuple, Sample] = {}
+    good = {p.place for p in known if p.cell.status == "finished"}
     for p in sorted(known, key=lambda p: (p.setup, p.replicate)):  # stable: older cells before newer ones
-        # a failed cell, too, has what was measured before and beside what failed
+        # A failed cell, too, has what was measured before and beside what failed; of a place that has a whole
+        # one it tells nothing, for the two may be of different networks.
+        if p.cell.status != "finished" and p.place in good:
+            continue
         cell = p.cell
         variant = labels[p.experiment, cell.budget]
         components: dict[tuple, Fingerprint] = {}
@@ -129,11 +133,10 @@ def _failures(known: Iterable[Placed]) -> list[Placed]:
     last: dict[tuple, Placed] = {}
     good = set()
     for p in known:
-        place = (p.experiment, p.setup.budget, p.replicate)
         if p.cell.status == "finished":
-            good.add(place)
+            good.add(p.place)
         else:
-            last[place] = p
+            last[p.place] = p
     return [p for place, p in last.items() if place not in good]
 
 

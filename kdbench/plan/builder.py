@@ -279,8 +279,10 @@ class Builder:
                 f"budget {budget} leaves scheme {scheme.title!r} no unlabelled images",
                 where="data.budgets",
             )
-        if pool and self.scheme_parameter(scheme, "alternation", None) == "epoch":
-            check_whole_passes(scheme, student, budget, self.unlabelled(budget))
+        if pool and spec.whole_passes:
+            parameter, value = spec.whole_passes
+            if self.scheme_parameter(scheme, parameter, None) == value:
+                check_whole_passes(scheme, student, budget, self.unlabelled(budget), parameter)
         inputs: dict[str, str] = {}
         options: dict[str, Any] = {
             "network": self.network_option(student.architecture),

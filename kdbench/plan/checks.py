@@ -65,8 +65,14 @@ def check_metrics(suite: Suite, registry: Registry, data: ImageData) -> None:
             )
 
 
-def check_whole_passes(scheme: Component, student: Student, labelled: int, unlabelled: int) -> None:
+def check_whole_passes(
+    scheme: Component, student: Student, labelled: int, unlabelled: int, parameter: str
+) -> None:
     """Refuse a share of steps in which a scheme that takes whole passes in turn never ends its last one.
+
+    Args:
+        labelled, unlabelled: images of each kind.
+        parameter: of the scheme, that decides whether it takes whole passes.
 
     Raises:
         SuiteError: says how many steps the passes take and how many an epoch has.
@@ -77,12 +83,13 @@ def check_whole_passes(scheme: Component, student: Student, labelled: int, unlab
     passes = -(-labelled // size) + -(-unlabelled // size)
     share = student.steps // student.epochs
     if share < passes:
+        most = student.steps // passes
+        fewer = f", at most {most} {'epoch' if most == 1 else 'epochs'}" if most else ""
         raise SuiteError(
             f"scheme {scheme.title!r} passes over {labelled} labelled images and then over {unlabelled} unlabelled "
             f"ones, {passes} steps, and {student.steps} steps in {student.epochs} epochs leave {share} for each",
-            where="student.epochs",
-            hint=f"at most {max(student.steps // passes, 1)} epochs, {passes * student.epochs} steps, or "
-            'alternation = "batch" of the scheme, which takes turns by batches',
+            where=f"schemes/{scheme.title}",
+            hint=f"at least {passes * student.epochs} steps{fewer}, or another {parameter} of the scheme",
         )
 
 

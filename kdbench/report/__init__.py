@@ -21,6 +21,7 @@ def write_report(
     claims: Sequence[Mapping[str, Any]] | None = None,
     superclass_of: Sequence[int] | None = None,
     superclass_names: Sequence[str] = (),
+    changes: Sequence[str] = (),
 ) -> list[Path]:
     """Write `out`/report.html and `out`/figures/*.png, *.svg; the same bytes for the same input.
 
@@ -35,6 +36,7 @@ def write_report(
         superclass_of, superclass_names: of the dataset, where the records' arrays do not say: the
             metric superclass-correlation leaves "names", class-area leaves "label" and "superclass". An
             embedding whose points have no known class is drawn in one colour.
+        changes: what was done otherwise than the suite file says.
 
     Returns:
         The files written, the page first. What could not be drawn is named on the page, with the reason.
@@ -53,6 +55,7 @@ def write_report(
         claims=claims or (),
         superclass_of=superclass_of,
         superclass_names=superclass_names,
+        changes=changes,
     )
 
 

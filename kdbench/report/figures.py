@@ -200,7 +200,10 @@ def _boxes(
 def embeddings(data: Selection, superclass_of: Sequence[int] | None = None) -> Made:
     """Scatter plots, taps x schemes, of the first fold at each budget and reducer."""
     title = "Embeddings"
-    first = [r for r in data.records if r.scheme != TEACHER and r.fold == min(x.fold for x in data.records)]
+    drawn = [
+        r for r in data.records if r.scheme != TEACHER and any(a.endswith("/embedding") for a in r.arrays)
+    ]
+    first = [r for r in drawn if r.fold == min(x.fold for x in drawn)]
     here = Selection(tuple(first), data.suite, data.store_root)
     found = here.arrays("embedding")
     if not found:

@@ -62,12 +62,13 @@ def page(
     records: Sequence[CellRecord],
     leaderboard_rows: Sequence[Mapping[str, Any]],
     claims: Sequence[Mapping[str, Any]],
+    changes: Sequence[str] = (),
 ) -> str:
     """The whole HTML document."""
     title = escape(f"{suite.title} · {suite.scale}" if suite.scale else suite.title)
     parts = [f"<h1>{escape(suite.title)}</h1>"]
     parts += [f"<p>{escape(t)}</p>" for t in (suite.summary, suite.reference) if t]
-    parts.append(_facts(records, suite))
+    parts.append(_facts(records, suite, changes))
     failed = [r for r in records if r.status == "failed"]
     if failed:
         parts.append(
@@ -100,7 +101,7 @@ def page(
     )
 
 
-def _facts(records: Sequence[CellRecord], suite: Suite) -> str:
+def _facts(records: Sequence[CellRecord], suite: Suite, changes: Sequence[str]) -> str:
     done = [r for r in records if r.status == "finished"]
     cells = f"{_cells(len(done))} finished"
     if len(done) < len(records):
@@ -118,7 +119,7 @@ def _facts(records: Sequence[CellRecord], suite: Suite) -> str:
         "Work": [_duration(sum(r.seconds for r in records))] if records else [],
         "Hardware": [_hardware(r.hardware) for r in records],
         "Version": versions,
-        "Changed": list(suite.changes),
+        "Changed": changes,
     }
     lines = []
     for name, values in facts.items():

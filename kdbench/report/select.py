@@ -51,7 +51,7 @@ class Selection:
 
     @classmethod
     def of(cls, records: Iterable[CellRecord], suite: Suite, store_root: Path) -> Selection:
-        done = [r for r in records if r.results]
+        done = [r for r in records if r.status == "finished" or r.results]
         return cls(tuple(sorted(done, key=lambda r: (r.budget, r.fold, r.scheme))), suite, store_root)
 
     @property

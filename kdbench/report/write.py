@@ -28,6 +28,7 @@ def write(
     claims: Sequence[Mapping[str, Any]],
     superclass_of: Sequence[int] | None,
     superclass_names: Sequence[str],
+    changes: Sequence[str],
 ) -> list[Path]:
     """See `kdbench.report.write_report`."""
     data = Selection.of(records, suite, store_root)
@@ -49,7 +50,14 @@ def write(
         for item in items:
             if isinstance(item, Drawing):
                 arrange(item.figure)
-        text = page(items, suite=suite, records=ordered, leaderboard_rows=leaderboard_rows, claims=claims)
+        text = page(
+            items,
+            suite=suite,
+            records=ordered,
+            leaderboard_rows=leaderboard_rows,
+            claims=claims,
+            changes=changes,
+        )
         drawings = [d for i in items for d in (i.drawings if isinstance(i, Gallery) else (i,))]
         return _save(text, [d for d in drawings if isinstance(d, (Drawing, Stored))], Path(out))
 

@@ -52,7 +52,7 @@ def load_suite(
     blame = _Blame(file, chosen, parsed)
     suite = _validated(document, blame)
     check_suite(suite, registry, blame)
-    return suite.changed_by(overrides)
+    return suite
 
 
 def scales(name_or_path: str | Path, registry: Registry | None = None) -> list[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -13,7 +12,6 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    PrivateAttr,
 )
 
 
@@ -195,19 +193,6 @@ class Suite(Model):
     )
     claim: tuple[Claim, ...] = ()
     assumptions: dict[str, str] = Field(default_factory=dict)
-
-    _changes: tuple[str, ...] = PrivateAttr(())
-
-    @property
-    def changes(self) -> tuple[str, ...]:
-        """The overrides that were laid over the file, as they were given."""
-        return self._changes
-
-    def changed_by(self, overrides: Iterable[str]) -> Self:
-        """The same, saying so."""
-        copy = self.model_copy()
-        copy._changes = tuple(overrides)
-        return copy
 
     def students(self) -> list[Student]:
         """The students of all schemes, the suite's own first."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -106,9 +109,15 @@ class ViewCache:
             temporary = file.with_name(f".{file.name}.{os.getpid()}")
             with temporary.open("wb") as f:
                 f.truncate(size)
-            os.replace(temporary, file)  # of two that create it at once the later one wins: both are empty
-        self._entries = np.memmap(file, dtype=np.uint16, mode="r", shape=(views, n, classes + 1))
-        self._file = file.open("r+b", buffering=0)
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, file)  # of two that create it at once the first one wins
+            temporary.unlink()
+        self._file = os.open(file, os.O_RDWR)
+        weakref.finalize(self, os.close, self._file)
+        if os.fstat(self._file).st_size < size:  # cut off: what is gone reads as missing
+            os.ftruncate(self._file, size)
+        mapped = mmap.mmap(self._file, size, access=mmap.ACCESS_READ)
+        self._entries = np.frombuffer(mapped, dtype=np.uint16).reshape(views, n, classes + 1)
 
     @staticmethod
     def _check_value(bits: np.ndarray) -> np.ndarray:
@@ -135,7 +144,7 @@ class ViewCache:
         # Not through the memory map: a page that a full disk has no room for kills the process with SIGBUS.
         offsets = np.ravel_multi_index((view, place), self._entries.shape[:2]) * entries[0].nbytes
         for entry, offset in zip(entries, offsets.tolist(), strict=True):
-            os.pwrite(self._file.fileno(), entry.tobytes(), offset)
+            os.pwrite(self._file, entry.tobytes(), offset)  # half written it reads as missing
 
 
 class CachedLogits:

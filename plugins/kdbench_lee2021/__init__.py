@@ -24,6 +24,7 @@ def kdbench_schemes() -> list[SchemeSpec]:
             summary="Cyclical update: cross-entropy on labelled images, KL to the teacher on unlabelled ones",
             reference="LW section 3.1, eq. (1)",
             needs=frozenset({"unlabelled", "teacher_logits"}),
+            whole_passes=("alternation", "epoch"),
         ),
     ]
 

@@ -21,7 +21,7 @@ FEATURE_SCHEMES: tuple[SchemeSpec, ...] = (
         summary="Where the networks look: energy by place, at the end of each stage",
         reference="Zagoruyko & Komodakis 2017, arXiv 1612.03928, eq. (2)",
         needs=FEATURES,
-        variants=("paper", "code"),
+        variants=("code", "paper"),
     ),
     SchemeSpec(
         name="similarity",
@@ -57,7 +57,7 @@ FEATURE_SCHEMES: tuple[SchemeSpec, ...] = (
         summary="Tell one image from two by the embeddings of both networks",
         reference="Tian, Krishnan & Isola 2020, arXiv 1910.10699, eqs. (10)-(19)",
         needs=FEATURES,
-        variants=("paper", "code"),
+        variants=("code", "paper"),
     ),
     SchemeSpec(
         name="reviewkd",

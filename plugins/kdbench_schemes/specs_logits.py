@@ -21,7 +21,7 @@ LOGIT_SCHEMES: tuple[SchemeSpec, ...] = (
         summary="Regression on the teacher's logits",
         reference="Ba & Caruana 2014, arXiv 1312.6184, eq. (1)",
         needs=TEACHER,
-        variants=("paper", "code"),
+        variants=("code", "paper"),
     ),
     SchemeSpec(
         name="dkd",
@@ -110,7 +110,7 @@ LOGIT_SCHEMES: tuple[SchemeSpec, ...] = (
         summary="A teacher made by hand that knows the label and nothing else",
         reference="Yuan et al. 2020, arXiv 1909.11723, section 5 (Tf-KD_reg)",
         control="negative",
-        variants=("paper", "code"),
+        variants=("code", "paper"),
     ),
     SchemeSpec(
         name="random-teacher",

@@ -12,7 +12,8 @@ from __future__ import annotations
 from kdbench.api import SchemeSpec, SuiteSpec, hookimpl
 
 _POOL = frozenset({"unlabelled", "ema"})
-_VARIANTS = ("paper", "code")
+_PAPER_FIRST = ("paper", "code")
+_CODE_FIRST = ("code", "paper")
 
 
 @hookimpl
@@ -24,7 +25,7 @@ def kdbench_schemes() -> list[SchemeSpec]:
             summary="Cross-entropy, and squared difference of the predictions for two views",
             reference="Laine & Aila, Temporal Ensembling for Semi-Supervised Learning, ICLR 2017, section 2.1",
             needs=_POOL,
-            variants=_VARIANTS,
+            variants=_CODE_FIRST,
         ),
         SchemeSpec(
             name="pseudo-label",
@@ -32,7 +33,7 @@ def kdbench_schemes() -> list[SchemeSpec]:
             summary="Cross-entropy, also with the student's own confident predictions",
             reference="Lee, Pseudo-Label, ICML Workshop on Challenges in Representation Learning 2013, eq. (15)",
             needs=_POOL,
-            variants=_VARIANTS,
+            variants=_CODE_FIRST,
         ),
         SchemeSpec(
             name="mean-teacher",
@@ -40,7 +41,7 @@ def kdbench_schemes() -> list[SchemeSpec]:
             summary="Cross-entropy, and squared difference to the predictions of the average of weights",
             reference="Tarvainen & Valpola, Mean teachers are better role models, NeurIPS 2017, section 2",
             needs=_POOL,
-            variants=_VARIANTS,
+            variants=_CODE_FIRST,
         ),
         SchemeSpec(
             name="mixmatch",
@@ -48,7 +49,7 @@ def kdbench_schemes() -> list[SchemeSpec]:
             summary="Mixtures of images, with true labels and with guessed and sharpened ones",
             reference="Berthelot et al., MixMatch, NeurIPS 2019, algorithm 1",
             needs=_POOL,
-            variants=_VARIANTS,
+            variants=_CODE_FIRST,
         ),
         SchemeSpec(
             name="fixmatch",
@@ -56,7 +57,7 @@ def kdbench_schemes() -> list[SchemeSpec]:
             summary="Confident predictions for weakly augmented images label strongly augmented ones",
             reference="Sohn et al., FixMatch, NeurIPS 2020, eqs. (3) and (4)",
             needs=_POOL,
-            variants=_VARIANTS,
+            variants=_PAPER_FIRST,
         ),
         SchemeSpec(
             name="uda",
@@ -64,7 +65,7 @@ def kdbench_schemes() -> list[SchemeSpec]:
             summary="Sharpened predictions for weakly augmented images teach strongly augmented ones",
             reference="Xie et al., Unsupervised Data Augmentation, NeurIPS 2020, eq. (1)",
             needs=_POOL,
-            variants=_VARIANTS,
+            variants=_PAPER_FIRST,
         ),
         SchemeSpec(
             name="flexmatch",
@@ -72,7 +73,7 @@ def kdbench_schemes() -> list[SchemeSpec]:
             summary="FixMatch with lower thresholds for classes that are learnt more slowly",
             reference="Zhang et al., FlexMatch, NeurIPS 2021, algorithm 1",
             needs=_POOL,
-            variants=_VARIANTS,
+            variants=_PAPER_FIRST,
         ),
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from kdbench.registry import Registry
 from kdbench.testing import Target, parametrize_with_checks
@@ -41,6 +41,14 @@ def targets() -> Iterator[Target]:
 @parametrize_with_checks(targets())
 def test_a_scheme_keeps_its_contract(check):
     check()
+
+
+def test_specs_say_which_variants_there_are_the_default_first(plain_registry):
+    for spec in plain_registry.specs("schemes"):
+        variant = plain_registry.parameters("schemes", spec.name).get("variant")
+        allowed = set(get_args(variant.annotation)) if variant else set()
+        assert set(spec.variants) == allowed, spec.name
+        assert not allowed or spec.variants[0] == variant.default, spec.name
 
 
 def test_schemes_whose_minimum_is_known_say_so(plain_registry):

@@ -174,6 +174,18 @@ def test_what_a_failed_cell_measured_beside_its_failure_counts():
         assert (row["n"], row["failed"]) == ((3, 0) if whole else (2, 1))
 
 
+@pytest.mark.parametrize("age", [-1.0, 1.0])
+def test_beside_a_whole_cell_a_failed_one_of_the_same_place_tells_nothing(age):
+    """Older or newer, it may be of another network: two would be mixed in one sample."""
+    whole = [replace(c, created=10.0) for c in cells(3)]
+    broken = [
+        replace(c, key=c.key + "x", status="failed", error="e", created=10.0 + age,
+                results=(Result("accuracy", "accuracy", 0.99, primary=True), Result("extra", "value", 1.0)))
+        for c in whole
+    ]  # fmt: skip
+    assert collate([*whole, *broken]) == collate(whole)
+
+
 def test_few_folds_are_marked_descriptive():
     assert {r["descriptive"] for r in collate(cells(4))} == {True}
     assert {r["descriptive"] for r in collate(cells(5))} == {False}

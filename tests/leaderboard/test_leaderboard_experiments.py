@@ -4,14 +4,16 @@ import json
 from dataclasses import replace
 
 import pytest
-from recorded_cells import BUDGETS, SCHEMES, all_recorded, recorded, recorded_suite
+from recorded_cells import BUDGETS, POOL, SCHEMES, all_recorded, recorded, recorded_suite
 
 from kdbench.leaderboard import collate, completed, evaluate
 from kdbench.leaderboard.build import board_of
+from kdbench.leaderboard.experiments import departures
 from kdbench.leaderboard.markdown import to_markdown
 from kdbench.leaderboard.page import to_html
 from kdbench.leaderboard.render import to_json
 from kdbench.leaderboard.samples import failures
+from kdbench.suite.schema import Component
 
 
 def rows_of(rows, **fields):
@@ -115,20 +117,70 @@ def test_the_suites_own_setting_stays_the_main_one(name):
 def test_where_all_cells_depart_from_the_suite_the_board_says_so(name):
     cells = all_recorded()
     told = board_of(cells, "demo", "quick", recorded_suite())
-    assert told.changes == ()
-    odd = [replace(c, params=c.params | {name: OVERRIDES[name]}) if name in c.params else c for c in cells]
+    assert told.changes == []
+    pool = {"data.validation": POOL - 200, "data.train": 5000}.get(name, POOL)  # what the budget leaves of
+    odd = []
+    for c in cells:
+        params = c.params | ({name: OVERRIDES[name]} if name in c.params else {})
+        if "data.unlabelled" in params:
+            params["data.unlabelled"] = pool - c.budget
+        odd.append(replace(c, params=params))
     told = board_of(odd, "demo", "quick", recorded_suite())
     (change,) = told.changes
-    assert change.startswith(f"{name}={OVERRIDES[name]}, not ")
+    shown = name.replace("scheme.", "distilled: ")
+    assert change.startswith(f"{shown}={OVERRIDES[name]}, not ")
     assert f"| changed | `{change}` |" in to_markdown(told)
     assert change in to_html(told)
 
 
-def test_the_board_of_a_run_with_overrides_names_them():
-    told = board_of(all_recorded(), "demo", "quick", recorded_suite().changed_by(["reducers+=pca", "a<b"]))
-    assert "| changed | `reducers+=pca`; `a<b` |" in to_markdown(told)
-    assert "a&lt;b" in to_html(told)
-    assert json.loads(to_json(told))["changes"] == ["reducers+=pca", "a<b"]
+def test_a_suite_with_overrides_is_held_to_the_one_without():
+    suite = recorded_suite()
+    longer = suite.model_copy(update={"student": suite.student.model_copy(update={"epochs": 9})})
+    cells = all_recorded(set_={"student.epochs": 9})
+    told = board_of(cells, "demo", "quick", longer, unchanged=suite)
+    assert told.changes == ["student.epochs=9, not 6"]
+    assert json.loads(to_json(told))["changes"] == told.changes
+    assert {r["variant"] for r in told.rows} == {""}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "cells", "change"),
+    [
+        ({}, {"student.optimizer": "adam"}, "student.optimizer=adam, not sgd"),
+        ({"optimizer": "adam"}, {}, "student.optimizer=sgd, not adam"),
+        ({"steps": 2000}, {}, "student.steps=None, not 2000"),
+        ({"steps": 2000}, {"student.steps": 2000}, None),
+    ],
+)
+def test_recipe_fields_that_cells_leave_out_are_compared_by_what_they_stand_for(recipe, cells, change):
+    suite = recorded_suite()
+    suite = suite.model_copy(update={"student": suite.student.model_copy(update=recipe)})
+    found = [recorded("undistilled", 400, f, set_=cells) for f in range(2)]
+    assert departures(found, suite) == ([change] if change else [])
+
+
+def test_fewer_unlabelled_images_and_files_of_weights_in_departures():
+    suite = recorded_suite()
+    assert departures([recorded(set_={"data.unlabelled": 1000})], suite) == ["data.unlabelled=1000, not 9600"]
+    network = Component(name="resnet18", params={"weights": "/x/y.safetensors"})
+    teacher = suite.teacher.model_copy(update={"architecture": network})
+    filed = suite.model_copy(update={"teacher": teacher})
+    assert departures([recorded(set_={"teacher.architecture.weights": "sha256:ab"})], filed) == []
+
+
+def test_schemes_whose_students_the_suite_trains_otherwise_are_no_variants():
+    """As in fixmatch-comparison at its published settings."""
+    suite = recorded_suite()
+    own = suite.schemes[1].model_copy(update={"student": {"epochs": 9}})
+    suite = suite.model_copy(update={"schemes": (suite.schemes[0], own)})
+    cells = [
+        recorded(s, b, f, set_={"student.epochs": 9} if s == "distilled" else None)
+        for s in SCHEMES for b in BUDGETS for f in range(3)
+    ]  # fmt: skip
+    rows = accuracies(cells, suite)
+    assert {r["variant"] for r in rows} == {""}
+    assert departures(cells, suite) == []
+    assert all(r["published"] for r in rows if r["scheme"] == "distilled")
 
 
 def test_fewer_unlabelled_images_than_the_rest_are_the_variant():
