@@ -54,7 +54,7 @@ class WorkspaceError(KdbenchError):
 
 
 class CellsFailed(KdbenchError):
-    """Some cells of a run failed; the others are finished and recorded."""
+    """Some cells of a run failed; all that does not hang on what failed is recorded."""
 
     exit_code = 1
 

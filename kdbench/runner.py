@@ -50,6 +50,7 @@ class RunReport:
     executed: int = 0
     cached: int = 0
     failed: list[StageSummary] = field(default_factory=list)
+    skipped: int = 0
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
 
@@ -102,6 +103,7 @@ def run_plan(
                 root = failed[next(k for k in lost.needs() if k in failed)]
                 failed[lost.key] = StageSummary(lost.key, lost.kind, lost.title, "skipped", error=root.error)
                 backlog.settled(lost.key)
+                report.skipped += 1
                 for observer in observers:
                     observer.stage_finished(summary, failed[lost.key])
             while backlog.under_way < executor.slots:

@@ -37,7 +37,8 @@ class Fold:
 _KEYS = {"training": "data.train", "labelled": "data.budgets", "validation": "data.validation"}
 
 
-def _per_class(total: int, what: str, n_classes: int, available: int) -> int:
+def _per_class(total: int, what: str, n_classes: int, available: int, held: int = 0) -> int:
+    """Images of each class. `held`: of each that are held out already."""
     each, rest = divmod(total, n_classes)
     if rest:
         raise SuiteError(
@@ -47,9 +48,10 @@ def _per_class(total: int, what: str, n_classes: int, available: int) -> int:
         )
     if each > available:
         raise SuiteError(
-            f"{total} {what} images need {each} of every class; the smallest class has {available} to give",
+            f"{total} {what} images need {each} of every class; the smallest class has {available} to give"
+            + (f" beside {held} that are held out for validation" if held else ""),
             where=_KEYS.get(what, ""),
-            hint=f"at most {available * n_classes}",
+            hint=f"at most {available * n_classes}" + (", or a smaller data.validation" if held else ""),
         )
     return each
 
@@ -101,7 +103,7 @@ def draw_fold(
     members = [pool[labels[pool] == c] for c in range(n_classes)]
     smallest = min(len(m) for m in members)
     held = _per_class(validation, "validation", n_classes, smallest) if validation else 0
-    each = _per_class(budget, "labelled", n_classes, smallest - held)
+    each = _per_class(budget, "labelled", n_classes, smallest - held, held)
     rng = np.random.default_rng(derive_seed(seed, "fold", fold))
     orders = [rng.permutation(m) for m in members]
     labelled = np.concatenate([o[:each] for o in orders])

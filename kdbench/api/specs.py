@@ -119,7 +119,8 @@ class SchemeSpec(Spec):
             fine-tuned on the labelled ones; "" for none.
         variants: what its parameter `variant` can be, the default first, where published definitions differ.
         whole_passes: a parameter and the value of it with which an epoch passes over all labelled images and then
-            over all unlabelled ones; a recipe whose `steps` leave an epoch less than both is then refused.
+            over all unlabelled ones, with others it takes turns by batches; a recipe whose `steps` leave an epoch
+            less than both passes, or than one batch of each, is refused.
     """
 
     kind: ClassVar[str] = "schemes"

@@ -172,11 +172,14 @@ def _conclude(session: Session, report: RunReport, tracking: Tracking, *, as_jso
     out.print(terminal_table(board.rows, directions_of(session.registry)))
     if board.claims:
         out.print(claims_table(board.claims))
+    if board.changes:
+        out.print("otherwise than in the suite file: " + "; ".join(board.changes), style="dim")
     for sentence in report.warnings:
         out.print(f"warning: {sentence}", style="yellow")
     out.print(
         f"{report.executed} stages done in {duration(report.seconds)}, {report.cached} found done"
         + (f", {len(report.failed)} failed" if report.failed else "")
+        + (f", {report.skipped} left out that need them" if report.skipped else "")
     )
     for name, path in zip(("leaderboard", "report"), shown, strict=True):
         if path is not None:

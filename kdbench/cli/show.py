@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdbench.api.specs import SchemeSpec
 from kdbench.cli.options import (
     console,
     echo_json,
@@ -19,6 +20,7 @@ from kdbench.cli.options import (
     set_option,
 )
 from kdbench.errors import KdbenchError, UsageError, did_you_mean
+from kdbench.plan.teachers import is_taught
 
 if TYPE_CHECKING:
     from kdbench.registry import Component, Registry
@@ -78,6 +80,8 @@ def _component(kind: str, name: str, registry: Registry) -> dict[str, Any]:
         for f in dataclasses.fields(spec)
         if f.name not in ("name", "summary", "reference", "resources")
     }
+    if isinstance(spec, SchemeSpec) and not is_taught(spec):
+        del special["teacher"]
     return {
         "id": component.id,
         "summary": spec.summary,

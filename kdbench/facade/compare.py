@@ -158,8 +158,13 @@ def compare(
     left, right = samples(a.cells, suite), samples(b.cells, suite)
     known = {s.measured.metric for s in (*left, *right)}
     for metric in metrics:
-        if metric not in known and metric not in {_value_name(s) for s in (*left, *right)}:
-            raise UsageError(f"neither has a metric {metric!r}", hint=did_you_mean(metric, known))
+        values = {_value_name(s) for s in (*left, *right)}
+        if metric not in known | values:
+            of_that_name = sorted(v for v in values if v.endswith(f".{metric}"))
+            hint = f"did you mean {' or '.join(map(repr, of_that_name))}?" if of_that_name else ""
+            raise UsageError(
+                f"neither has a metric {metric!r}", hint=hint or did_you_mean(metric, known | values)
+            )
     left, right = ([s for s in side_ if _wanted(s, metrics, every)] for side_ in (left, right))
     teacher = a.kind == "scheme" and "teacher" in (a.name, b.name)
     place = _places(a.kind, teacher)

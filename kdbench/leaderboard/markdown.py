@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kdbench.leaderboard.collate import Row, fits, of_paper
-from kdbench.leaderboard.render import Board, last_line
+from kdbench.leaderboard.render import Board, first_line, last_line
 from kdbench.leaderboard.statistics import BOOTSTRAP_FROM, DESCRIPTIVE_BELOW
 from kdbench.leaderboard.tables import (
     Entry,
@@ -220,17 +220,29 @@ def _failed(board: Board) -> str:
     if not board.failed:
         return ""
     lines = [
-        [str(c.budget), c.scheme, str(c.fold + 1), c.student or c.teacher, f"`{last_line(c.error)}`"]
+        [
+            str(c.budget),
+            c.scheme,
+            str(c.fold + 1),
+            c.student or c.teacher,
+            first_line(c.error),
+            f"`{last_line(c.error)}`",
+        ]
         for c in board.failed
     ]
-    return f"## Failed cells\n\n{_grid(['labels', 'scheme', 'fold', 'network', 'error'], lines)}"
+    return (
+        f"## Failed cells\n\n{_grid(['labels', 'scheme', 'fold', 'network', 'what failed', 'error'], lines)}"
+    )
 
 
 def _assumptions(board: Board) -> str:
     if board.suite is None or not board.suite.assumptions:
         return ""
     lines = [f"- **{name}**: {text}" for name, text in sorted(board.suite.assumptions.items(), key=natural)]
-    return "## Assumptions where the paper is silent\n\n" + "\n".join(lines)
+    as_written = (
+        "As the suite file has them; what was changed stands at the top.\n\n" if board.changes else ""
+    )
+    return "## Assumptions where the paper is silent\n\n" + as_written + "\n".join(lines)
 
 
 def natural(item: tuple[str, str]) -> list:
@@ -240,11 +252,12 @@ def natural(item: tuple[str, str]) -> list:
 
 def _rebuild(board: Board) -> str:
     name, scale = board.suite_name, board.scale
+    changed = "The first needs a `--set` for each change. " if board.changes else ""
     return (
         "## Rebuild\n\n```\n"
         f"kdbench run {name} --scale {scale}\n"
         f"kdbench leaderboard build {name} --scale {scale}\n"
-        "```\n\nThe second command collates the tracking store; the same runs give the same bytes."
+        f"```\n\n{changed}The second command collates the tracking store; the same runs give the same bytes."
     )
 
 

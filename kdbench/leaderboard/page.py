@@ -9,7 +9,7 @@ from typing import Any
 
 from kdbench.leaderboard.collate import Row
 from kdbench.leaderboard.markdown import natural
-from kdbench.leaderboard.render import Board, last_line, rounded
+from kdbench.leaderboard.render import Board, first_line, last_line, rounded
 from kdbench.leaderboard.tables import Table, tap_tables, whole_network_tables
 from kdbench.leaderboard.terminal import effect_text, missing_text
 
@@ -117,7 +117,7 @@ def _failed(board: Board) -> str:
     if not board.failed:
         return ""
     items = "".join(
-        f"<li>{c.budget} labels · fold {c.fold + 1} · {escape(c.scheme)}: "
+        f"<li>{c.budget} labels · fold {c.fold + 1} · {escape(c.scheme)}: {escape(first_line(c.error))} "
         f"<code>{escape(last_line(c.error))}</code></li>"
         for c in board.failed
     )

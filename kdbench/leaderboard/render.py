@@ -107,6 +107,12 @@ def _failed(cell: CellRecord) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def first_line(error: str) -> str:
+    """The stage that failed, where the error begins with its title."""
+    first, _, rest = error.strip().partition("\n")
+    return first if rest and not first.startswith("Traceback") else ""
+
+
 def last_line(error: str) -> str:
     """What a traceback says in the end, without the paths above it."""
     lines = [line for line in error.strip().splitlines() if line.strip()]

@@ -281,8 +281,9 @@ class Builder:
             )
         if pool and spec.whole_passes:
             parameter, value = spec.whole_passes
-            if self.scheme_parameter(scheme, parameter, None) == value:
-                check_whole_passes(scheme, student, budget, self.unlabelled(budget), parameter)
+            whole = self.scheme_parameter(scheme, parameter, None) == value
+            rest = self.unlabelled(budget)
+            check_whole_passes(scheme, student, budget, rest, whole=whole, parameter=parameter)
         inputs: dict[str, str] = {}
         options: dict[str, Any] = {
             "network": self.network_option(student.architecture),

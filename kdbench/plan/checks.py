@@ -66,18 +66,29 @@ def check_metrics(suite: Suite, registry: Registry, data: ImageData) -> None:
 
 
 def check_whole_passes(
-    scheme: Component, student: Student, labelled: int, unlabelled: int, parameter: str
+    scheme: Component, student: Student, labelled: int, unlabelled: int, *, whole: bool, parameter: str
 ) -> None:
-    """Refuse a share of steps in which a scheme that takes whole passes in turn never ends its last one.
+    """Refuse a share of steps in which a scheme that passes over two kinds of images in turn never comes to the
+    second, or never ends it.
 
     Args:
         labelled, unlabelled: images of each kind.
-        parameter: of the scheme, that decides whether it takes whole passes.
+        whole: it takes whole passes in turn; else batches.
+        parameter: of the scheme, that decides so.
 
     Raises:
-        SuiteError: says how many steps the passes take and how many an epoch has.
+        SuiteError: says how many steps an epoch needs and how many it has.
     """
     if not student.steps:
+        return
+    if not whole:
+        if student.steps // student.epochs < 2:
+            raise SuiteError(
+                f"scheme {scheme.title!r} takes turns by batches, and {student.steps} steps in {student.epochs} "
+                "epochs leave less than one batch of each kind for each",
+                where=f"schemes/{scheme.title}",
+                hint=f"at least {2 * student.epochs} steps, or fewer epochs",
+            )
         return
     size = student.batch_size
     passes = -(-labelled // size) + -(-unlabelled // size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -12,6 +12,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    model_validator,
 )
 
 
@@ -88,6 +89,14 @@ class Training(Model):
     eval_every: NonNegativeInt = Field(
         1, description="test accuracy every so many epochs; 0: at the end alone"
     )
+
+    @model_validator(mode="after")
+    def _a_step_an_epoch(self) -> Self:
+        if self.steps is not None and self.steps < self.epochs:
+            raise ValueError(
+                f"{self.steps} steps leave some of {self.epochs} epochs without one: fewer epochs"
+            )
+        return self
 
 
 class Source(Training):

@@ -86,6 +86,8 @@ class Accuracy:
             return "ranked by the last epoch"
         if self.selection == "best-validation":
             return "ranked by the best epoch on validation"
+        if evaluations == 1:
+            return "ranked by the one evaluation"
         of = f"the last {self.last_k}" if evaluations == self.last_k else f"all {evaluations}"
         return f"ranked by the median of {of} evaluations"
 

@@ -48,6 +48,10 @@ def refused(kdbench_here, suite, tmp_path):
         (["--set", "student.epochs=many"], ["student.epochs", "'many'"]),
         (["--set", "student.epochs=0"], ["student.epochs", "greater than 0"]),
         (["--set", "student.epochs"], ["PATH=VALUE"]),
+        (
+            ["--set", "student.epochs=5", "--set", "student.steps=4"],
+            ["student", "4 steps leave some of 5 epochs"],
+        ),
         (["--set", 'reducers=["pcaa"]'], ["'pcaa'", "reducers", "did you mean 'pca'"]),
         (["--set", 'metrics=["acuracy"]'], ["'acuracy'", "did you mean 'accuracy'"]),
         (["--set", 'schemes=["kll"]'], ["'kll'", "did you mean 'kl'"]),

@@ -309,6 +309,7 @@ def test_a_metric_of_masks_needs_masks(tiny_plan, masks, tmp_path):
         (["data.test=13"], ["data.test: 13 test", "10 classes"]),
         (["data.embedded=200"], ["data.embedded: 200 test", "20 of every class", "has 10 to give"]),
         (["data.validation=3"], ["3 validation"]),
+        (["data.validation=60"], ["0 to give beside 6 that are held out", "a smaller data.validation"]),
         (["data.unlabelled=50"], ["50 unlabelled", "40 are left", "20 labelled"]),
         (["data.budgets=[60]"], ["budget 60", "'distilled'", "no unlabelled"]),
         (["reducers.ivis-torch.k=30"], ["reducers/ivis-torch", "k=30", "30 rows", "at most 29"]),
@@ -333,6 +334,7 @@ def test_a_scheme_that_learns_from_a_teacher_needs_one(load_tiny, plain_registry
     [
         ('"kl"', 9, False), ('"kl"', 10, True), ('"kl"', 0, True), ('"undistilled"', 2, True),
         ('{ name = "kl", alternation = "batch", label = "kl" }', 4, True),
+        ('{ name = "kl", alternation = "batch", label = "kl" }', 3, False),
     ],
 )  # fmt: skip
 def test_fixed_steps_must_leave_room_for_a_schemes_whole_passes(tiny_plan, scheme, steps, fits):
@@ -342,9 +344,18 @@ def test_fixed_steps_must_leave_room_for_a_schemes_whole_passes(tiny_plan, schem
     if fits:
         assert kinds(tiny_plan(*overrides))["student"] == 1
         return
-    with pytest.raises(SuiteError, match="5 steps, and 9 steps in 2 epochs leave 4 for each") as caught:
+    if steps == 9:
+        said = "5 steps, and 9 steps in 2 epochs leave 4 for each"
+        hint = "at least 10 steps, at most 1 epoch, or another alternation of the scheme"
+    else:
+        said, hint = (
+            "by batches, and 3 steps in 2 epochs leave less than one",
+            "at least 4 steps, or fewer epochs",
+        )
+    with pytest.raises(SuiteError, match=said) as caught:
         tiny_plan(*overrides)
-    assert caught.value.hint == "at least 10 steps, at most 1 epoch, or another alternation of the scheme"
+    assert caught.value.hint == hint
+    assert caught.value.where == "schemes/kl"
 
 
 def test_the_pool_is_not_asked_of_a_suite_that_has_no_use_for_it(tiny_plan):
