@@ -33,7 +33,7 @@ _STYLES = {"A": "green", "B": "green", "differs": "", "undecided": "dim"}
     "--metric",
     "metrics",
     multiple=True,
-    help="This metric (accuracy) or value (accuracy.last) alone. Repeatable.",
+    help="This metric or value alone. Repeatable.",
 )
 @click.option("--all", "every", is_flag=True, help="All values, not only those that metrics are ranked by.")
 @workspace_option

@@ -154,7 +154,8 @@ def raise_failed(report: RunReport) -> None:
     broken = [c for c in report.cells if c.status == "failed"]
     if broken or report.failed:
         raise CellsFailed(
-            f"{len(broken)} of {len(report.cells)} cells failed; all that does not hang on what failed is recorded, theirs too",
+            f"{len(broken)} of {len(report.cells)} cells failed; all that does not hang on what failed is "
+            "recorded, theirs too",
             where=_some(list(dict.fromkeys(s.title for s in report.failed))),
             hint="their tracebacks are in the tracking store and in the report; the same command tries them again",
         )
