@@ -18,7 +18,7 @@ def _of_networks() -> list[MetricSpec]:
         MetricSpec(
             name="accuracy",
             target="kdbench_metrics.accuracy:Accuracy",
-            version=2,
+            version=3,
             summary="Top-1 and top-5 accuracy on the test set, by three rules of selection",
             reference="LW Table 1; Sohn et al. 2020 (FixMatch) section 4",
             needs=frozenset({"logits", "history"}),

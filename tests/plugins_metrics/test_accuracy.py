@@ -60,6 +60,11 @@ def test_epochs_without_a_measurement_are_passed_over():
     assert values["median_last"] == pytest.approx(0.4)
 
 
+def test_one_evaluation_is_called_so():
+    result = measured({"test_accuracy": [NAN, 0.3]}, selection="median-last", last_k=20)
+    assert (result.values["accuracy"], result.setting) == (0.3, "ranked by the one evaluation")
+
+
 def test_each_rule_gives_its_own_number_and_says_so():
     history = {"test_accuracy": [0.9, 0.1, 0.2, 0.6], "validation_accuracy": [0.5, 0.8, 0.1, 0.2]}
     found = {
