@@ -44,7 +44,8 @@ def command(
     """Hold TARGET to its contract: each check by name, and what to change where it is broken.
 
     TARGET is a component that is installed (reducers/umap), a one-file plugin (my.py, or my.py:name for one of its
-    components) or a class or spec (module:attribute). Exits with 3 if a check is broken.
+    components), the project folder of an installed distribution (.), or a class or spec (module:attribute). Exits
+    with 3 if a check is broken.
     """
     from dataclasses import replace
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -83,7 +85,8 @@ def find_targets(
     """The components that `target` names.
 
     Args:
-        target: "reducers/umap"; a one-file plugin, "my.py", of which all components are meant, or "my.py:name";
+        target: "reducers/umap"; a one-file plugin, "my.py", of which all components are meant, or "my.py:name"; the
+            folder of an installed distribution's project;
             "module:attribute" of a class or a spec; a spec; or a `Target`, as it is.
         kind: of the component, where a class does not tell: "reducers" or "reducer".
         params: the component's parameters. registry: to look in; that of the installed plugins by default.
@@ -96,7 +99,10 @@ def find_targets(
         return [target]
     kind = _kind(kind) if kind else None
     file, found = ("", "") if isinstance(target, Spec) else _file(target)
-    if file:
+    if not isinstance(target, Spec) and (folder := _distribution_folder(file or target)):
+        registry = registry or Registry.discover()
+        pairs = _of_distribution(registry, folder, kind)
+    elif file:
         registry = Registry.discover(files=[*(registry.files if registry else ()), file])
         pairs = _of_file(registry, file, found, kind)
     else:
@@ -136,6 +142,51 @@ def _file(target: str) -> tuple[str, str]:
         return target, ""
     file, _, name = target.rpartition(":")
     return (file, name) if file.endswith(".py") else ("", "")
+
+
+def _distribution_folder(path: str) -> Path | None:
+    """The project folder that `path` is, or that it lies in as a module of a package; None of other paths."""
+    found = Path(path)
+    if found.is_dir():
+        start = found
+    elif found.suffix == ".py" and (found.parent / "__init__.py").is_file():
+        start = found.parent
+    else:
+        return None
+    start = start.resolve()
+    return next((p for p in (start, *start.parents) if (p / "pyproject.toml").is_file()), start)
+
+
+def _of_distribution(registry: Registry, folder: Path, kind: str | None) -> list[tuple[str, str]]:
+    """The components of the distribution whose project `folder` is.
+
+    Raises:
+        UsageError: it is not installed, for a package's modules can't be imported before, or brings nothing.
+    """
+    project = folder / "pyproject.toml"
+    name = ""
+    if project.is_file():
+        try:
+            name = str(tomllib.loads(project.read_text(encoding="utf-8")).get("project", {}).get("name", ""))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"it can't be read: {error}", where=str(project)) from error
+    plain = re.sub(r"[-_.]+", "-", name).lower()
+    infos = [
+        i for i in registry.plugins() if plain and re.sub(r"[-_.]+", "-", i.distribution).lower() == plain
+    ]
+    if not infos:
+        raise UsageError(
+            f"no plugin of {name or 'it'!r} is installed"
+            if name
+            else "it is no project with a pyproject.toml",
+            where=str(folder),
+            hint=f"pip install -e {folder}" if name else 'write "reducers/pca", "my.py" or "module:Class"',
+        )
+    ids = [id_ for info in infos for id_ in info.components]
+    pairs = [(k, n) for k, _, n in (id_.partition("/") for id_ in ids) if k in KINDS and kind in (None, k)]
+    if not pairs:
+        raise UsageError("it brings no component that there are checks for", where=str(folder))
+    return pairs
 
 
 def _of_file(registry: Registry, file: str, name: str, kind: str | None) -> list[tuple[str, str]]:

@@ -114,6 +114,37 @@ def test_a_file_that_is_not_python_is_told(kdbench_here, tmp_path):
     assert "it brings no component" in err
 
 
+def test_the_folder_of_a_distribution(kdbench_here, tmp_path, monkeypatch):
+    """A package's modules can't be loaded as one-file plugins: its distribution is installed, or that is said."""
+    (tmp_path / "src" / "pkg").mkdir(parents=True)
+    module = tmp_path / "src" / "pkg" / "__init__.py"
+    module.write_text("")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "Good"\n')
+    for target in (tmp_path, module):
+        code, _, err = kdbench_here("plugins", "check", target)
+        assert code == 2
+        assert "no plugin of 'Good' is installed" in err
+        assert f"pip install -e {tmp_path}" in " ".join(err.split())
+    site = tmp_path / "site"
+    (site / "good-1.0.dist-info").mkdir(parents=True)
+    (site / "good-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: good\nVersion: 1.0\n")
+    (site / "good-1.0.dist-info" / "entry_points.txt").write_text("[kdbench]\nkdb_folder = kdb_folder\n")
+    (site / "kdb_folder.py").write_text(
+        "from kdbench.api import ReducerSpec, hookimpl\n"
+        "@hookimpl\n"
+        "def kdbench_reducers():\n"
+        "    return [ReducerSpec(name='in-folder', target='kdbench_reducers.linear:PCA', summary='s')]\n"
+    )
+    monkeypatch.syspath_prepend(str(site))
+    code, out, err = kdbench_here("plugins", "check", tmp_path, "--json")
+    assert code == 0, out + err
+    assert {found["component"] for found in json.loads(out)} == {"reducers/in-folder"}
+    (tmp_path / "pyproject.toml").unlink()
+    code, _, err = kdbench_here("plugins", "check", tmp_path / "src")
+    assert code == 2
+    assert "no project with a pyproject.toml" in err
+
+
 def test_targets_are_specs_too():
     spec = ReducerSpec(name="axes", target="sklearn.decomposition:TruncatedSVD", summary="Axes.")
     with pytest.raises(Exception, match="not keyword-only and annotated"):
