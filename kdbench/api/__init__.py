@@ -43,6 +43,7 @@ from kdbench.api.specs import (
     Spec,
     SuiteSpec,
 )
+from kdbench.api.transfer import moved
 from kdbench.api.version import API_VERSION, OLDEST_API_VERSION
 
 __all__ = [
@@ -95,5 +96,6 @@ __all__ = [
     "environment_for",
     "exact_neighbours",
     "hookimpl",
+    "moved",
     "thread_environment",
 ]

@@ -70,12 +70,12 @@ class Architecture(Protocol):
 
 
 class Batch(Protocol):
-    """One batch as a scheme sees it, on the training device."""
+    """One batch as a scheme sees it. `kdbench.api.moved` takes what is on the CPU to the training device."""
 
-    images: torch.Tensor  #: (b, c, h, w), augmented, normalised for the student
-    labels: torch.Tensor | None  #: int64 (b,); None for unlabelled images
-    index: torch.Tensor  #: int64 (b,), rows of the training split
-    view: torch.Tensor  #: int64 (b,), which of the augmentation's distinct views each image is
+    images: torch.Tensor  #: (b, c, h, w) on the training device, augmented, normalised for the student
+    labels: torch.Tensor | None  #: int64 (b,), there too; None for unlabelled images
+    index: torch.Tensor  #: int64 (b,) on the CPU, rows of the training split
+    view: torch.Tensor  #: int64 (b,) on the CPU, which of the augmentation's distinct views each image is
 
 
 class Outputs(Protocol):

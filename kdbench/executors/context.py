@@ -77,10 +77,11 @@ class Workplace:
         """As `kdbench.api.Workplace.execute`."""
         import torch
 
+        from kdbench.training.precision import exact_float32
+
         threads = threads or len(self.context.cores)
         torch.set_num_threads(threads)
-        # "float32" in a key means float32: convolutions on a GPU would otherwise round to TF32
-        torch.backends.cudnn.allow_tf32 = False
+        exact_float32()
         tasks = [
             Task(
                 cast("Stage", stage), self.store, self.registry, self.context.places,
@@ -91,7 +92,11 @@ class Workplace:
         if listener:
             for task in tasks:
                 _connect(task, listener)
-        yield from execute_in_turns(tasks)
+        try:
+            yield from execute_in_turns(tasks)
+        finally:
+            if self.context.device.startswith("cuda"):
+                torch.cuda.empty_cache()  # others may share the GPU
 
 
 def _connect(task: Task, listener: Listener) -> None:

@@ -126,7 +126,7 @@ def _named(
     architecture = registry.create("architectures", name, network.params)
     h, w, c = (int(x) for x in input_shape)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # that of a GPU stays as it is
         if state is not None and n_classes is None:
             n_classes = _outputs(architecture.build(2, (h, w, c)), architecture, state, path)
         try:

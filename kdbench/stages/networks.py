@@ -24,7 +24,7 @@ def architecture_of(task: Task, option: str = "network") -> Any:
 def build(architecture: Any, data: ImageData, seed: int, device: str) -> nn.Module:
     """A network with the initial weights of `seed`; torch's own generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # that of a GPU stays as it is
         model = architecture.build(data.n_classes, data.input_shape)
     return channels_last(model, device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from functools import partial
 from typing import TYPE_CHECKING
@@ -84,7 +85,8 @@ def last_layer(task: Task, data: ImageData) -> tuple[np.ndarray, np.ndarray]:
     from kdbench.stages.networks import architecture_of, head_of, trained_network
 
     architecture = architecture_of(task)
-    model = trained_network(task, task.input("network"), architecture, data)
+    on_host = dataclasses.replace(task, device="cpu")  # no GPU is touched to read one matrix
+    model = trained_network(on_host, task.input("network"), architecture, data)
     head = head_of(model, architecture.head(model))
     weight = head.weight.detach().float().cpu().numpy()
     if head.bias is None:

@@ -12,6 +12,7 @@ import torch
 
 from kdbench.api.data import Normalization
 from kdbench.api.draws import derive_seed
+from kdbench.api.transfer import moved
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,14 @@ class Augmentation:
         if self.shift:
             images = self._shifted(images, view // flips)
         if self.flip:
-            flipped = (view % 2).bool().to(images.device)
+            flipped = moved((view % 2).bool(), images.device)
             images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
         return images
 
     def _shifted(self, images: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
         b, _, h, w = images.shape
         s = self.shift
-        place = place.to(images.device)
+        place = moved(place, images.device)
         top, left = place // (2 * s + 1), place % (2 * s + 1)
         rows = top[:, None] + torch.arange(h, device=images.device)
         columns = left[:, None] + torch.arange(w, device=images.device)
@@ -136,7 +137,7 @@ class ImageSource:
 
     def raw(self, positions: torch.Tensor, view: torch.Tensor | None = None) -> torch.Tensor:
         """The same as uint8, before they are normalised."""
-        images = self.images[positions.to(self.device)]
+        images = self.images[moved(positions, self.device)]
         return images if view is None else self.augmentation.apply(images, view)
 
     def normalised(self, images: torch.Tensor) -> torch.Tensor:
@@ -179,8 +180,8 @@ class FeatureSource:
         return len(self.rows)
 
     def batch(self, positions: torch.Tensor, view: torch.Tensor | None = None) -> torch.Tensor:
-        positions = positions.to(self.device)
-        which = torch.zeros_like(positions) if view is None else view.to(self.device)
+        positions = moved(positions, self.device)
+        which = torch.zeros_like(positions) if view is None else moved(view, self.device)
         return self.features[which, positions]
 
     def in_order(self, batch_size: int, view: int = 0) -> Iterator[torch.Tensor]:
@@ -208,7 +209,7 @@ def make_batch(
 ) -> TrainingBatch:
     return TrainingBatch(
         images=source.batch(positions, view),
-        labels=None if labels is None else labels[positions.to(labels.device)],
+        labels=None if labels is None else labels[moved(positions, labels.device)],
         index=source.rows[positions],
         view=view,
         positions=positions,

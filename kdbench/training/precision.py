@@ -34,7 +34,8 @@ def resolve_precision(precision: Precision, device: str) -> Literal["float32", "
     if device.startswith("cuda"):
         import torch
 
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        # Ampere and later; older ones emulate it
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
     return "bfloat16" if device == "cpu" and cpu_has_bfloat16() else "float32"
 
 
@@ -48,6 +49,15 @@ def autocast(precision: str, device: str) -> contextlib.AbstractContextManager:
     return torch.autocast(kind, dtype=torch.bfloat16)
 
 
+def exact_float32() -> None:
+    """Let "float32" mean float32 and equal seeds give equal results on a GPU too: no TF32 in convolutions, and none
+    of cuDNN's kernels that add up in any order."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+
+
 def default_device() -> str:
     """ "cuda" where there is a GPU, else "cpu"."""
     import torch
@@ -59,4 +69,6 @@ def channels_last(model: torch.nn.Module, device: str) -> torch.nn.Module:
     """The model on `device` in the memory layout its convolutions are fast in."""
     import torch
 
+    if torch.device(device).type == "cuda":
+        exact_float32()
     return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -43,7 +43,7 @@ def scheme_modules(scheme: Any, setup: Setup, device: str) -> nn.Module | None:
     if make is None:
         return None
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(setup.seed, "scheme modules") % 2**63)
+        torch.default_generator.manual_seed(derive_seed(setup.seed, "scheme modules") % 2**63)
         modules = make(setup)
     if modules is not None and not isinstance(modules, nn.Module):
         raise TypeError(

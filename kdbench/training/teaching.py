@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from kdbench.api.transfer import moved
 from kdbench.training.data import ImageSource, TrainingBatch
 from kdbench.training.outputs import Anatomy, NetworkOutputs
 from kdbench.training.precision import autocast
@@ -80,7 +81,7 @@ class KnownLogits:
 
     def __call__(self, batch: TrainingBatch) -> torch.Tensor:
         device = self.logits.device
-        return self.logits[batch.view.to(device), self.place[batch.index].to(device)]
+        return self.logits[moved(batch.view, device), moved(self.place[batch.index], device)]
 
 
 def places(rows: torch.Tensor, n_train: int) -> torch.Tensor:
@@ -180,7 +181,7 @@ class CachedLogits:
                     kept = seen.cpu().numpy().astype(np.float16)
                 self.cache.write(view[some], place[some], kept)
                 logits[some] = kept
-        return torch.from_numpy(logits.astype(np.float32)).to(batch.images.device)
+        return moved(torch.from_numpy(logits.astype(np.float32)), batch.images.device)
 
 
 class Teaching:

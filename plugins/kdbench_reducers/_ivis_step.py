@@ -179,7 +179,9 @@ class Step:
         by_pair = (difference * pull[..., None]).view(3, -1)
         gradient = (self.pairs.T @ by_pair).view_as(used)
         if negatives is not None:
-            gradient[2] = torch.zeros_like(gradient[2]).index_add_(0, negatives, gradient[2].clone())
+            # a dense product in place of a scattered sum, which a GPU adds up in any order
+            columns = torch.arange(count, device=negatives.device)
+            gradient[2] = (negatives == columns[:, None]).to(gradient.dtype) @ gradient[2].clone()
         return total, gradient
 
     def backward(self, gradient: torch.Tensor) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdbench.api import moved
 from kdbench_schemes._adapters import Paired
 from kdbench_schemes._pairs import Pair
 from kdbench_schemes.crd import contrastive_loss
@@ -51,6 +52,7 @@ class Memory(Paired):
     ) -> None:
         super().__init__([pair])
         self.temperature, self.momentum, self.by_class = temperature, momentum, by_class
+        self._fixed = False
         self.embed_student = nn.Linear(math.prod(pair.student_shape), size)
         self.embed_teacher = nn.Linear(math.prod(pair.teacher_shape), size)
         bound = math.sqrt(3 / size)  # of norm 1 on average
@@ -72,7 +74,7 @@ class Memory(Paired):
             labels: int64 (at most b,), of the first images.
             n_negatives: drawn for each image.
         """
-        own = self.slots(index.to(self.slot_of.device))
+        own = self.slots(moved(index, self.slot_of.device))
         self.label_of[own[: len(labels)]] = labels
         counts = self.draw(own, n_negatives)
         with torch.autocast(student.device.type, enabled=False):
@@ -80,9 +82,11 @@ class Memory(Paired):
             v_t = F.normalize(self.embed_teacher(teacher.flatten(1).float()))
             to_student = v_t @ self.student.T / self.temperature
             to_teacher = v_s @ self.teacher.T / self.temperature
-            if self.log_scales.isnan().any():
-                scales = [_log_scale(s, own, counts) for s in (to_teacher, to_student)]
-                self.log_scales.copy_(torch.stack(scales))
+            if not self._fixed:  # looked up once, for to look waits for the device
+                if bool(self.log_scales.isnan().any()):
+                    scales = [_log_scale(s, own, counts) for s in (to_teacher, to_student)]
+                    self.log_scales.copy_(torch.stack(scales))
+                self._fixed = True
             s_scale, t_scale = self.log_scales.unbind()
             loss = contrastive_loss(to_teacher, own, counts, s_scale.clone())
             loss = loss + contrastive_loss(to_student, own, counts, t_scale.clone())
@@ -93,13 +97,13 @@ class Memory(Paired):
 
     def slots(self, index: Tensor) -> Tensor:
         """int64 (b,), where images are remembered; those that are new get slots."""
-        new = index[self.slot_of[index] == UNKNOWN].unique()
-        if len(new):
-            first = int(self.filled)
-            if first + len(new) > len(self.student):
-                raise RuntimeError(f"a memory of {len(self.student)} images was shown {first + len(new)}")
-            self.slot_of[new] = torch.arange(first, first + len(new), device=index.device)
-            self.filled += len(new)
+        # by whole columns: to look which are new would wait for the device in every step
+        shown = torch.zeros_like(self.slot_of, dtype=torch.bool).index_fill_(0, index, True)
+        new = shown & (self.slot_of == UNKNOWN)
+        self.slot_of.copy_(torch.where(new, self.filled + new.cumsum(0) - 1, self.slot_of))
+        self.filled += new.sum()
+        if not index.is_cuda and int(self.filled) > len(self.student):  # a GPU fails at the slot itself
+            raise RuntimeError(f"a memory of {len(self.student)} images was shown {int(self.filled)}")
         return self.slot_of[index]
 
     def draw(self, own: Tensor, n: int) -> Tensor:

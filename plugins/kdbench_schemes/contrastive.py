@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kdbench.api import moved
 from kdbench_schemes._common import exact
 
 if TYPE_CHECKING:
@@ -75,18 +76,18 @@ class Views:
         flip = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
         theta = torch.zeros(n, 2, 3)
         theta[:, 0, 0], theta[:, 0, 2], theta[:, 1, 1], theta[:, 1, 2] = width * flip, left, height, top
-        grid = F.affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
+        grid = F.affine_grid(moved(theta, images.device), list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
     def _colour(self, images: torch.Tensor) -> torch.Tensor:
         import torch
 
         n, most = len(images), 0.8 * self.strength
-        brightness, contrast, saturation = (
-            torch.empty(3, n, 1, 1, 1).uniform_(max(0.0, 1 - most), 1 + most).to(images.device)
+        brightness, contrast, saturation = moved(
+            torch.empty(3, n, 1, 1, 1).uniform_(max(0.0, 1 - most), 1 + most), images.device
         )
         limit = 0.2 * self.strength
-        hue = torch.empty(n, 1, 1).uniform_(-limit, limit).to(images.device)
+        hue = moved(torch.empty(n, 1, 1).uniform_(-limit, limit), images.device)
         changes = [
             lambda x: (x * brightness).clamp(0, 1),
             lambda x: _blend(x, grey(x).mean((2, 3), keepdim=True), contrast),
@@ -102,7 +103,7 @@ def _some(share: float, images: torch.Tensor) -> torch.Tensor:
     """bool (b, 1, 1, 1), true for about `share` of the images."""
     import torch
 
-    return (torch.rand(len(images), 1, 1, 1) < share).to(images.device)
+    return moved(torch.rand(len(images), 1, 1, 1) < share, images.device)
 
 
 def _blend(images: torch.Tensor, other: torch.Tensor, share: torch.Tensor) -> torch.Tensor:

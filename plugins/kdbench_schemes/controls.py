@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from kdbench.api import moved
 from kdbench_schemes._checks import at_least, between, not_negative, one_of, positive
 from kdbench_schemes._common import Step, cross_entropy, exact, soft_kl
 from kdbench_schemes.hinton import Hinton
@@ -150,7 +151,7 @@ def permuted_wrong(logits: torch.Tensor) -> torch.Tensor:
     import torch
 
     top = logits.argmax(1, keepdim=True)
-    drawn = torch.rand(logits.shape).to(logits.device).scatter(1, top, -1.0).argsort(1)
+    drawn = moved(torch.rand(logits.shape), logits.device).scatter(1, top, -1.0).argsort(1)
     places = torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
     in_order = places.scatter(1, top, -1).argsort(1)  # the largest, then the others as they stand
     return torch.empty_like(logits).scatter_(1, drawn, logits.gather(1, in_order))

@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from kdbench.api import moved
 from kdbench_semisup.operations import KIND, RESCALE_FILTERS, apply
 from kdbench_semisup.randaugment import cut_out
 
@@ -94,17 +95,18 @@ class CTAugment(nn.Module):
 
     def probe(self, n: int) -> Policy:
         """Operations at levels that are drawn evenly, for `n` labelled images."""
-        levels = torch.rand(self.depth, n, 2, dtype=torch.float64).to(self._rates.device)
+        levels = moved(torch.rand(self.depth, n, 2, dtype=torch.float64), self._rates.device)
         return Policy(self._drawn(n), levels)
 
     def policy(self, n: int) -> Policy:
         """Operations at levels from the bins that have proved harmless."""
         drawn = self._drawn(n)
-        chance, inside = torch.rand(2, self.depth, n, 2, dtype=torch.float64).to(self._rates.device).unbind(0)
-        weight = self.chances().double().cumsum(2)[drawn.to(self._rates.device)]
+        drawn_levels = torch.rand(2, self.depth, n, 2, dtype=torch.float64)
+        chance, inside = moved(drawn_levels, self._rates.device).unbind(0)
+        weight = self.chances().double().cumsum(2)[moved(drawn, self._rates.device)]
         # the first bin whose cumulative weight is above the draw; the last ones may be left out altogether
         which = (chance[..., None] * weight[..., -1:] >= weight).sum(-1)
-        bins = cast(torch.Tensor, self.bins)[drawn.to(self._rates.device)]
+        bins = cast(torch.Tensor, self.bins)[moved(drawn, self._rates.device)]
         return Policy(drawn, torch.where(bins > 0, (which + inside) / bins.clamp(min=1), 0.0))
 
     def chances(self) -> torch.Tensor:
@@ -131,25 +133,27 @@ class CTAugment(nn.Module):
             proximity: (n,), 1 - |p - y| / 2 of each probed image, 0..1.
         """
         device = self._rates.device
-        bins = cast(torch.Tensor, self.bins)[policy.operations.to(device)]
+        bins = cast(torch.Tensor, self.bins)[moved(policy.operations, device)]
         bin_ = (policy.levels * bins * 0.999).long()
         slot = (
-            policy.operations.to(device)[..., None] * 2 + torch.arange(2, device=device)
+            moved(policy.operations, device)[..., None] * 2 + torch.arange(2, device=device)
         ) * _MOST_BINS + bin_
         # in the order of images, then operations, as if they came one after the other
         slot = torch.where(bins > 0, slot, self._rates.numel()).transpose(0, 1).flatten()
-        target = proximity.to(device)[:, None, None].expand(-1, self.depth, 2).flatten().to(self._rates.dtype)
+        target = (
+            moved(proximity, device)[:, None, None].expand(-1, self.depth, 2).flatten().to(self._rates.dtype)
+        )
         same = slot[:, None] == slot
         later = same.triu(1).sum(1)  # how often the same bin comes again
         rates = torch.cat([self._rates.flatten(), self._rates.new_zeros(1)])  # the last place: no parameter
         count = torch.zeros_like(rates).index_add_(0, slot, torch.ones_like(target))
-        moved = rates * self.decay**count
+        after = rates * self.decay**count
         # a dense product in place of a scattered sum, which a GPU adds up in any order
         share = (1 - self.decay) * self.decay**later * target
         first = ~same.tril(-1).any(1)
         total = (same * share).sum(1)
-        moved = moved + torch.zeros_like(rates).index_add_(0, slot, torch.where(first, total, 0.0))
-        self._rates.copy_(moved[:-1].view_as(self._rates))
+        after = after + torch.zeros_like(rates).index_add_(0, slot, torch.where(first, total, 0.0))
+        self._rates.copy_(after[:-1].view_as(self._rates))
 
     @property
     def _rates(self) -> torch.Tensor:
@@ -163,12 +167,12 @@ class CTAugment(nn.Module):
     ) -> torch.Tensor:
         """What `operations.apply` takes: float64 (n, 3), on the device."""
         n, device = len(operations), levels.device
-        line = cast(torch.Tensor, self.line)[operations.to(device)]
+        line = cast(torch.Tensor, self.line)[moved(operations, device)]
         first = line[:, 0] + line[:, 1] * levels[:, 0]
 
         def is_(*names: str) -> torch.Tensor:
             kinds = torch.tensor([name in names for name in OPERATIONS])
-            return kinds[operations].to(device)
+            return moved(kinds[operations], device)
 
         first = torch.where(is_(*_WHOLE), first.floor(), first)
         first = torch.where(is_("rotate"), first.round(), first)
@@ -179,6 +183,6 @@ class CTAugment(nn.Module):
         centre = torch.stack([torch.randint(height, (n,)), torch.randint(width, (n,))], dim=1)
         cut = is_("cutout")
         method = (levels[:, 1] * (len(RESCALE_FILTERS) - 0.01)).floor()
-        rest = centre.to(device, torch.float64) * cut[:, None]
+        rest = moved(centre, device).double() * cut[:, None]
         rest[:, 0] += torch.where(is_("rescale"), method, 0.0)
         return torch.cat([torch.where(cut, half, first)[:, None], rest], dim=1)

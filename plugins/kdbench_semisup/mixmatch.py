@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from kdbench.api import moved
 from kdbench_semisup._checks import at_least, not_negative, one_of, positive, share
 from kdbench_semisup._common import BatchNorm, Semisupervised, Variant
 
@@ -89,7 +90,7 @@ class MixMatch(Semisupervised):
             known = losses.one_hot(labelled.labels, run.n_classes)
             labels = torch.cat([known, *[guessed] * self.views])
             share, partner = self.draw(len(images))
-            share, partner = share.to(images.device), partner.to(images.device)
+            share, partner = moved(share, images.device), moved(partner, images.device)
             images = losses.mix(images, partner, share)
             labels = losses.mix(labels, partner, share)
             n = len(labelled.images)

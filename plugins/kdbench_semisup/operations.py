@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import torch
 
+from kdbench.api import moved
+
 #: The operations and what `values` (n, 3) holds for each; families stand together.
 #: autocontrast, equalize, invert, smooth, blur: the share of the result that is blended into the image, 0..1;
 #: brightness, contrast, color, sharpness: Pillow's factor, >= 0, 1 for no change; posterize: bits that are
@@ -54,9 +56,9 @@ def apply(images: torch.Tensor, kinds: torch.Tensor, values: torch.Tensor, *, fi
     order = torch.argsort(kinds, stable=True)
     counts = torch.bincount(kinds, minlength=len(KINDS)).tolist()
     ends = torch.tensor([0, *counts]).cumsum(0).tolist()
-    place = order.to(images.device)
+    place = moved(order, images.device)
     work = images[place].contiguous()
-    values = values.to(images.device)[place]
+    values = moved(values, images.device)[place]
 
     def run(first: str, last: str, function: Callable[..., torch.Tensor], *more: object) -> None:
         start, end = ends[KIND[first]], ends[KIND[last] + 1]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 
+from kdbench.api import moved
 from kdbench_semisup.operations import GREY, KIND, apply
 
 #: The 14 operations, and the range of each that FixMatch's table 12 gives (translations as shares of a side,
@@ -128,4 +129,4 @@ def cut_out(images: torch.Tensor, side: torch.Tensor) -> torch.Tensor:
         ],
         dim=1,
     )
-    return cutout(images, values.to(images.device))
+    return cutout(images, moved(values, images.device))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from kdbench.api import moved
 from kdbench_semisup.ctaugment import CTAugment
 
 
@@ -65,6 +66,6 @@ class Predictions(Usage):
             index: int64 (b,), rows of the training split.
             logits: (b, n_classes).
         """
-        index = index.to(self.selected.device)
+        index = moved(index, self.selected.device)
         top, label = logits.detach().softmax(1).max(1)
         self.selected[index] = torch.where(top >= threshold, label, self.selected[index])
