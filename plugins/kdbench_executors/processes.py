@@ -147,8 +147,8 @@ class ProcessExecutor:
     def wait(self, listener: Listener) -> Outcome:
         """The next outcome.
 
-        A stage whose worker dies while others are at work may have died of what they took (memory, mostly). It
-        is tried again with the machine for itself; one that dies alone has failed.
+        A stage whose worker dies while others are at work may have died of what they took (memory, mostly), as one
+        that ends in a MemoryError. It is tried again with the machine for itself; one that dies alone has failed.
         """
         while not self._outcomes:
             self._begin_what_fits()
@@ -171,9 +171,14 @@ class ProcessExecutor:
             self._bury(worker)
 
     def _take(self, worker: Worker, outcome: Outcome) -> None:
-        self._outcomes.append(outcome)
         job = self._jobs[worker]
         stage = job.left.pop(outcome.key)
+        # an error of PyTorch on a GPU, of NumPy on the host
+        short = outcome.status == "failed" and "MemoryError" in outcome.error
+        if short and len(self._jobs) > 1 and not job.retry:
+            self._again.append(stage)
+        else:
+            self._outcomes.append(outcome)
         if job.warm and outcome.status == "finished":
             seconds, n = self._warm_seconds.get(stage.component, (0.0, 0))
             self._warm_seconds[stage.component] = (seconds + outcome.seconds, n + 1)

@@ -82,7 +82,12 @@ class Place:
             time.sleep(does["seconds"])
             if does.get("dies") == "always" or (does.get("dies") == "in company" and self.company(one)):
                 os.kill(os.getpid(), signal.SIGKILL)
+            short = does.get("short of memory")
+            lost = short == "always" or (short == "in company" and self.company(one))
             path.write_text(json.dumps({**note, "ended": time.monotonic()}))
+            if lost:
+                yield Outcome(one.key, "failed", error="torch.OutOfMemoryError: CUDA out of memory")
+                continue
             yield Outcome(one.key, "finished", does["seconds"])
 
     def company(self, one: Stage) -> bool:

@@ -179,6 +179,18 @@ def test_who_dies_in_company_is_tried_alone(tmp_path):
     assert Counter(note["name"] for note in context.seen()) == {"big": 2, "long": 1, "more": 1}
 
 
+@pytest.mark.parametrize(("short", "status"), [("in company", "finished"), ("always", "failed")])
+def test_who_runs_out_of_memory_in_company_is_tried_alone(tmp_path, short, status):
+    context = Here(tmp_path)
+    big = stage("big", seconds=0.2, **{"short of memory": short})
+    stages = [big, stage("long", seconds=0.6), stage("more")]
+    outcomes = {o.key: o for o in drive(ProcessExecutor(n_jobs=2), context, stages)}
+    assert {s.title: outcomes[s.key].status for s in stages} == {
+        "big": status, "long": "finished", "more": "finished"
+    }  # fmt: skip
+    assert Counter(note["name"] for note in context.seen()) == {"big": 2, "long": 1, "more": 1}
+
+
 def test_of_a_bundle_whose_worker_dies_each_is_tried_alone(tmp_path):
     context = Here(tmp_path)
     stages = [stage("a"), stage("b", dies="always"), stage("c")]
