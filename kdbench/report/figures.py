@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Made = list[Drawing | Missing]
 QUOTED = "quoted from the paper"
+#: More schemes than a legend holds.
+MANY = 10
 
 
 def accuracy(data: Selection) -> Made:
@@ -27,6 +29,8 @@ def accuracy(data: Selection) -> Made:
         return [Missing(title, "no record has a value accuracy.accuracy")]
     schemes = data.order(p.scheme for p in found)
     budgets = sorted({p.budget for p in found})
+    if len(budgets) == 1 and len(schemes) > MANY:
+        return [_ranked_accuracy(found)]
     look = looks(schemes)
     figure, [[ax]] = panels(1, 1, 6.8, 3.9)
     quoted = False
@@ -59,6 +63,27 @@ def accuracy(data: Selection) -> Made:
     if quoted:
         caption += " Open markers are the paper's own numbers, on its data and training."
     return [Drawing("accuracy", f"{title} (LW Fig. 4)", caption, figure)]
+
+
+def _ranked_accuracy(found: Mapping[Place, Sequence[float]]) -> Drawing:
+    """Many schemes at one number of labels: a line each, the best on top."""
+    places = sorted(found, key=lambda p: float(np.mean(found[p])))
+    look = looks([TEACHER])
+    figure, [[ax]] = panels(1, 1, 6.8, 0.8 + 0.2 * len(places))
+    for y, place in enumerate(places):
+        values = 100 * np.asarray(found[place])
+        sd = np.std(values, ddof=1) if len(values) > 1 else 0.0
+        colour, marker = look[TEACHER] if place.scheme == TEACHER else (COLOURS[0], MARKERS[0])
+        ax.errorbar(
+            values.mean(), y, xerr=sd, color=colour, marker=marker, ms=5, capsize=2, elinewidth=1, ls="none"
+        )
+    ax.set_yticks(range(len(places)), [p.scheme for p in places])
+    ax.set(xlabel="test accuracy (%)", xlim=(0, None), ylim=(-0.7, len(places) - 0.3))
+    ax.grid(visible=True, axis="both")
+    caption = (
+        f"Mean over folds ({_folds(found)}) at {places[0].budget:,} labels; bars are one standard deviation."
+    )
+    return Drawing("accuracy", "Accuracy of all schemes", caption, figure)
 
 
 def superclass_correlation(data: Selection, names: Sequence[str] = ()) -> Made:
@@ -286,7 +311,7 @@ def _budget_axis(ax: Axes, budgets: Sequence[int]) -> None:
     ax.set_xlabel("labelled images")
 
 
-def _folds(found: dict) -> str:
+def _folds(found: Mapping[Any, Sequence]) -> str:
     counts = sorted({len(values) for values in found.values()})
     text = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"n = {text}"

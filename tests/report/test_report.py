@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -181,6 +182,20 @@ def test_claims_without_data_are_folded_away(full):
     assert f"{len(silent)} claim" in folded
     assert folded.count(">no data<") == len(silent)
     assert full[1].count(">no data<") == len(silent)
+
+
+def test_many_schemes_at_one_budget_are_ranked_and_not_told_by_a_legend(tmp_path):
+    names = [f"scheme {i}" for i in range(12)]
+    cells = [
+        replace(record(400, f, "undistilled"), scheme=name, key=f"{name}{f}")
+        for name in names
+        for f in (0, 1)
+    ]
+    text = write_report(cells, suite=suite(published=()), out=tmp_path, store_root=tmp_path)[0].read_text()
+    assert "Accuracy of all schemes" in text
+    svg = (tmp_path / "figures" / "accuracy.svg").read_text()
+    assert all(f">{name}<" in svg or name in svg for name in names)
+    assert "400 labels" in text
 
 
 def test_what_is_missing_is_left_out_with_a_reason(tmp_path):
