@@ -34,6 +34,7 @@ TINY = {
     "paper-reference": [*SMALL, "data.embedded=20", 'reducers=["pca"]'],
     "fixmatch-comparison": [
         *SMALL,
+        "data.validation=10",
         'schemes=[{ name = "fixmatch", mu = 1, label = "fixmatch (reduced)" }, "undistilled"]',
         "student.steps=2",
     ],
