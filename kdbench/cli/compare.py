@@ -29,12 +29,7 @@ _STYLES = {"A": "green", "B": "green", "differs": "", "undecided": "dim"}
 @click.argument("b", metavar="B")
 @click.option("--suite", default=None, help="Of this suite alone; needed with --tracking-uri.")
 @scale_option
-@click.option(
-    "--metric",
-    "metrics",
-    multiple=True,
-    help="This metric or value alone. Repeatable.",
-)
+@click.option("--metric", "metrics", multiple=True, help="This metric or value alone. Repeatable.")
 @click.option("--all", "every", is_flag=True, help="All values, not only those that metrics are ranked by.")
 @workspace_option
 @tracking_option

@@ -157,8 +157,8 @@ def compare(
         raise UsageError(f"{a.name!r} is compared with itself")
     left, right = samples(a.cells, suite), samples(b.cells, suite)
     known = {s.measured.metric for s in (*left, *right)}
+    values = {_value_name(s) for s in (*left, *right)}
     for metric in metrics:
-        values = {_value_name(s) for s in (*left, *right)}
         if metric not in known | values:
             of_that_name = sorted(v for v in values if v.endswith(f".{metric}"))
             hint = f"did you mean {' or '.join(map(repr, of_that_name))}?" if of_that_name else ""

@@ -27,7 +27,7 @@ class Board:
 
     Attributes:
         directions: metric to whether higher is better.
-        changes: what was done otherwise than the suite file says, by overrides and by records.
+        changes: what the records had otherwise than the suite file says.
     """
 
     suite_name: str
