@@ -48,23 +48,23 @@ def _epochs(d: int, half: bool) -> tuple[Callable[[], None], Callable[[], None]]
     """An epoch of ivis-torch as it trains, and the same through autograd, an optimiser and bernoulli_."""
     from kdbench_reducers._ivis_loss import TripletLoss
     from kdbench_reducers._ivis_network import DROPOUT, Encoder
-    from kdbench_reducers._ivis_step import Step
+    from kdbench_reducers._ivis_train import make_step
 
     data = torch.from_numpy(_rows(N, d))
     data = data.bfloat16() if half else data
     generator = torch.Generator().manual_seed(0)
     batches = [torch.randint(N, (3, BATCH), generator=generator) for _ in range(N // BATCH)]
     encoders = [
-        Encoder(d, 2, (128,) * 3, generator=torch.Generator().manual_seed(0), half_first=half)
+        Encoder(d, 2, (128,) * 3, generator=torch.Generator().manual_seed(0), in_bfloat16=half)
         for _ in range(2)
     ]
-    step = Step(encoders[0], data, BATCH, TripletLoss(), 1e-3)
+    step = make_step(encoders[0], data, BATCH, TripletLoss(), 1e-3, 0)
     plain, loss = encoders[1], TripletLoss()
     adam = torch.optim.Adam(plain.parameters(), lr=1e-3, eps=1e-7, fused=True)
 
     def written_out() -> None:
         for rows in batches:
-            step(rows, step.draw_caps(BATCH, generator))
+            step(rows, step.draw_bits(BATCH))
 
     def autograd() -> None:
         for rows in batches:
@@ -87,17 +87,18 @@ def test_ivis_torch_epoch(benchmark: Any, d: int, precision: str) -> None:
     _beside(benchmark, "faster than through autograd", written_out, autograd, rounds=7)
 
 
-@pytest.mark.benchmark(group="exact neighbours of wide rows")
-def test_symmetric_neighbours(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Square blocks, each of which serves its rows and its columns, beside whole rows."""
-    X = _rows(3_000, 8_192)
-    width = neighbours._SYMMETRIC_WIDTH
+@pytest.mark.benchmark(group="exact neighbours, 4,000 rows")
+@pytest.mark.parametrize("d", [64, 1_024, 8_192])
+def test_neighbours(benchmark: Any, d: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the products and a compiled selection, beside all of them and PyTorch's topk."""
+    X = _rows(4_000, d)
+    half = neighbours._half_the_products
 
-    def find(limit: int) -> None:
-        monkeypatch.setattr(neighbours, "_SYMMETRIC_WIDTH", limit)
-        exact_neighbours(X, 150, block=500)
+    def find(way: Callable[..., Any]) -> None:
+        monkeypatch.setattr(neighbours, "_half_the_products", way)
+        exact_neighbours(X, 150)
 
-    _beside(benchmark, "faster than whole rows", lambda: find(width), lambda: find(10**9), rounds=3)
+    _beside(benchmark, "faster than whole rows", lambda: find(half), lambda: find(lambda *_: None), rounds=5)
 
 
 @pytest.mark.benchmark(group="tsne, 600 x 64, 60 steps")

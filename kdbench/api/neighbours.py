@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from kdbench.api.data import NeighbourMetric, Neighbours
@@ -16,8 +17,6 @@ _DOUBLE_WIDTH = 256
 # A squared distance below this share of the squared norms has lost most of float32's digits to cancellation.
 _CANCELLED = 1e-4
 _PART = 2048
-# From this width on half of the products cost more than the many searches among few that save them.
-_SYMMETRIC_WIDTH = 2048
 
 
 def exact_neighbours(
@@ -32,9 +31,9 @@ def exact_neighbours(
 
     Closeness is computed in blocks (never an n x n matrix), after centring for "euclidean", so that large
     means do not cost precision: in float64 up to 256 columns, in float32 above, where rows with neighbours too
-    near for it are computed again in float64. Wide data, whose time is that of the products, are gone through
-    in square blocks, each of which serves its rows and its columns. Equal distances are put in order of the
-    row's number; which of several equally far rows is the k-th is not defined.
+    near for it are computed again in float64. On a CPU a block of products serves its rows and its columns.
+    Equal distances are put in order of the row's number; which of several equally far rows is the k-th is not
+    defined.
 
     Args:
         X: (n, d), any float dtype; never changed, may be read-only.
@@ -57,12 +56,11 @@ def exact_neighbours(
         raise ValueError(f"metric={metric!r}: 'euclidean' or 'angular'")
     if block < 1:
         raise ValueError(f"block={block}: at least 1")
-    data = _prepared(X, metric, device)
+    data, unit = _prepared(X, metric, device)
     half_square = _half_squares(data, metric, data.dtype)
     indices = torch.empty((n, k), dtype=torch.int32)
     distances = torch.empty((n, k), dtype=torch.float32)
-    square_blocks = data.shape[1] >= _SYMMETRIC_WIDTH and n > block >= 2 * k
-    found = _symmetric_sweep(data, half_square, k, block) if square_blocks else None
+    found = _half_the_products(data, half_square, k, block) if data.device.type == "cpu" else None
     for start in range(0, n, block):
         rows = slice(start, min(start + block, n))
         if found is not None:
@@ -75,7 +73,7 @@ def exact_neighbours(
             exact = _half_squares(data, metric, torch.float64)
             value, index = _nearest(data, rows, k, exact)
             squared = 2 * (exact[rows, None] - value)
-        distance = squared.clamp_min(0).sqrt().float()
+        distance = (squared.clamp_min(0).sqrt() * unit).float()
         # Two stable sorts: by row number, then by distance.
         index, order = index.sort(dim=1)
         distance, order = distance.gather(1, order).sort(dim=1, stable=True)
@@ -84,8 +82,10 @@ def exact_neighbours(
     return Neighbours(indices.numpy(), distances.numpy(), metric)
 
 
-def _prepared(X: np.ndarray | torch.Tensor, metric: NeighbourMetric, device: str) -> torch.Tensor:
-    """A copy of `X` on `device`, centred or of unit rows, in the precision to compute in.
+def _prepared(
+    X: np.ndarray | torch.Tensor, metric: NeighbourMetric, device: str
+) -> tuple[torch.Tensor, float]:
+    """A copy of `X` on `device`, centred or of unit rows, in the precision to compute in, and what 1 is in it.
 
     Raises:
         ValueError: a value is not finite.
@@ -108,9 +108,12 @@ def _prepared(X: np.ndarray | torch.Tensor, metric: NeighbourMetric, device: str
         # By the largest entry first: the square of a tiny or huge one is not representable.
         data /= largest.clamp_min(torch.finfo(data.dtype).tiny)
         data /= _row_squares(data, data.dtype)[:, None].sqrt().clamp_min(0.5)
-    else:
-        data -= data.mean(0)
-    return data if narrow else data.float()
+        return (data if narrow else data.float()), 1.0
+    data -= data.mean(0)
+    # By a power of two, which changes no digit: the square of a tiny or huge number is not representable.
+    unit = 2.0 ** math.frexp(float(torch.linalg.vector_norm(data, torch.inf)) or 1.0)[1]
+    data /= unit
+    return (data if narrow else data.float()), unit
 
 
 def _row_squares(data: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -151,32 +154,20 @@ def _nearest(
     return value, index
 
 
-def _symmetric_sweep(
+def _half_the_products(
     data: torch.Tensor, half_square: torch.Tensor, k: int, block: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `_nearest` for all rows, (n, k) on the data's device, by half of the products: those of rows I with
-    rows J, transposed, are those of J with I."""
+    """As `_nearest` for all rows, (n, k), on a CPU: rows I with rows J, transposed, are J with I."""
     import torch
 
+    from kdbench.api.selection import Largest  # numba takes long to import
+
     n = len(data)
-    values = torch.full((n, k), -torch.inf, dtype=data.dtype, device=data.device)
-    indices = torch.zeros((n, k), dtype=torch.int32, device=data.device)
-
-    def offer(rows: slice, others: slice, closeness: torch.Tensor) -> None:
-        """Keep the k nearest of what `rows` have and of `others`."""
-        value, index = closeness.topk(min(k, closeness.shape[1]), dim=1)
-        both = torch.cat([values[rows], value], dim=1)
-        names = torch.cat([indices[rows], (index + others.start).int()], dim=1)
-        values[rows], kept = both.topk(k, dim=1)
-        indices[rows] = names.gather(1, kept)
-
-    blocks = [slice(i, min(i + block, n)) for i in range(0, n, block)]
-    for i, rows in enumerate(blocks):
-        for others in blocks[i:]:
-            products = data[rows] @ data[others].T
-            if rows is others:
-                products.fill_diagonal_(-torch.inf)
-            else:
-                offer(others, rows, products.T - half_square[rows])
-            offer(rows, others, products.sub_(half_square[others]))
-    return values, indices
+    shift = half_square.numpy()
+    largest = Largest(n, k, shift.dtype)
+    for row in range(0, n, block):
+        for column in range(row, n, block):
+            products = data[row : row + block] @ data[column : column + block].T
+            largest.offer(products.numpy(), shift, row, column, both=row != column)
+    values, columns = largest.result()
+    return torch.from_numpy(values), torch.from_numpy(columns)

@@ -52,7 +52,7 @@ def kdbench_reducers() -> list[ReducerSpec]:
         ReducerSpec(
             name="ivis-torch",
             target="kdbench_reducers.ivis_torch:IvisTorch",
-            version=2,
+            version=3,
             summary="ivis in PyTorch: the same network, triplets, loss and stopping rule as the package.",
             reference="Szubert et al. 2019; LW sections 3.2 and 5.3",
             resources=Resources(gpu=True, memory_gib=2.0),

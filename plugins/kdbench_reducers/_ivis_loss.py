@@ -11,7 +11,9 @@ import torch
 from kdbench_reducers._ivis_names import LossVariant
 from kdbench_reducers._ivis_triplets import fixed_triplets
 
-_EPSILON = 1e-7  # Keras' epsilon: squared distances are held above it, so that the root has a gradient
+DISTANCE_EPSILON = (
+    1e-7  # Keras' epsilon: squared distances are held above it, so that the root has a gradient
+)
 TAIL = 20
 
 
@@ -42,13 +44,13 @@ class TripletLoss:
         return ((ap - an + self.margin).relu().mean() + (ap - pn + self.margin).relu().mean()) / 2
 
     def _distance(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        square = (x - y).square().sum(-1).clamp_min(_EPSILON)
+        square = (x - y).square().sum(-1).clamp_min(DISTANCE_EPSILON)
         return square if self.squared else square.sqrt()
 
     def distance_and_slope(self, square: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Distances of squared differences |x - y|^2, and the factors that make x - y their gradients."""
-        held = square.clamp_min(_EPSILON)
-        free = (square >= _EPSILON).float()
+        held = square.clamp_min(DISTANCE_EPSILON)
+        free = (square >= DISTANCE_EPSILON).float()
         if self.squared:
             return held, 2 * free
         distance = held.sqrt()

@@ -35,7 +35,7 @@ class Encoder(nn.Module):
         n_features, embedding_dims: input and output dimensions.
         widths: of the hidden layers, as in `WIDTHS`.
         generator: a CPU generator; None leaves the weights at zero, for loading.
-        half_first: multiply the first layer in bfloat16, where nearly all of the work of a wide input is.
+        in_bfloat16: multiply the hidden layers in bfloat16; the last one, to the points, stays in float32.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class Encoder(nn.Module):
         widths: Sequence[int],
         *,
         generator: torch.Generator | None,
-        half_first: bool = False,
+        in_bfloat16: bool = False,
     ) -> None:
         super().__init__()
         sizes = [n_features, *widths, embedding_dims]
-        self.half_first = half_first
+        self.in_bfloat16 = in_bfloat16
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         for fan_in, fan_out in pairwise(sizes):
@@ -66,7 +66,7 @@ class Encoder(nn.Module):
         """Points of `x`; `dropped`: bool (b, units) of the first hidden layers, the units that are dropped."""
         last = len(self.weights) - 1
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if i == 0 and self.half_first:
+            if self.in_bfloat16 and i < last:
                 x = (x.bfloat16() @ weight.bfloat16().T).float() + bias
             else:
                 x = F.linear(x, weight, bias)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,26 +40,27 @@ def train(
     recipe: Recipe,
     *,
     triplets: torch.Generator,
-    dropout: torch.Generator,
+    dropout: int,
 ) -> list[float]:
     """Train `encoder` in place; the training loss of each epoch, NaN last where it was not finite.
 
     Args:
         encoder, data, lists: on one device; `data` (n, n_features), `lists` as of `neighbour_lists`.
-        triplets, dropout: generators on that device.
+        triplets: a generator on that device.
+        dropout: its seed.
     """
     n, size = len(data), recipe.batch_size
     sampler = TripletSampler(lists, batch_size=size, sampling=recipe.sampling, generator=triplets)
-    step = Step(encoder, data, size, recipe.loss, recipe.learning_rate)
+    step = make_step(encoder, data, size, recipe.loss, recipe.learning_rate, dropout)
     losses = torch.empty(sampler.batches, device=data.device)
     history: list[float] = []
     best, waited = math.inf, 0
     for _ in range(recipe.epochs):
-        epoch = sampler.epoch()
+        blocks = [rows.contiguous() for rows in sampler.epoch().split(size, dim=1)]
         for batch in sampler.order():
-            rows = epoch[:, batch * size : (batch + 1) * size]
+            rows = blocks[batch]
             hard = partial(hardest, rows=rows, lists=lists) if recipe.hard else None
-            losses[batch] = step(rows, step.draw_caps(rows.shape[1], dropout), hard)
+            losses[batch] = step(rows, step.draw_bits(rows.shape[1]), hard)
         history.append(float(losses.double().sum()) / n)  # the one wait for the device in an epoch
         if not math.isfinite(history[-1]):
             break
@@ -70,6 +72,22 @@ def train(
             if waited >= recipe.patience:
                 break
     return history
+
+
+def make_step(
+    encoder: Encoder,
+    data: torch.Tensor,
+    batch_size: int,
+    loss: TripletLoss,
+    learning_rate: float,
+    seed: int,
+) -> Any:
+    """The step of the device that `data` are on: a `CpuStep` or a `Step`."""
+    if data.device.type != "cpu":
+        return Step(encoder, data, batch_size, loss, learning_rate, seed)
+    from kdbench_reducers._ivis_step_cpu import CpuStep  # numba takes long to import
+
+    return CpuStep(encoder, data, batch_size, loss, learning_rate, seed)
 
 
 def hardest(points: torch.Tensor, rows: torch.Tensor, lists: torch.Tensor) -> torch.Tensor:

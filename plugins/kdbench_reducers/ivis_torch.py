@@ -84,7 +84,8 @@ class IvisTorch(BaseReducer):
         learning_rate: of Adam.
         scaling: of the input: "minmax" each feature to 0..1 (assumption LW-A9), "unit-std" by one factor,
             "none".
-        precision: "bfloat16" multiplies the first layer so in training: faster on wide layers.
+        precision: "bfloat16" multiplies the hidden layers so in training, and sums in float32: faster where the
+            hardware has it.
         device: "cpu", "cuda", "cuda:1", ...; "auto": CUDA where there is one.
         pca: see so many principal components in place of the rows; None: the rows. See `BaseReducer`.
         random_state: seed of weights, triplets and dropout; None: a fresh one. Equal seeds give equal results
@@ -210,7 +211,7 @@ class IvisTorch(BaseReducer):
             self.embedding_dims,
             WIDTHS[self.model],
             generator=torch.Generator().manual_seed(int(weights)),
-            half_first=half,
+            in_bfloat16=half,
         ).to(device)
         data = self.scaling_.tensor(X, torch.bfloat16 if half else torch.float32).to(device)
         recipe = Recipe(
@@ -228,7 +229,7 @@ class IvisTorch(BaseReducer):
             torch.from_numpy(lists).to(device),
             recipe,
             triplets=torch.Generator(device).manual_seed(int(triplets)),
-            dropout=torch.Generator(device).manual_seed(int(dropout)),
+            dropout=int(dropout),
         )
         if not np.isfinite(self.loss_history_[-1]):
             raise KdbenchError(
@@ -238,7 +239,7 @@ class IvisTorch(BaseReducer):
             )
         del data
         self.encoder_ = encoder.cpu()
-        self.encoder_.half_first = False
+        self.encoder_.in_bfloat16 = False
         points = self._embed(X)
         self.diagnostics_.update(fit_diagnostics(points, lists, self.loss_history_, self.loss, self.k))
         return points

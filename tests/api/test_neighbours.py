@@ -47,20 +47,21 @@ def test_they_are_those_of_brute_force_in_float64(metric, n, d, dtype):
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "angular"])
-@pytest.mark.parametrize("n", [256, 300])  # a multiple of the block, and not
-def test_wide_data_in_square_blocks_are_what_whole_rows_give_and_what_float64_does(metric, n, monkeypatch):
-    X = blobs(n, 2100).astype(np.float32)
+@pytest.mark.parametrize(("n", "k"), [(256, 20), (300, 20), (300, 90)])  # a multiple of the block, and not
+@pytest.mark.parametrize("d", [40, 2100])
+def test_half_of_the_products_find_what_all_of_them_do_and_what_float64_does(metric, n, k, d, monkeypatch):
+    X = blobs(n, d).astype(np.float32)
     X[5] = X[290 % n]  # a pair in different blocks that float32 products can't tell apart
-    swept = exact_neighbours(X, 20, metric, block=64)
-    monkeypatch.setattr(neighbours, "_SYMMETRIC_WIDTH", 10_000)
-    plain = exact_neighbours(X, 20, metric, block=64)
-    np.testing.assert_allclose(swept.distances, plain.distances, rtol=1e-5, atol=1e-6)
-    assert (swept.indices == plain.indices).mean() > 0.99
-    distances, indices = brute_force(X, 20, metric)
-    np.testing.assert_allclose(swept.distances, distances, rtol=2e-5, atol=1e-5)
-    assert (swept.indices == indices).mean() > 0.99
-    assert swept.indices[5, 0] == 290 % n
-    assert swept.distances[5, 0] < 1e-5
+    half = exact_neighbours(X, k, metric, block=64)
+    monkeypatch.setattr(neighbours, "_half_the_products", lambda *_: None)
+    plain = exact_neighbours(X, k, metric, block=64)  # as on a GPU
+    np.testing.assert_allclose(half.distances, plain.distances, rtol=1e-5, atol=1e-6)
+    assert (half.indices == plain.indices).mean() > 0.99
+    distances, indices = brute_force(X, k, metric)
+    np.testing.assert_allclose(half.distances, distances, rtol=2e-5, atol=1e-5)
+    assert (half.indices == indices).mean() > 0.99
+    assert half.indices[5, 0] == 290 % n
+    assert half.distances[5, 0] < 1e-5
 
 
 @pytest.mark.parametrize("block", [1, 7, 50, 1024])
@@ -134,6 +135,15 @@ def test_scaling_and_shifting_all_rows_changes_no_euclidean_neighbour(n, d, seed
     a, b = exact_neighbours(X, k), exact_neighbours(scale * X + 7, k)
     np.testing.assert_allclose(b.distances, scale * a.distances, rtol=1e-4, atol=1e-6 * scale)
     assert sorted(a.indices[0].tolist()) == list(range(1, n))
+
+
+@pytest.mark.parametrize("d", [12, 400])
+@pytest.mark.parametrize("factor", [2.0**-100, 2.0**100])
+def test_tiny_and_huge_rows_have_the_neighbours_of_others(d, factor):
+    X = blobs(80, d).astype(np.float32)
+    plain, other = exact_neighbours(X, 10), exact_neighbours(X * np.float32(factor), 10)
+    assert (plain.indices == other.indices).all()
+    assert (other.distances == plain.distances * np.float32(factor)).all()
 
 
 def test_k_runs_from_1_to_n_minus_1():

@@ -1,0 +1,114 @@
+"""The largest values of each row of a matrix that is seen in blocks, compiled: what `exact_neighbours` keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+_compiled: Any = numba.njit(cache=True, nogil=True)
+
+
+class Largest:
+    """For each of n rows the `k` largest values offered so far, with their columns.
+
+    A value that is not above the k-th of those that were kept is passed over after one comparison, so nearly all
+    are; those that are kept are thinned out to k whenever there is no room for more. Of equal values at the k-th
+    place those that came first stay.
+
+    Args:
+        n: rows.
+        k: values to keep, at least 1.
+        dtype: float32 or float64, of the values.
+    """
+
+    def __init__(self, n: int, k: int, dtype: Any) -> None:
+        self.k = k
+        room = 2 * k + 32
+        self.values = np.empty((n, room), dtype)
+        self.columns = np.empty((n, room), np.int32)
+        self.count = np.zeros(n, np.int64)
+        self.least = np.full(n, -np.inf, dtype)  # a value at or below it is none of the k largest
+
+    def offer(
+        self, products: np.ndarray, shift: np.ndarray, first_row: int, first_column: int, *, both: bool
+    ) -> None:
+        """Offer a block of a symmetric matrix less what each column is shifted by.
+
+        Row first_row + i is offered products[i, j] - shift[first_column + j] as column first_column + j, unless
+        that is the row itself; with `both` also the other way round, products[i, j] - shift[first_row + i] to row
+        first_column + j.
+
+        Args:
+            products: (rows, columns), of the dtype of the values.
+            shift: (n,), of that dtype.
+        """
+        state = self.values, self.columns, self.count, self.least
+        _offer(products, shift, first_row, first_column, both, self.k, *state)
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values and int32 columns, (n, k), in no order; a row that was offered fewer has -inf and column 0."""
+        _finish(self.k, self.values, self.columns, self.count, self.least)
+        return self.values[:, : self.k], self.columns[:, : self.k]
+
+
+@_compiled
+def _thin(k: int, values: Any, columns: Any) -> Any:
+    """Move the k largest of `values` to its front; the k-th of them."""
+    kth = np.partition(values, len(values) - k)[len(values) - k]
+    above = 0
+    for value in values:
+        above += value > kth
+    ties = k - above
+    kept = 0
+    for i in range(len(values)):
+        value = values[i]
+        if value > kth or (value == kth and ties > 0):
+            ties -= value == kth
+            values[kept] = value
+            columns[kept] = columns[i]
+            kept += 1
+    return kth
+
+
+@_compiled
+def _offer(
+    products: Any, shift: Any, first_row: int, first_column: int, both: bool, k: int,
+    values: Any, columns: Any, count: Any, least: Any,
+) -> None:  # fmt: skip
+    room = values.shape[1]
+    for i in range(products.shape[0]):
+        row = first_row + i
+        kept, limit = count[row], least[row]
+        for j in range(products.shape[1]):
+            value = products[i, j] - shift[first_column + j]
+            if value > limit and row != first_column + j:
+                values[row, kept] = value
+                columns[row, kept] = first_column + j
+                kept += 1
+                if kept == room:
+                    kept, limit = k, _thin(k, values[row], columns[row])
+        count[row], least[row] = kept, limit
+        if both:
+            for j in range(products.shape[1]):
+                value = products[i, j] - shift[row]
+                column = first_column + j
+                if value > least[column]:
+                    kept = count[column]
+                    values[column, kept] = value
+                    columns[column, kept] = row
+                    count[column] = kept + 1
+                    if kept + 1 == room:
+                        least[column] = _thin(k, values[column], columns[column])
+                        count[column] = k
+
+
+@_compiled
+def _finish(k: int, values: Any, columns: Any, count: Any, least: Any) -> None:
+    for row in range(len(count)):
+        if count[row] > k:
+            least[row] = _thin(k, values[row, : count[row]], columns[row, : count[row]])
+            count[row] = k
+        values[row, count[row] : k] = -np.inf
+        columns[row, count[row] : k] = 0
