@@ -122,13 +122,13 @@ def _execute(
 ) -> RunReport:
     from kdbench.cli.options import warn
     from kdbench.cli.progress import BarProgress, LineProgress
+    from kdbench.facade.estimate import stage_seconds
     from kdbench.facade.execution import execute
     from kdbench.facade.observers import Hooks
-    from kdbench.facade.session import stage_seconds
 
     observers = [tracking, Hooks(session.registry, warn)]
     if not quiet:
-        weights, _ = stage_seconds(session.store, session.outstanding, session.device)
+        weights = stage_seconds(session.store, session.outstanding, session.device)
         make = BarProgress if sys.stderr.isatty() else LineProgress
         observers.insert(0, make(weights, len(session.outstanding)))
     return execute(session, observers, jobs=jobs, executor=named)

@@ -87,10 +87,11 @@ def chosen_jobs(session: Session) -> Choice:
     """What `--jobs auto` comes to for the stages that are still to be executed."""
     from kdbench.api import available_cores
     from kdbench.executors.auto import choose_jobs
+    from kdbench.facade.estimate import stage_seconds
     from kdbench.facade.places import user_cache
-    from kdbench.facade.session import load_data, stage_seconds
+    from kdbench.facade.session import load_data
 
-    seconds, _ = stage_seconds(session.store, session.outstanding, session.device)
+    seconds = stage_seconds(session.store, session.outstanding, session.device)
     reference = session.plan.suite.data.dataset
     return choose_jobs(
         session.plan,

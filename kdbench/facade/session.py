@@ -211,45 +211,6 @@ def check_networks(registry: Registry, plan: Plan, data: ImageData, outstanding:
             )
 
 
-#: Seconds a unit of work takes where the store has no record of one like it: a rough guess for two cores.
-ROUGH_SECONDS = {
-    "source": 8.0,  # an epoch
-    "backbone": 1 / 150,  # an image, enlarged
-    "teacher": 1 / 300,
-    "targets": 1 / 600,
-    "student": 1 / 700,
-    "features": 1 / 700,
-    "neighbours": 0.2,  # a million pairs
-    "embedding": 0.005,  # a point
-    "score": 0.3,
-}
-
-
-def stage_seconds(store: Store, outstanding: tuple[Stage, ...], device: str) -> tuple[dict[str, float], bool]:
-    """Seconds that each stage may take by its key, and whether all of it rests on records of this store.
-
-    A stage is taken to cost per unit of work what those of its kind and component cost on the same hardware.
-    """
-    from kdbench.api import available_cores
-    from kdbench.stages.machine import hardware
-
-    if not outstanding:
-        return {}, True
-    here = hardware(device, len(available_cores()))["label"]
-    costs: dict[tuple[str, ...], tuple[float, float]] = {}
-    for record in store.records():
-        if record.get("work") and record.get("seconds") and record["hardware"].get("label") == here:
-            name = (record["kind"], record["component"], record["unit"])
-            seconds, work = costs.get(name, (0.0, 0.0))
-            costs[name] = (seconds + record["seconds"], work + record["work"])
-    known = {name: total / work for name, (total, work) in costs.items()}
-    estimates = {}
-    for stage in outstanding:
-        rough = ROUGH_SECONDS[stage.kind]
-        estimates[stage.key] = stage.work * known.get((stage.kind, stage.component, stage.unit), rough)
-    return estimates, all((s.kind, s.component, s.unit) in known for s in outstanding)
-
-
 def duration(seconds: float) -> str:
     """As people say it: 3 s, 4 min, 2 h 10 min."""
     if seconds < 90:

@@ -227,10 +227,11 @@ class PlannedSuite:
     def seconds(self) -> float:
         """What they may take, one after another: from the workspace's records where it has some, else a rough
         guess."""
-        from kdbench.facade.session import stage_seconds
+        from kdbench.facade.estimate import work_left
 
-        seconds, _ = stage_seconds(self._session.store, self._session.outstanding, self._session.device)
-        return sum(seconds.values())
+        return sum(
+            w.seconds for w in work_left(self._session.store, self._session.outstanding, self._session.device)
+        )
 
     @property
     def exclusions(self) -> tuple[str, ...]:

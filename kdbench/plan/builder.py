@@ -132,8 +132,8 @@ class Builder(Trainings):
             identity={"tap": tap, "metric": metric, "k": k},
             inputs={"features": features},
             title=f"neighbours {metric} · {tap} · {title}",
-            work=self.n_embedded() ** 2 / 1e6,
-            unit="million pairs",
+            work=self.n_embedded() ** 2,
+            unit="pairs",
         )
         return {"neighbours": self.add(stage)}
 

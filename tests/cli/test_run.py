@@ -183,6 +183,56 @@ def test_a_plan_executes_nothing(suite, kdbench_here, tmp_path):
     assert list(Store(tmp_path / "ws").records()) == []
 
 
+def test_a_plan_projects_from_what_was_measured_and_marks_what_it_guesses(done, suite, kdbench_here):
+    """Two more folds cost per image what the first did; a kind of stage that nobody ran is guessed."""
+    workspace, _, _ = done
+    more = ("plan", suite, "--workspace", workspace, "--set", "data.folds=3", "--set", "reducers+=umap")
+    code, out, _ = kdbench_here(*more, "--json")
+    assert code == 0
+    estimate = json.loads(out)["estimate"]
+    work = {(w["kind"], w["component"]): w for w in estimate["work"]}
+    students = [r for r in Store(workspace).records() if r["kind"] == "student"]
+    for component in {r["component"] for r in students}:
+        own = [r for r in students if r["component"] == component]
+        found = work["student", component]
+        assert found["measured"]
+        assert found["stages"] == 2 * len(own)
+        assert found["work"] == 2 * sum(r["work"] for r in own)
+        assert found["seconds"] == pytest.approx(2 * sum(r["seconds"] for r in own))
+    guessed = {name for name, w in work.items() if not w["measured"]}
+    assert ("embedding", "reducers/umap") in guessed
+    assert not any(kind == "student" for kind, _ in guessed)
+    assert estimate["from_records"] is False
+    assert estimate["seconds"] == pytest.approx(sum(w["seconds"] for w in estimate["work"]), abs=1)
+    shown = kdbench_here(*more)[1]
+    lines = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
+    assert "?" not in lines["student"]
+    assert "images" in lines["student"]
+    assert "?" in lines["embedding"]
+    assert "? is a rough guess" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(12, "12 s"), (123, "123 s"), (0.3, "0.3 s"), (0.0033, "3.3 ms"), (0.0997, "0.1 s"), (7.1e-5, "71 µs"),
+     (1.4e-8, "14 ns"), (0.00996, "10 ms")],
+)  # fmt: skip
+def test_a_unit_s_cost_has_two_digits(seconds, text):
+    from kdbench.cli.plan import seconds_of
+
+    assert seconds_of(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(950, "950"), (12_500, "12.5 k"), (287_900_000, "288 M"), (999_900, "1 M"), (2.5e10, "25 G")],
+)
+def test_an_amount_of_work_has_three_digits(number, text):
+    from kdbench.cli.plan import amount_of
+
+    assert amount_of(number) == text
+
+
 def test_no_taps_are_all_of_the_students(suite, kdbench_here, tmp_path):
     code, out, _ = kdbench_here("plan", suite, "--workspace", tmp_path / "ws", "--set", "taps=[]", "--json")
     assert code == 0
