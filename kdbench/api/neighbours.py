@@ -164,7 +164,7 @@ def _half_the_products(
 
     n = len(data)
     shift = half_square.numpy()
-    largest = Largest(n, k, shift.dtype)
+    largest = Largest(n, k, shift.dtype, torch.get_num_threads())
     for row in range(0, n, block):
         for column in range(row, n, block):
             products = data[row : row + block] @ data[column : column + block].T

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -21,10 +23,13 @@ class Largest:
         n: rows.
         k: values to keep, at least 1.
         dtype: float32 or float64, of the values.
+        threads: to look through a block with.
     """
 
-    def __init__(self, n: int, k: int, dtype: Any) -> None:
+    def __init__(self, n: int, k: int, dtype: Any, threads: int = 1) -> None:
         self.k = k
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         room = 2 * k + 32
         self.values = np.empty((n, room), dtype)
         self.columns = np.empty((n, room), np.int32)
@@ -44,13 +49,27 @@ class Largest:
             products: (rows, columns), of the dtype of the values.
             shift: (n,), of that dtype.
         """
-        state = self.values, self.columns, self.count, self.least
-        _offer(products, shift, first_row, first_column, both, self.k, *state)
+        block = products, shift, first_row, first_column
+        state = self.k, self.values, self.columns, self.count, self.least
+        sides = [(_offer_to_rows, products.shape[0])]
+        if both:
+            sides.append((_offer_to_columns, products.shape[1]))
+        for offer, size in sides:
+            # each thread has rows of its own, so that their number changes no bit
+            edges = np.linspace(0, size, self.threads + 1).astype(int).tolist()
+            parts = [(offer, *block, *edge, *state) for edge in pairwise(edges)]
+            list(self._pool.map(_call, parts)) if self._pool else _call(parts[0])
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """Values and int32 columns, (n, k), in no order; a row that was offered fewer has -inf and column 0."""
+        if self._pool:
+            self._pool.shutdown()
         _finish(self.k, self.values, self.columns, self.count, self.least)
         return self.values[:, : self.k], self.columns[:, : self.k]
+
+
+def _call(part: tuple[Any, ...]) -> None:
+    part[0](*part[1:])
 
 
 @_compiled
@@ -73,12 +92,13 @@ def _thin(k: int, values: Any, columns: Any) -> Any:
 
 
 @_compiled
-def _offer(
-    products: Any, shift: Any, first_row: int, first_column: int, both: bool, k: int,
+def _offer_to_rows(
+    products: Any, shift: Any, first_row: int, first_column: int, start: int, stop: int, k: int,
     values: Any, columns: Any, count: Any, least: Any,
 ) -> None:  # fmt: skip
+    """Rows `start` to `stop` of a block to the rows that they are of."""
     room = values.shape[1]
-    for i in range(products.shape[0]):
+    for i in range(start, stop):
         row = first_row + i
         kept, limit = count[row], least[row]
         for j in range(products.shape[1]):
@@ -90,18 +110,28 @@ def _offer(
                 if kept == room:
                     kept, limit = k, _thin(k, values[row], columns[row])
         count[row], least[row] = kept, limit
-        if both:
-            for j in range(products.shape[1]):
-                value = products[i, j] - shift[row]
-                column = first_column + j
-                if value > least[column]:
-                    kept = count[column]
-                    values[column, kept] = value
-                    columns[column, kept] = row
-                    count[column] = kept + 1
-                    if kept + 1 == room:
-                        least[column] = _thin(k, values[column], columns[column])
-                        count[column] = k
+
+
+@_compiled
+def _offer_to_columns(
+    products: Any, shift: Any, first_row: int, first_column: int, start: int, stop: int, k: int,
+    values: Any, columns: Any, count: Any, least: Any,
+) -> None:  # fmt: skip
+    """Columns `start` to `stop` of a block, row by row as it lies in memory, to the rows that they are of."""
+    room = values.shape[1]
+    for i in range(products.shape[0]):
+        row = first_row + i
+        for j in range(start, stop):
+            value = products[i, j] - shift[row]
+            column = first_column + j
+            if value > least[column]:
+                kept = count[column]
+                values[column, kept] = value
+                columns[column, kept] = row
+                count[column] = kept + 1
+                if kept + 1 == room:
+                    least[column] = _thin(k, values[column], columns[column])
+                    count[column] = k
 
 
 @_compiled

@@ -21,6 +21,10 @@ from kdbench_reducers._ivis_network import GAIN, LOWER, SELU_ALPHA, SELU_SCALE, 
 # Contracting a product and a sum into one operation and -0 = 0 leave NaN and infinities what they are: a loss
 # that is not finite must be seen.
 _compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+# A sum may be taken in any order, without which it is not vectorised.
+_summing: Any = numba.njit(
+    cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"}
+)
 _intrinsic: Any = intrinsic
 _inlined: Any = numba.njit(inline="always")
 
@@ -155,6 +159,37 @@ def pull_back(gradient: Any, slope: Any, bias_gradient: Any, out: Any) -> None:
             pulled = _read(g[j]) * _read(s[j])
             bias_gradient[j] += pulled
             o[j] = _stored(pulled, like)
+
+
+@_summing
+def points_of(units: Any, weight: Any, bias: Any, points: Any) -> None:
+    """points = units weight^T + bias: the last layer, of few dimensions; all float32."""
+    for i in range(units.shape[0]):
+        u = units[i]
+        for d in range(points.shape[1]):
+            w = weight[d]
+            total = _ZERO
+            for j in range(u.shape[0]):
+                total += u[j] * w[j]
+            points[i, d] = total + bias[d]
+
+
+@_compiled
+def points_backward(
+    gradient: Any, units: Any, weight: Any, weight_gradient: Any, bias_gradient: Any, below: Any
+) -> None:
+    """The gradients of what `points_of` read, from that of the points, float32 (rows, d); the last three filled."""
+    weight_gradient[:] = _ZERO
+    bias_gradient[:] = _ZERO
+    for i in range(gradient.shape[0]):
+        u, b = units[i], below[i]
+        b[:] = _ZERO
+        for d in range(gradient.shape[1]):
+            g, w, wg = gradient[i, d], weight[d], weight_gradient[d]
+            bias_gradient[d] += g
+            for j in range(u.shape[0]):
+                wg[j] += g * u[j]
+                b[j] += g * w[j]
 
 
 @_compiled

@@ -39,11 +39,10 @@ class CpuStep:
         self.count = 0  # of steps
         self._loss = _VARIANTS[loss.variant], loss.squared, np.float32(loss.margin)
         self._random = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
-        self._drawn: dict[int, np.ndarray] = {}
         vector, weights, biases = flat_parameters(encoder)
         *shapes, last = [w.shape for w in weights]
         self._widths = [s[0] for s in shapes]
-        self._last = weights[-1], biases[-1]
+        self._last = weights[-1].numpy(), biases[-1].numpy()
         self._biases = [b.numpy() for b in biases[:-1]]
 
         # The weights of the hidden layers as they are multiplied, and gradients as the products give them.
@@ -58,6 +57,7 @@ class CpuStep:
         self.weight_grads = [g.view(s) for g, s in zip(hidden_grad.split(sizes), shapes, strict=True)]
         self.weight_grads.append(last_grad.view(last))
         self._bias_grads = [g.numpy() for g in self.bias_grads]
+        self._last_grads = self.weight_grads[-1].numpy(), self._bias_grads[-1]
         flat = [vector.numpy(), *np.zeros((2, len(vector)), np.float32)]
         self._hidden = [*(a[:inside] for a in flat), _array(hidden_grad)]
         self._rounded = _array(held) if encoder.in_bfloat16 else None
@@ -72,31 +72,28 @@ class CpuStep:
     ) -> float:
         """Train on the triplets `rows`; the sum of their losses."""
         b = self._forward(rows, bits)
-        negatives = b.own if hard is None else hard(b.points.view(3, len(b.own), -1)).numpy()
-        total = kernels.triplet_gradient(b.triplets, negatives, *self._loss, b.gradient)
+        negatives = b.own if hard is None else hard(torch.from_numpy(b.triplets)).numpy()
+        total = kernels.triplet_gradient(b.triplets, negatives, *self._loss, b.triplet_gradient)
         self._backward(b)
         self._adam()
         return total
 
     def draw_bits(self, count: int) -> list[np.ndarray]:
         """As `Step.draw_bits`, in arrays that are valid until called again."""
-        sizes = [3 * count * width for width in self._widths[:DROP_LAYERS]]
-        if count not in self._drawn:
-            self._drawn[count] = np.empty(-(-sum(sizes) // SHORTS), np.uint64)
-        drawn = self._drawn[count]
-        kernels.fill_with_bits(np.uint64(self._random), drawn)
-        self._random = (self._random + len(drawn) * kernels.GAMMA) % 2**64
-        shorts = drawn.view(np.int16)
-        first = np.cumsum([0, *sizes])
-        return [
-            shorts[a : a + size].reshape(3 * count, -1) for a, size in zip(first[:-1], sizes, strict=True)
-        ]
+        b = self._buffers_for(3 * count)
+        kernels.fill_with_bits(np.uint64(self._random), b.drawn)
+        self._random = (self._random + len(b.drawn) * kernels.GAMMA) % 2**64
+        return b.bits
+
+    def _buffers_for(self, rows: int) -> _Buffers:
+        """One for whole batches, one for the last of an epoch."""
+        if rows not in self._buffers:
+            self._buffers[rows] = _Buffers(rows, self)
+        return self._buffers[rows]
 
     def _forward(self, rows: torch.Tensor, bits: Sequence[np.ndarray]) -> _Buffers:
         flat = rows.reshape(-1)
-        if len(flat) not in self._buffers:  # one for whole batches, one for the last of an epoch
-            self._buffers[len(flat)] = _Buffers(len(flat), self)
-        b = self._buffers[len(flat)]
+        b = self._buffers_for(len(flat))
         torch.index_select(self.data, 0, flat, out=b.inputs[0])
         for i, weight in enumerate(self.weights):
             torch.mm(b.inputs[i], weight.T, out=b.products[i])
@@ -105,15 +102,11 @@ class CpuStep:
                 kernels.activate_and_drop(product, self._biases[i], bits[i], _BELOW, out)
             else:
                 kernels.activate(product, self._biases[i], out)
-        weight, bias = self._last
-        torch.addmm(bias, b.inputs[-1], weight.T, out=b.points)
+        kernels.points_of(b.units, *self._last, b.points)
         return b
 
     def _backward(self, b: _Buffers) -> None:
-        gradient = b.point_gradient
-        torch.sum(gradient, 0, out=self.bias_grads[-1])
-        torch.mm(gradient.T, b.inputs[-1], out=self.weight_grads[-1])
-        torch.mm(gradient, self._last[0], out=b.below[-1])
+        kernels.points_backward(b.point_gradient, b.units, self._last[0], *self._last_grads, b.units_gradient)
         for i in range(len(self.weights) - 1, -1, -1):
             below, slope, pulled = b.pulling[i]
             kernels.pull_back(below, slope, self._bias_grads[i], pulled)
@@ -138,30 +131,34 @@ class _Buffers:
     """Of a step on `rows` rows: tensors for the products, and arrays of the same memory for the kernels."""
 
     def __init__(self, rows: int, step: CpuStep) -> None:
-        widths, dtype = step._widths, step.dtype
-        points = len(step._last[1])
+        *widths, last = step._widths
+        dims = len(step._last[1])
+        sizes = [rows * width for width in step._widths[:DROP_LAYERS]]
+        self.drawn = np.empty(-(-sum(sizes) // SHORTS), np.uint64)
+        shorts = np.split(self.drawn.view(np.int16)[: sum(sizes)], np.cumsum(sizes)[:-1])
+        self.bits = [s.reshape(rows, -1) for s in shorts]
 
-        def empty(width: int, kind: torch.dtype = dtype) -> torch.Tensor:
-            return torch.empty(rows, width, dtype=kind)
+        def empty(width: int) -> torch.Tensor:
+            return torch.empty(rows, width, dtype=step.dtype)
 
-        inputs = [empty(step.data.shape[1]), *(empty(w) for w in widths[:-1])]
-        self.inputs = [*inputs, empty(widths[-1], torch.float32)]
-        #: overwritten by SELU's slopes
-        self.products = [empty(w) for w in widths]
-        self.activation = [
-            (_array(p), _array(x)) for p, x in zip(self.products, self.inputs[1:], strict=True)
-        ]
-        #: gradients with respect to what the activations returned
-        self.below = [*(empty(w) for w in widths[:-1]), empty(widths[-1], torch.float32)]
-        self.pulled = [empty(w) for w in widths]
-        self.pulling = [
-            tuple(map(_array, t)) for t in zip(self.below, self.products, self.pulled, strict=True)
-        ]
-        self.points, self.point_gradient = empty(points, torch.float32), empty(points, torch.float32)
-        self.triplets, self.gradient = (
-            t.view(3, rows // 3, points).numpy() for t in (self.points, self.point_gradient)
+        #: of each hidden layer
+        self.inputs = [empty(step.data.shape[1]), *map(empty, widths)]
+        self.products = [*map(empty, widths), empty(last)]  # overwritten by SELU's slopes
+        #: of the last layer
+        self.units = np.empty((rows, last), np.float32)
+        self.points, self.point_gradient = np.empty((2, rows, dims), np.float32)
+        self.triplets, self.triplet_gradient = (
+            a.reshape(3, rows // 3, dims) for a in (self.points, self.point_gradient)
         )
         self.own = np.arange(rows // 3)
+        #: gradients with respect to what each activation returned, and to what it was given
+        self.below = [empty(w) for w in widths]
+        self.pulled = [*map(empty, widths), empty(last)]
+        self.units_gradient = np.empty_like(self.units)
+        slopes = [_array(p) for p in self.products]
+        self.activation = list(zip(slopes, [*map(_array, self.inputs[1:]), self.units], strict=True))
+        below = [*map(_array, self.below), self.units_gradient]
+        self.pulling = list(zip(below, slopes, map(_array, self.pulled), strict=True))
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -8,10 +8,12 @@ import pytest
 from kdbench.api.selection import Largest
 
 
-def offered(matrix: np.ndarray, shift: np.ndarray, k: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+def offered(
+    matrix: np.ndarray, shift: np.ndarray, k: int, block: int, threads: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """A symmetric matrix by its upper blocks."""
     n = len(matrix)
-    largest = Largest(n, k, matrix.dtype)
+    largest = Largest(n, k, matrix.dtype, threads)
     for i in range(0, n, block):
         for j in range(i, n, block):
             largest.offer(matrix[i : i + block, j : j + block], shift, i, j, both=i != j)
@@ -37,6 +39,15 @@ def test_they_are_the_head_of_a_sort(dtype, n, k, block):
     assert (values == np.take_along_axis(whole, columns.astype(int), axis=1)).all()
     assert values.dtype == dtype
     assert columns.dtype == np.int32
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_nothing(threads):
+    matrix, shift = symmetric(300, "float32"), np.zeros(300, np.float32)
+    for one, several in zip(
+        offered(matrix, shift, 20, 64), offered(matrix, shift, 20, 64, threads), strict=True
+    ):
+        assert (one == several).all()
 
 
 @pytest.mark.parametrize("rising", [False, True])
