@@ -64,7 +64,7 @@ def _epochs(d: int, half: bool) -> tuple[Callable[[], None], Callable[[], None]]
 
     def written_out() -> None:
         for rows in batches:
-            step(rows, step.draw_bits(BATCH))
+            step(rows, step.draw(BATCH))
 
     def autograd() -> None:
         for rows in batches:

@@ -17,6 +17,7 @@ from numba.extending import intrinsic, overload
 
 from kdbench_reducers._ivis_loss import DISTANCE_EPSILON
 from kdbench_reducers._ivis_network import GAIN, LOWER, SELU_ALPHA, SELU_SCALE, SHIFT
+from kdbench_reducers._ivis_step import SHORTS
 
 # Contracting a product and a sum into one operation and -0 = 0 leave NaN and infinities what they are: a loss
 # that is not finite must be seen.
@@ -43,6 +44,21 @@ _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(math.log(2) - 0.693359375)
 _T2, _T3, _T4, _T5, _T6, _T7 = (np.float32(1 / math.factorial(n)) for n in range(2, 8))
 _SMALLEST_EXPONENT = np.float32(-87)  # below, exp has no normal float32
+
+
+@_intrinsic
+def _prefer_wide_vectors(_: Any) -> Any:
+    """Ask LLVM for vectors of 512 bits in this function, where the processor has them: it prefers 256."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        attributes = builder.function.attributes
+        if isinstance(
+            attributes, set
+        ):  # past the check of its own `add`, which knows no attribute with a value
+            set.add(attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.none(), generate
 
 
 @_intrinsic
@@ -114,6 +130,29 @@ def _exp(x: Any) -> Any:
     return (series * (r * r) + r + _ONE) * power
 
 
+@_inlined
+def _draw(start: Any, out: Any) -> None:
+    """The n numbers of SplitMix64 (Steele et al. 2014, figure 17) after state `start` into `out`, uint64 (n,)."""
+    for i in range(out.shape[0]):
+        z = start + np.uint64(i + 1) * _GAMMA
+        z = (z ^ (z >> _30)) * _MIX1
+        z = (z ^ (z >> _27)) * _MIX2
+        out[i] = z ^ (z >> _31)
+
+
+@_compiled
+def fill_with_bits(start: Any, bits: Any) -> None:
+    """The random bits of a matrix of units, int16 (rows, units), from state `start`.
+
+    A number gives 4 units of a row their bits; a row begins with a number of its own, so that row i has those after
+    state start + i * ceil(units / 4) * `GAMMA`.
+    """
+    drawn = np.empty(-(-bits.shape[1] // SHORTS), np.uint64)
+    for i in range(bits.shape[0]):
+        _draw(start + np.uint64(i * len(drawn)) * _GAMMA, drawn)
+        bits[i] = drawn.view(np.int16)[: bits.shape[1]]
+
+
 @_compiled
 def activate(product: Any, bias: Any, out: Any) -> None:
     """out = selu(product + bias), and SELU's slope there in place of the product.
@@ -121,6 +160,7 @@ def activate(product: Any, bias: Any, out: Any) -> None:
     Args:
         product: (rows, units); bias: float32 (units,); out: (rows, units), filled.
     """
+    _prefer_wide_vectors()
     like, kind = out[0, 0], product[0, 0]
     for i in range(product.shape[0]):
         p, o = product[i], out[i]
@@ -133,17 +173,22 @@ def activate(product: Any, bias: Any, out: Any) -> None:
 
 
 @_compiled
-def activate_and_drop(product: Any, bias: Any, bits: Any, below: Any, out: Any) -> None:
-    """As `activate`, then alpha dropout of the units whose `bits`, int16, lie below `below`."""
+def activate_and_drop(product: Any, bias: Any, start: Any, below: Any, out: Any) -> None:
+    """As `activate`, then alpha dropout of the units whose random bits lie below `below`: see `fill_with_bits`."""
+    _prefer_wide_vectors()
     like, kind = out[0, 0], product[0, 0]
+    drawn = np.empty(-(-product.shape[1] // SHORTS), np.uint64)
+    bits = drawn.view(np.int16)
     for i in range(product.shape[0]):
-        p, o, b = product[i], out[i], bits[i]
+        _draw(start + np.uint64(i * len(drawn)) * _GAMMA, drawn)
+        p, o = product[i], out[i]
         for j in range(p.shape[0]):
             z = _read(p[j]) + bias[j]
-            dropped = b[j] < below
+            dropped = bits[j] < below
             negative = _BOTTOM * _exp(_ZERO if z > _ZERO else z)
             positive = _ZERO if z < _ZERO else z
-            p[j] = _stored(_ZERO if dropped else _GAIN * (_SCALE if z > _ZERO else negative), kind)
+            slope = _ZERO if dropped else _GAIN * (_SCALE if z > _ZERO else negative)
+            p[j] = _stored(slope, kind)
             y = _LOWER if dropped else _SCALE * positive + (negative + _LOWER)
             o[j] = _stored(_GAIN * y + _SHIFT, like)
 
@@ -176,34 +221,33 @@ def points_of(units: Any, weight: Any, bias: Any, points: Any) -> None:
 
 @_compiled
 def points_backward(
-    gradient: Any, units: Any, weight: Any, weight_gradient: Any, bias_gradient: Any, below: Any
-) -> None:
-    """The gradients of what `points_of` read, from that of the points, float32 (rows, d); the last three filled."""
+    gradient: Any, units: Any, weight: Any, slope: Any,
+    weight_gradient: Any, bias_gradient: Any, below_bias_gradient: Any, pulled: Any,
+) -> None:  # fmt: skip
+    """`points_of` backward, and through the activation before it as `pull_back` does.
+
+    Args:
+        gradient: float32 (rows, d), of the points. slope: (rows, units), of the activation.
+        weight_gradient, bias_gradient, below_bias_gradient, pulled: filled.
+    """
+    like = pulled[0, 0]
     weight_gradient[:] = _ZERO
     bias_gradient[:] = _ZERO
+    below_bias_gradient[:] = _ZERO
+    row = np.empty(units.shape[1], np.float32)
     for i in range(gradient.shape[0]):
-        u, b = units[i], below[i]
-        b[:] = _ZERO
+        u, s, o = units[i], slope[i], pulled[i]
+        row[:] = _ZERO
         for d in range(gradient.shape[1]):
             g, w, wg = gradient[i, d], weight[d], weight_gradient[d]
             bias_gradient[d] += g
             for j in range(u.shape[0]):
                 wg[j] += g * u[j]
-                b[j] += g * w[j]
-
-
-@_compiled
-def fill_with_bits(start: Any, out: Any) -> None:
-    """Fill `out`, uint64 (n,), with the next n numbers of SplitMix64 (Steele et al. 2014, figure 17).
-
-    Args:
-        start: uint64, the state; after this call it is start + n * `GAMMA`.
-    """
-    for i in range(out.shape[0]):
-        z = start + np.uint64(i + 1) * _GAMMA
-        z = (z ^ (z >> _30)) * _MIX1
-        z = (z ^ (z >> _27)) * _MIX2
-        out[i] = z ^ (z >> _31)
+                row[j] += g * w[j]
+        for j in range(u.shape[0]):
+            p = row[j] * _read(s[j])
+            below_bias_gradient[j] += p
+            o[j] = _stored(p, like)
 
 
 @_compiled

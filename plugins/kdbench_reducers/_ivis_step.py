@@ -78,16 +78,16 @@ class Step:
     def __call__(
         self,
         rows: torch.Tensor,
-        bits: Sequence[torch.Tensor],
+        draws: Sequence[torch.Tensor],
         hard: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Train on the triplets `rows`, int64 (3, b); the sum of their losses, a scalar on the device.
 
         Args:
-            bits: as of `draw_bits`.
+            draws: of `draw`.
             hard: from points (3, b, d) to the column of the negative that each anchor takes; None: its own.
         """
-        points = self.forward(rows, bits)
+        points = self.forward(rows, draws)
         total, gradient = self.loss_gradient(points, None if hard is None else hard(points))
         self.backward(gradient)
         adam(
@@ -108,18 +108,23 @@ class Step:
         )
         return total
 
-    def draw_bits(self, count: int) -> list[torch.Tensor]:
-        """Of each layer with dropout, int16 (3 * count, units): a unit is dropped below `DROPPED_BELOW`."""
+    def draw(self, count: int) -> list[torch.Tensor]:
+        """What dropout draws for `count` triplets: int16 (3 * count, units) of each layer that has it."""
         sizes = [3 * count * u.shape[1] for u in self.scaled]
         drawn = torch.empty(-(-sum(sizes) // SHORTS), dtype=torch.int64, device=self.data.device)
         drawn.random_(-(2**63), None, generator=self.generator)
         shorts = drawn.view(torch.int16)[: sum(sizes)].split(sizes)
         return [s.view(3 * count, -1) for s in shorts]
 
-    def forward(self, rows: torch.Tensor, bits: Sequence[torch.Tensor]) -> torch.Tensor:
+    def dropped(self, draws: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """bool, the units that `draws` drop."""
+        return [d < DROPPED_BELOW for d in draws]
+
+    def forward(self, rows: torch.Tensor, draws: Sequence[torch.Tensor]) -> torch.Tensor:
         """Points of the triplets, (3, b, d); what `backward` needs stays in the buffers."""
         flat = rows.reshape(-1)
         count = len(flat)
+        dropped = self.dropped(draws)
         # Views of the buffers' first rows: of all of them, but in the last batch of an epoch.
         x = torch.index_select(self.data, 0, flat, out=self.input[:count])
         self.multiplied: list[torch.Tensor] = []
@@ -139,9 +144,9 @@ class Step:
             if i == last:
                 return out.view(3, count // 3, -1)
             x = torch.selu_(out)
-            if i < len(bits):
+            if i < len(dropped):
                 # At SELU's lower limit its slope is 0, so that `backward` needs no mask.
-                x.masked_fill_(bits[i] < DROPPED_BELOW, LOWER)
+                x.masked_fill_(dropped[i], LOWER)
                 x = torch.add(self.shift, x, alpha=GAIN, out=self.scaled[i][:count])
         raise AssertionError("a network without layers")
 

@@ -57,7 +57,7 @@ class CpuStep:
         self.weight_grads = [g.view(s) for g, s in zip(hidden_grad.split(sizes), shapes, strict=True)]
         self.weight_grads.append(last_grad.view(last))
         self._bias_grads = [g.numpy() for g in self.bias_grads]
-        self._last_grads = self.weight_grads[-1].numpy(), self._bias_grads[-1]
+        self._last_grads = self.weight_grads[-1].numpy(), self._bias_grads[-1], self._bias_grads[-2]
         flat = [vector.numpy(), *np.zeros((2, len(vector)), np.float32)]
         self._hidden = [*(a[:inside] for a in flat), _array(hidden_grad)]
         self._rounded = _array(held) if encoder.in_bfloat16 else None
@@ -67,23 +67,35 @@ class CpuStep:
     def __call__(
         self,
         rows: torch.Tensor,
-        bits: Sequence[np.ndarray],
+        draws: Sequence[np.uint64],
         hard: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> float:
         """Train on the triplets `rows`; the sum of their losses."""
-        b = self._forward(rows, bits)
+        b = self._forward(rows, draws)
         negatives = b.own if hard is None else hard(torch.from_numpy(b.triplets)).numpy()
         total = kernels.triplet_gradient(b.triplets, negatives, *self._loss, b.triplet_gradient)
         self._backward(b)
         self._adam()
         return total
 
-    def draw_bits(self, count: int) -> list[np.ndarray]:
-        """As `Step.draw_bits`, in arrays that are valid until called again."""
-        b = self._buffers_for(3 * count)
-        kernels.fill_with_bits(np.uint64(self._random), b.drawn)
-        self._random = (self._random + len(b.drawn) * kernels.GAMMA) % 2**64
-        return b.bits
+    def draw(self, count: int) -> list[np.uint64]:
+        """What dropout draws for `count` triplets: of each layer that has it the state its bits come from."""
+        states = []
+        for width in self._widths[:DROP_LAYERS]:
+            states.append(np.uint64(self._random))
+            numbers = 3 * count * -(-width // SHORTS)
+            self._random = (self._random + numbers * kernels.GAMMA) % 2**64
+        self._drawn_for = count
+        return states
+
+    def dropped(self, draws: Sequence[np.uint64]) -> list[torch.Tensor]:
+        """bool, the units that the draws made last drop."""
+        masks = []
+        for state, width in zip(draws, self._widths, strict=False):
+            bits = np.empty((3 * self._drawn_for, width), np.int16)
+            kernels.fill_with_bits(state, bits)
+            masks.append(torch.from_numpy(bits < DROPPED_BELOW))
+        return masks
 
     def _buffers_for(self, rows: int) -> _Buffers:
         """One for whole batches, one for the last of an epoch."""
@@ -91,28 +103,30 @@ class CpuStep:
             self._buffers[rows] = _Buffers(rows, self)
         return self._buffers[rows]
 
-    def _forward(self, rows: torch.Tensor, bits: Sequence[np.ndarray]) -> _Buffers:
+    def _forward(self, rows: torch.Tensor, draws: Sequence[np.uint64]) -> _Buffers:
         flat = rows.reshape(-1)
         b = self._buffers_for(len(flat))
         torch.index_select(self.data, 0, flat, out=b.inputs[0])
         for i, weight in enumerate(self.weights):
             torch.mm(b.inputs[i], weight.T, out=b.products[i])
             product, out = b.activation[i]
-            if i < len(bits):
-                kernels.activate_and_drop(product, self._biases[i], bits[i], _BELOW, out)
+            if i < len(draws):
+                kernels.activate_and_drop(product, self._biases[i], draws[i], _BELOW, out)
             else:
                 kernels.activate(product, self._biases[i], out)
         kernels.points_of(b.units, *self._last, b.points)
         return b
 
     def _backward(self, b: _Buffers) -> None:
-        kernels.points_backward(b.point_gradient, b.units, self._last[0], *self._last_grads, b.units_gradient)
+        kernels.points_backward(
+            b.point_gradient, b.units, self._last[0], b.slopes[-1], *self._last_grads, b.pulled_last
+        )
         for i in range(len(self.weights) - 1, -1, -1):
-            below, slope, pulled = b.pulling[i]
-            kernels.pull_back(below, slope, self._bias_grads[i], pulled)
             torch.mm(b.pulled[i].T, b.inputs[i], out=self.weight_grads[i])
             if i:
                 torch.mm(b.pulled[i], self.weights[i], out=b.below[i - 1])
+                below, slope, pulled = b.pulling[i - 1]
+                kernels.pull_back(below, slope, self._bias_grads[i - 1], pulled)
 
     def _adam(self) -> None:
         self.count += 1
@@ -128,15 +142,14 @@ class CpuStep:
 
 
 class _Buffers:
-    """Of a step on `rows` rows: tensors for the products, and arrays of the same memory for the kernels."""
+    """Of a step on `rows` rows: tensors for the products, and arrays of the same memory for the kernels.
+
+    As few as can be: they are to stay in a core's second cache.
+    """
 
     def __init__(self, rows: int, step: CpuStep) -> None:
         *widths, last = step._widths
         dims = len(step._last[1])
-        sizes = [rows * width for width in step._widths[:DROP_LAYERS]]
-        self.drawn = np.empty(-(-sum(sizes) // SHORTS), np.uint64)
-        shorts = np.split(self.drawn.view(np.int16)[: sum(sizes)], np.cumsum(sizes)[:-1])
-        self.bits = [s.reshape(rows, -1) for s in shorts]
 
         def empty(width: int) -> torch.Tensor:
             return torch.empty(rows, width, dtype=step.dtype)
@@ -151,14 +164,16 @@ class _Buffers:
             a.reshape(3, rows // 3, dims) for a in (self.points, self.point_gradient)
         )
         self.own = np.arange(rows // 3)
-        #: gradients with respect to what each activation returned, and to what it was given
-        self.below = [empty(w) for w in widths]
-        self.pulled = [*map(empty, widths), empty(last)]
-        self.units_gradient = np.empty_like(self.units)
-        slopes = [_array(p) for p in self.products]
-        self.activation = list(zip(slopes, [*map(_array, self.inputs[1:]), self.units], strict=True))
-        below = [*map(_array, self.below), self.units_gradient]
-        self.pulling = list(zip(below, slopes, map(_array, self.pulled), strict=True))
+        #: gradients with respect to what each activation returned, and to what it was given: one memory for all
+        below, pulled = (empty(max(step._widths)).view(-1) for _ in range(2))
+        self.below = [below[: rows * w].view(rows, w) for w in widths]
+        self.pulled = [pulled[: rows * w].view(rows, w) for w in step._widths]
+        self.pulled_last = _array(self.pulled[-1])
+        self.slopes = [_array(p) for p in self.products]
+        outputs = [*map(_array, self.inputs[1:]), self.units]
+        self.activation = list(zip(self.slopes, outputs, strict=True))
+        arrays = map(_array, self.below), self.slopes, map(_array, self.pulled)
+        self.pulling = list(zip(*arrays, strict=False))
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

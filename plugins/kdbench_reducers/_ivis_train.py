@@ -60,7 +60,7 @@ def train(
         for batch in sampler.order():
             rows = blocks[batch]
             hard = partial(hardest, rows=rows, lists=lists) if recipe.hard else None
-            losses[batch] = step(rows, step.draw_bits(rows.shape[1]), hard)
+            losses[batch] = step(rows, step.draw(rows.shape[1]), hard)
         history.append(float(losses.double().sum()) / n)  # the one wait for the device in an epoch
         if not math.isfinite(history[-1]):
             break
