@@ -4,8 +4,8 @@
     python benchmarks/paper_scale.py W [--jobs 1] [--keep]
 
 The first command does one fold of the smallest budget, or any other part; its records say what an image costs a
-teacher and a student. The second plans the whole scale over that workspace and prints the arithmetic: what is done and
-took how long, what is left, seconds a unit, minutes. `--jobs`: how many students the run had on the device at once;
+teacher and a student. The second plans the whole scale over that workspace and prints the arithmetic: what is done
+and took how long, what is left, seconds a unit, minutes. `--jobs`: how many students the run had on it at once;
 each took longer for it, so what they come to is divided. `--keep` writes benchmarks/paper_scale.json, which
 `figures.py` reads, where every row was measured and on a GPU. KDBENCH_DATA or --data-dir says where CIFAR-100 is.
 """
