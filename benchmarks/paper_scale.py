@@ -43,7 +43,7 @@ def rows(work: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [
         (
             f"{w['kind']} {w['component']}".strip(),
-            f"{amount_of(w['work'])} {w['unit']}",
+            f"{amount_of(w['work'])} {'stages' if w['unit'] == 'stage' else w['unit']}",
             seconds_of(w["seconds_per_unit"]),
             duration(w["seconds"]),
             "measured here" if w["measured"] else "a rough guess",
@@ -95,6 +95,8 @@ def main() -> int:
     found = plan(args.workspace, more)
     done, left = done_work(args.workspace, found), found["estimate"]["work"]
     for title, part in (("done", done), ("left", left)):
+        if not part:
+            continue
         head = (title, "work", "a unit", "together", "from")
         print()
         for line in (head, ("---",) * len(head), *rows(part)):

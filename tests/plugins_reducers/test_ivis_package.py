@@ -205,14 +205,15 @@ def column(committed: dict, kind: str, name: str = "loss_eval") -> list[float]:
     return [row[name] for row in committed[kind].values()]
 
 
-def test_the_committed_losses_show_equivalence(equivalence, committed):
+@pytest.mark.parametrize("ours_is", ["torch", "torch, bfloat16"])
+def test_the_committed_losses_show_equivalence(equivalence, committed, ours_is):
     """Two one-sided tests at +-0.02 on the loss without dropout, 25 seeds each or more."""
-    ours, theirs = column(committed, "torch"), column(committed, "package")
+    ours, theirs = column(committed, ours_is), column(committed, "package")
     assert min(len(ours), len(theirs)) >= 25
     found = equivalence.equivalence(ours, theirs)
     assert found["p"] < 0.05
     assert -0.02 < found["low"] < found["high"] < 0.02
-    assert found == pytest.approx(committed["tost"]["loss_eval"])
+    assert found == pytest.approx(committed[f"tost of {ours_is}"]["loss_eval"])
 
 
 def test_the_equivalence_test_can_fail(equivalence):
