@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
-import numba
 import numpy as np
 
-_compiled: Any = numba.njit(cache=True, nogil=True)
+from kdbench.api.compiled import compiled
+
+_compiled = compiled()
 
 
 class Largest:

@@ -15,17 +15,16 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
+from kdbench.api.compiled import compiled
 from kdbench_reducers._ivis_loss import DISTANCE_EPSILON
 from kdbench_reducers._ivis_network import GAIN, LOWER, SELU_ALPHA, SELU_SCALE, SHIFT
 from kdbench_reducers._ivis_step import SHORTS
 
 # Contracting a product and a sum into one operation and -0 = 0 leave NaN and infinities what they are: a loss
 # that is not finite must be seen.
-_compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+_compiled = compiled(error_model="numpy", fastmath={"contract", "nsz"})
 # A sum may be taken in any order, without which it is not vectorised.
-_summing: Any = numba.njit(
-    cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"}
-)
+_summing = compiled(error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
 _intrinsic: Any = intrinsic
 _inlined: Any = numba.njit(inline="always")
 

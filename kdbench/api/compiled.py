@@ -1,0 +1,43 @@
+"""Functions compiled by numba, kept on disk where there is a place to keep them."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+
+def compiled(**options: Any) -> Callable[[Callable], Any]:
+    """A decorator: `numba.njit` without the interpreter's lock, whose results are kept for the next process.
+
+    numba keeps them beside the source, else in the user's cache or in $NUMBA_CACHE_DIR, and raises where it may
+    write to none of them, as in a container of read-only files. There every process compiles for itself, some
+    seconds, and one warning says so.
+
+    Args:
+        options: of `numba.njit`.
+    """
+
+    def decorate(function: Callable) -> Any:
+        try:
+            return numba.njit(cache=True, nogil=True, **options)(function)
+        except RuntimeError as error:
+            if "cannot cache" not in str(error):
+                raise
+            _warn_once()
+            return numba.njit(nogil=True, **options)(function)
+
+    return decorate
+
+
+@functools.cache
+def _warn_once() -> None:
+    warnings.warn(
+        "numba has no folder to keep what it compiles in, so every process compiles anew: "
+        "set NUMBA_CACHE_DIR to one that can be written to",
+        RuntimeWarning,
+        stacklevel=4,
+    )
