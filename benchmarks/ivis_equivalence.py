@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def summarise(found: dict[str, Any]) -> None:
-    names = ("ivis", "tensorflow", "tf-keras", "torch", "numpy")
+    names = ("ivis", "tensorflow", "tf-keras", "torch", "numpy", "numba")
     found["setting"] = {"n": N, "d": D, "margin": MARGIN, "python": platform.python_version()}
     found["versions"] = {name: version(name) for name in names}
     for ours in TORCH:

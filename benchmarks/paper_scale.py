@@ -54,29 +54,36 @@ def rows(work: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 def done_work(workspace: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
     """What stages of the plan that are done took, by kind and component."""
+    from kdbench.api import available_cores
+    from kdbench.stages.machine import hardware
     from kdbench.store import Store
 
+    cores = len(available_cores())
+    here = hardware(found["device"], cores, cores)["label"]
     keys = {s["key"] for s in found["stages"] if s["state"] == "done"}
     totals: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for record in Store(workspace).records():
         if record["key"] in keys:
+            if record["hardware"]["label"] != here:
+                raise SystemExit(
+                    f"{record['title']} was done on {record['hardware']['label']}, not on {here}"
+                )
             total = totals[record["kind"], record["component"], record["unit"]]
             total[0] += record["work"]
             total[1] += record["seconds"]
     return [
         {"kind": kind, "component": component, "unit": unit, "work": amount, "seconds": seconds,
-         "seconds_per_unit": seconds / amount, "measured": True}
+         "seconds_per_unit": seconds / amount if amount else 0.0, "measured": True}
         for (kind, component, unit), (amount, seconds) in totals.items()
     ]  # fmt: skip
 
 
 def minutes(work: list[dict[str, Any]], jobs: int) -> dict[str, float]:
-    """Of training alone and of everything; embeddings and scores are taken one after another."""
+    """Of training alone and of everything; all but students are taken one after another."""
     seconds: dict[bool, float] = defaultdict(float)
     for w in work:
-        seconds[w["kind"] in TRAINING] += w["seconds"]
-    training = seconds[True] / jobs / 60
-    return {"training": training, "everything": training + seconds[False] / 60}
+        seconds[w["kind"] in TRAINING] += w["seconds"] / (jobs if w["kind"] == "student" else 1)
+    return {"training": seconds[True] / 60, "everything": (seconds[True] + seconds[False]) / 60}
 
 
 def main() -> int:

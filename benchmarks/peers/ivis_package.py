@@ -136,7 +136,7 @@ def main() -> int:
     for side, fits in measured.results.items():
         measured.cpu[side] = [f["cpu"] for f in fits]
         measured.wall[side] = [f["wall"] for f in fits]
-    machine = describe_machine("ivis", "tensorflow", "tf-keras", "annoy")
+    machine = describe_machine("numba", "ivis", "tensorflow", "tf-keras", "annoy")
     name = f"ivis_package_{args.n}x{args.d}"
     more = {
         "seeds": args.seeds,

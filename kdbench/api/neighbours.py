@@ -43,7 +43,7 @@ def exact_neighbours(
         block: rows a block.
 
     Raises:
-        ValueError: k out of range, or X not two-dimensional or not finite.
+        ValueError: k out of range; X not two-dimensional or not finite; a distance too large for float32.
     """
     import torch
 
@@ -74,6 +74,8 @@ def exact_neighbours(
             value, index = _nearest(data, rows, k, exact)
             squared = 2 * (exact[rows, None] - value)
         distance = (squared.clamp_min(0).sqrt() * unit).float()
+        if not torch.isfinite(distance).all():
+            raise ValueError("distances between rows of X are too large for float32")
         # Two stable sorts: by row number, then by distance.
         index, order = index.sort(dim=1)
         distance, order = distance.gather(1, order).sort(dim=1, stable=True)
@@ -109,11 +111,20 @@ def _prepared(
         data /= largest.clamp_min(torch.finfo(data.dtype).tiny)
         data /= _row_squares(data, data.dtype)[:, None].sqrt().clamp_min(0.5)
         return (data if narrow else data.float()), 1.0
+    # By powers of two, which change no digit: the sum of huge numbers, the square of tiny or huge ones, are not
+    # representable. Once more after centring, for the rows may lie far from zero and near to each other.
+    before = _power_of_two(float(largest.max()))
+    data /= before
     data -= data.mean(0)
-    # By a power of two, which changes no digit: the square of a tiny or huge number is not representable.
-    unit = 2.0 ** math.frexp(float(torch.linalg.vector_norm(data, torch.inf)) or 1.0)[1]
-    data /= unit
+    after = _power_of_two(float(torch.linalg.vector_norm(data, torch.inf)))
+    data /= after
+    unit = before * after
     return (data if narrow else data.float()), unit
+
+
+def _power_of_two(x: float) -> float:
+    """The largest that is not above `x`; 1 for 0."""
+    return 2.0 ** (math.frexp(x)[1] - 1) if x else 1.0
 
 
 def _row_squares(data: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

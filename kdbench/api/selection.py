@@ -11,6 +11,7 @@ import numpy as np
 from kdbench.api.compiled import compiled
 
 _compiled = compiled()
+_PART = 128  # rows that are worth a thread's while
 
 
 class Largest:
@@ -31,7 +32,7 @@ class Largest:
         self.k = k
         self.threads = threads
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        room = 2 * k + 32
+        room = max(k, min(2 * k + 32, n))
         self.values = np.empty((n, room), dtype)
         self.columns = np.empty((n, room), np.int32)
         self.count = np.zeros(n, np.int64)
@@ -57,9 +58,13 @@ class Largest:
             sides.append((_offer_to_columns, products.shape[1]))
         for offer, size in sides:
             # each thread has rows of its own, so that their number changes no bit
-            edges = np.linspace(0, size, self.threads + 1).astype(int).tolist()
+            count = max(1, min(self.threads, size // _PART))
+            edges = np.linspace(0, size, count + 1).astype(int).tolist()
             parts = [(offer, *block, *edge, *state) for edge in pairwise(edges)]
-            list(self._pool.map(_call, parts)) if self._pool else _call(parts[0])
+            if self._pool and count > 1:
+                list(self._pool.map(_call, parts))
+            else:
+                _call(parts[0])
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """Values and int32 columns, (n, k), in no order; a row that was offered fewer has -inf and column 0."""

@@ -114,6 +114,8 @@ def cost_cells(work: list[WorkLeft]) -> tuple[str, ...]:
     unit = work[0].unit
     # one stage is one piece of work: "130 stages" would be what the column before says
     amount = "" if unit == "stage" else f"{amount_of(units)} {unit}"
+    if not units:  # targets of no images, where every one has a label
+        return amount, "", duration(seconds)
     return amount, f"{seconds_of(seconds / units)}{guess}", duration(seconds)
 
 
@@ -139,7 +141,7 @@ def basis(work: list[WorkLeft]) -> str:
     if all(w.measured for w in work):
         return "by this workspace's records of this hardware"
     if any(w.measured for w in work):
-        return "by this workspace's records of this hardware; ? is a rough guess"
+        return "by this workspace's records of this hardware; ? rests on a rough guess, in part or whole"
     return "? is a rough guess for two cores: nothing like it was done here yet"
 
 
@@ -161,7 +163,7 @@ def plan_table(session: Session) -> Group:
     head = Text(f"{suite.name}", style="bold")
     head.append(f"  scale {suite.scale} · {plan.dataset} · {session.device}", style="default not bold")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("stage")
+    table.add_column("stage", no_wrap=True, min_width=10)
     work = work_left(session.store, session.outstanding, session.device)
     for name in ("stages", "done", "to do", *(("work", "at", "about") if work else ())):
         table.add_column(name, justify="right", no_wrap=True)

@@ -78,7 +78,8 @@ def _seconds_per_unit(store: Store, device: str) -> dict[tuple[str, str, str], f
     from kdbench.api import available_cores
     from kdbench.stages.machine import hardware
 
-    here = hardware(device, len(available_cores()))["label"]
+    cores = len(available_cores())
+    here = hardware(device, cores, cores)["label"]
     costs: dict[tuple[str, str, str], tuple[float, float]] = {}
     for record in store.records():
         if record.get("work") and record.get("seconds") and record["hardware"].get("label") == here:

@@ -12,8 +12,8 @@ from typing import Any
 from kdbench.api.cores import available_cores
 
 _DISTRIBUTIONS = (
-    "kdbench", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "openTSNE", "umap-learn", "ivis",
-    "tensorflow",
+    "kdbench", "torch", "torchvision", "timm", "numba", "numpy", "scipy", "scikit-learn", "openTSNE", "umap-learn",
+    "ivis", "tensorflow",
 )  # fmt: skip
 
 

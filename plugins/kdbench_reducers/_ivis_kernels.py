@@ -1,7 +1,7 @@
 """What lies between the products of a step of ivis-torch on a CPU, compiled.
 
 Matrices are C-contiguous float32, or bfloat16 as the int16 of the same bits, which is how NumPy can hold them.
-Everything is computed in float32.
+Computed in float32; sums of losses in float64. What is kept for backward is rounded as the matrix it is kept in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numba.extending import intrinsic, overload
 
 from kdbench.api.compiled import compiled
 from kdbench_reducers._ivis_loss import DISTANCE_EPSILON
-from kdbench_reducers._ivis_network import GAIN, LOWER, SELU_ALPHA, SELU_SCALE, SHIFT
+from kdbench_reducers._ivis_network import DROPOUT, SELU_ALPHA, SELU_SCALE
 from kdbench_reducers._ivis_step import SHORTS
 
 # Contracting a product and a sum into one operation and -0 = 0 leave NaN and infinities what they are: a loss
@@ -29,10 +29,18 @@ _intrinsic: Any = intrinsic
 _inlined: Any = numba.njit(inline="always")
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
-_SCALE, _LOWER = np.float32(SELU_SCALE), np.float32(LOWER)
-_BOTTOM = np.float32(SELU_SCALE * SELU_ALPHA)
-_GAIN, _SHIFT = np.float32(GAIN), np.float32(SHIFT)
-_EPSILON = np.float32(DISTANCE_EPSILON)
+# Written out once more, for numba knows what it has kept by this file alone: compiled code would outlive a change of
+# a constant elsewhere.
+_DROPOUT, _SELU_SCALE, _SELU_ALPHA, _DISTANCE_EPSILON = 0.1, 1.0507009873554805, 1.6732632423543772, 1e-7
+_SHORTS = 4
+_HERE = (_DROPOUT, _SELU_SCALE, _SELU_ALPHA, _DISTANCE_EPSILON, _SHORTS)
+if _HERE != (DROPOUT, SELU_SCALE, SELU_ALPHA, DISTANCE_EPSILON, SHORTS):
+    raise AssertionError("change the constants of _ivis_kernels as well")
+_LOW = -_SELU_SCALE * _SELU_ALPHA
+_KEEP = ((1 - _DROPOUT) * (1 + _DROPOUT * _LOW**2)) ** -0.5  # `_ivis_network.GAIN`
+_SCALE, _LOWER, _BOTTOM = np.float32(_SELU_SCALE), np.float32(_LOW), np.float32(-_LOW)
+_GAIN, _SHIFT = np.float32(_KEEP), np.float32(-_KEEP * _DROPOUT * _LOW)
+_EPSILON = np.float32(_DISTANCE_EPSILON)
 GAMMA = 0x9E3779B97F4A7C15
 _GAMMA, _MIX1, _MIX2 = np.uint64(GAMMA), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _27, _30, _31 = np.uint64(27), np.uint64(30), np.uint64(31)
@@ -146,7 +154,7 @@ def fill_with_bits(start: Any, bits: Any) -> None:
     A number gives 4 units of a row their bits; a row begins with a number of its own, so that row i has those after
     state start + i * ceil(units / 4) * `GAMMA`.
     """
-    drawn = np.empty(-(-bits.shape[1] // SHORTS), np.uint64)
+    drawn = np.empty(-(-bits.shape[1] // _SHORTS), np.uint64)
     for i in range(bits.shape[0]):
         _draw(start + np.uint64(i * len(drawn)) * _GAMMA, drawn)
         bits[i] = drawn.view(np.int16)[: bits.shape[1]]
@@ -176,7 +184,7 @@ def activate_and_drop(product: Any, bias: Any, start: Any, below: Any, out: Any)
     """As `activate`, then alpha dropout of the units whose random bits lie below `below`: see `fill_with_bits`."""
     _prefer_wide_vectors()
     like, kind = out[0, 0], product[0, 0]
-    drawn = np.empty(-(-product.shape[1] // SHORTS), np.uint64)
+    drawn = np.empty(-(-product.shape[1] // _SHORTS), np.uint64)
     bits = drawn.view(np.int16)
     for i in range(product.shape[0]):
         _draw(start + np.uint64(i * len(drawn)) * _GAMMA, drawn)

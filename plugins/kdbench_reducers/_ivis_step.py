@@ -2,8 +2,8 @@
 
 The layers are so small that a step through autograd spends much of its time beside the products: a graph of
 some 60 nodes, temporaries that are allocated anew, dropout that decides on one unit at a time. Here the same
-step is some 50 operations on buffers that are allocated once. What it computes is what autograd computes of
-`Encoder.forward` and `TripletLoss`; a test holds the one to the other.
+step is some 50 operations, most of them on buffers that are allocated once. What it computes is what autograd
+computes of `Encoder.forward` and `TripletLoss`; a test holds the one to the other.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One optimiser step of ivis-torch on a CPU: products by PyTorch, what lies between them compiled.
 
-Two thirds of a step of the usual size were some 50 small operations, each of which goes through memory and
-PyTorch's dispatcher once. Here what lies between two products is one pass. `_ivis_step.Step` is the same in plain
+Half of a step of the usual size were some 50 small operations, each of which goes through memory and PyTorch's
+dispatcher once. Here what lies between two products is one pass. `_ivis_step.Step` is the same in plain
 operations, and a test holds this to it.
 """
 
@@ -144,7 +144,7 @@ class CpuStep:
 class _Buffers:
     """Of a step on `rows` rows: tensors for the products, and arrays of the same memory for the kernels.
 
-    As few as can be: they are to stay in a core's second cache.
+    As few as can be: what does not stay in a core's second cache is waited for.
     """
 
     def __init__(self, rows: int, step: CpuStep) -> None:

@@ -146,6 +146,29 @@ def test_tiny_and_huge_rows_have_the_neighbours_of_others(d, factor):
     assert (other.distances == plain.distances * np.float32(factor)).all()
 
 
+@pytest.mark.parametrize("d", [12, 400])
+def test_rows_as_large_as_numbers_can_be_are_found_or_refused(d):
+    line = np.zeros((20, d), np.float32)
+    line[:, 0] = np.linspace(-1, 1, 20) * 1e38
+    found = exact_neighbours(line, 3)
+    assert found.indices[0].tolist() == [1, 2, 3]
+    assert found.distances[0, 0] == pytest.approx(2e38 / 19, rel=1e-4)
+    with pytest.raises(ValueError, match="too large for float32"):
+        exact_neighbours(line.astype(np.float64) * 1e200, 3)
+
+
+def test_rows_far_from_zero_and_near_to_each_other_are_told_apart():
+    X = 2.0**90 + 2.0**60 * np.random.default_rng(0).standard_normal((50, 300))
+    found, expected = exact_neighbours(X, 5), brute_force(X - 2.0**90, 5, "euclidean")  # which is exact
+    assert (found.indices == expected[1]).mean() > 0.99
+    np.testing.assert_allclose(found.distances, expected[0], rtol=1e-4)
+
+
+def test_tiny_rows_keep_their_order():
+    X = 2.0**-140 * np.arange(1, 9, dtype=np.float32)[:, None] * np.ones((1, 300), np.float32)
+    assert exact_neighbours(X, 1).indices[0, 0] == 1
+
+
 def test_k_runs_from_1_to_n_minus_1():
     X = blobs(5, 2)
     assert exact_neighbours(X, 4).k == 4

@@ -43,9 +43,9 @@ def test_they_are_the_head_of_a_sort(dtype, n, k, block):
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_change_nothing(threads):
-    matrix, shift = symmetric(300, "float32"), np.zeros(300, np.float32)
+    matrix, shift = symmetric(900, "float32"), np.zeros(900, np.float32)
     for one, several in zip(
-        offered(matrix, shift, 20, 64), offered(matrix, shift, 20, 64, threads), strict=True
+        offered(matrix, shift, 20, 400), offered(matrix, shift, 20, 400, threads), strict=True
     ):
         assert (one == several).all()
 

@@ -15,7 +15,7 @@ def test_students_side_by_side_take_their_share_and_embeddings_come_on_top(peers
     paper_scale = peers("paper_scale")
     parts = [work("teacher", 600, 1.0), work("student", 1200, 0.5), work("embedding", 60, 2.0)]
     assert paper_scale.minutes(parts, 1) == {"training": 20, "everything": 22}
-    assert paper_scale.minutes(parts, 4) == {"training": 5, "everything": 7}
+    assert paper_scale.minutes(parts, 4) == {"training": 12.5, "everything": 14.5}
 
 
 def test_a_guess_is_called_one(peers):

@@ -18,6 +18,7 @@ HEAVY = (
     "mlflow",
     "sklearn",
     "numpy",
+    "numba",
     "pandas",
     "matplotlib",
     "timm",

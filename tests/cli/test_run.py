@@ -150,7 +150,8 @@ def test_a_run_that_finds_everything_done_imports_no_library(done, suite, clean_
     code = (
         "import sys; from kdbench.cli.main import invoke\n"
         "code = invoke(sys.argv[1:])\n"
-        "heavy = sorted({'torch', 'sklearn', 'scipy.stats', 'pandas', 'mlflow', 'sqlalchemy'} & set(sys.modules))\n"
+        "names = {'torch', 'numba', 'sklearn', 'scipy.stats', 'pandas', 'mlflow', 'sqlalchemy'}\n"
+        "heavy = sorted(names & set(sys.modules))\n"
         "sys.exit(code or (f'{heavy} imported' if heavy else 0))"
     )
     command = [sys.executable, "-c", code, "run", str(suite), "--workspace", str(workspace)]
@@ -209,7 +210,19 @@ def test_a_plan_projects_from_what_was_measured_and_marks_what_it_guesses(done, 
     assert "?" not in lines["student"]
     assert "images" in lines["student"]
     assert "?" in lines["embedding"]
-    assert "? is a rough guess" in " ".join(shown.split())
+    assert "? rests on a rough guess" in " ".join(shown.split())
+
+
+def test_a_plan_without_unlabelled_images_has_targets_of_none(suite, kdbench_here, tmp_path):
+    """Targets are of what the labelled draw leaves: of nothing, where every image has a label."""
+    all_labelled = ("plan", suite, "--workspace", tmp_path / "ws", "--set", "data.budgets=[60]",
+                    "--set", 'schemes=["undistilled", "hinton"]')  # fmt: skip
+    code, out, err = kdbench_here(*all_labelled)
+    assert code == 0, err
+    assert "targets" in out
+    code, out, _ = kdbench_here(*all_labelled, "--json")
+    work = {w["kind"]: w for w in json.loads(out)["estimate"]["work"]}
+    assert (work["targets"]["work"], work["targets"]["seconds"]) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_the_hard_negative_is_the_nearest_of_the_batch_outside_the_list():
 
 
 @pytest.mark.parametrize("model", list(WIDTHS))
-def test_weights_are_drawn_as_keras_drawnthem(model):
+def test_weights_are_drawn_as_keras_draws_them(model):
     encoder = Encoder(700, 3, WIDTHS[model], generator=generator())
     for weight in list(encoder.weights)[:-1]:
         fan_in = weight.shape[1]
@@ -310,12 +310,14 @@ def test_the_random_bits_are_splitmix64_s():
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("half", [False, True])
 @STEPS
-def test_what_is_not_finite_is_seen_in_the_loss(kind, bad):
-    encoder = Encoder(12, 2, (16, 12, 8), generator=generator())
+def test_what_is_not_finite_is_seen_in_the_loss(kind, half, bad):
+    encoder = Encoder(12, 2, (16, 12, 8), generator=generator(), in_bfloat16=half)
     with torch.no_grad():
         encoder.weights[1][3, 4] = bad
-    step = step_of(kind, encoder, torch.from_numpy(data(30)), 10)
+    X = torch.from_numpy(data(30))
+    step = step_of(kind, encoder, X.bfloat16() if half else X, 10)
     assert not np.isfinite(float(step(torch.arange(30).view(3, 10), step.draw(10))))
 
 
