@@ -23,7 +23,10 @@ _BELOW = np.int16(DROPPED_BELOW)
 
 
 class CpuStep:
-    """`Step` for an encoder and data on the CPU; arguments and calls as there."""
+    """`Step` for an encoder and data on the CPU; arguments and calls as there.
+
+    Buffers are made for each number of rows that comes, so that `batch_size` is taken for the sake of `Step` alone.
+    """
 
     def __init__(
         self,
