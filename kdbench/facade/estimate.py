@@ -29,7 +29,7 @@ class WorkLeft:
     """What stages of one kind and component have still to do.
 
     Attributes:
-        stages: how many. work: of all of them, in `unit`; "" where a stage is one piece of work.
+        stages: how many. work: of all of them, in `unit`; "stage" where one is one piece of work.
         seconds_per_unit: from records of this store on the same hardware if `measured`, else a rough guess.
     """
 
