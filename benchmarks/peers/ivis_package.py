@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -24,7 +25,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from _sidebyside import describe_machine, heading, interleave, table
@@ -55,6 +56,8 @@ def package_fit(file: str, seed: int, threads: int, epochs: int) -> dict[str, An
     if seed < 0:  # the first call of the process
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
+    # Annoy's index, which the package leaves behind, goes with the rows.
+    tempfile.tempdir = str(Path(file).parent)
     X = np.load(file)
     random.seed(abs(seed))
     np.random.seed(abs(seed))  # noqa: NPY002
@@ -86,6 +89,13 @@ def losses(fits: list[dict[str, Any]], lists: np.ndarray) -> dict[str, float]:
     return {name: statistics.mean(f[name] for f in found) for name in ("loss_tail", "loss_eval", "n_epochs")}
 
 
+def stop(*_: object) -> NoReturn:
+    """On SIGTERM: the package's fit would go on for minutes, and its rows would stay in the temporary folder."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    sys.exit(128 + signal.SIGTERM)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--n", type=int, default=10_000)
@@ -95,6 +105,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=1_000, help="at most; both stop earlier by themselves")
     parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"])
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, stop)
     # Read when the package's process imports TensorFlow; this one never does.
     os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     X = clusters(args.n, args.d)
