@@ -49,7 +49,7 @@ class IvisLoss:
             )
         values = {
             "last": float(losses[-1]),
-            "min": float(losses.min()),
+            "min": float(np.min(losses)),
             "tail20": float(losses[-TAIL:].mean()),
             "n_epochs": float(losses.size),
         }

@@ -92,10 +92,10 @@ def within_share(points: np.ndarray, labels: np.ndarray) -> float:
     _, index = np.unique(labels, return_inverse=True)
     count = np.bincount(index)
     means = np.stack([np.bincount(index, weights=column) / count for column in data.T], axis=1)
-    total = np.square(data - data.mean(axis=0)).sum()
+    total = float(np.sum(np.square(data - data.mean(axis=0))))
     if total <= 0:
         raise ValueError("all points are the same: nothing to share out")
-    return float(np.square(data - means[index]).sum() / total)
+    return float(np.sum(np.square(data - means[index]))) / total
 
 
 def noise_demonstration(

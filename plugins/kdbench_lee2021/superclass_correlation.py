@@ -110,7 +110,7 @@ def within_superclasses(
 
 def _superclasses(superclass_of: np.ndarray | None) -> np.ndarray:
     groups = None if superclass_of is None else np.asarray(superclass_of, dtype=np.int64)
-    if groups is None or not len(groups) or np.bincount(groups).max() < 2:
+    if groups is None or not len(groups) or np.max(np.bincount(groups)) < 2:
         raise UsageError(
             "the dataset has no superclass of two classes or more",
             where="metrics/superclass-correlation",

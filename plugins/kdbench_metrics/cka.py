@@ -76,7 +76,7 @@ class Cka:
         theirs = np.zeros(len(others))
         for rows in np.array_split(order, self._batches(len(X))):
             K, n = u_centred(gram(X[rows])), len(rows)
-            own += np.square(K).sum() / (n * (n - 3))
+            own += float(np.sum(np.square(K))) / (n * (n - 3))
             for i, Y in enumerate(others):
                 L = u_centred(gram(Y[rows]))
                 cross[i] += (K * L).sum() / (n * (n - 3))

@@ -68,7 +68,7 @@ class NeuralCollapse:
         spread = within_over_between(H - means[index], M)
         if spread is not None:
             values |= {"nc1": spread, "nc2_norms": float(norms.std() / norms.mean())}
-            if norms.min() > _FLAT * norms.max():
+            if np.min(norms) > _FLAT * np.max(norms):
                 values["nc2_angles"] = angles(M / norms[:, None])
             weight, _ = view.head
             if weight.shape[1] == M.shape[1]:

@@ -45,7 +45,7 @@ class SuperclassConfusion:
         if groups.shape != (logits.shape[1],):
             raise ValueError(f"superclasses of {groups.size} classes, and logits of shape {logits.shape}")
         chosen = logits.argmax(axis=1)
-        n_groups = max(int(groups.max()) + 1, len(view.superclass_names))
+        n_groups = max(int(np.max(groups)) + 1, len(view.superclass_names))
         true = groups[labels]
         confusion = np.zeros((n_groups, n_groups), np.int64)
         np.add.at(confusion, (true, groups[chosen]), 1)

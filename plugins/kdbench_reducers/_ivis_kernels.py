@@ -133,7 +133,8 @@ def _exp(x: Any) -> Any:
     whole = np.floor(x * _LOG2_E + _HALF)
     r = (x - whole * _LN2_HIGH) - whole * _LN2_LOW
     series = ((((_T7 * r + _T6) * r + _T5) * r + _T4) * r + _T3) * r + _T2
-    power = _float_of_bits(np.int32((np.int32(whole) + 127) << 23))
+    exponent: Any = np.int32(whole)
+    power = _float_of_bits(np.int32((exponent + 127) << 23))
     return (series * (r * r) + r + _ONE) * power
 
 
@@ -257,6 +258,17 @@ def points_backward(
             o[j] = _stored(p, like)
 
 
+@_inlined
+def _moved(weights, mean, square, gradient, i, rate, beta1, beta2, root, epsilon):
+    """Weight `i` after a step of Adam, whose two averages are brought up to date."""
+    g = _read(gradient[i])
+    m = beta1 * mean[i] + (_ONE - beta1) * g
+    v = beta2 * square[i] + (_ONE - beta2) * g * g
+    mean[i] = m
+    square[i] = v
+    return weights[i] - rate * m / (np.sqrt(v) * root + epsilon)
+
+
 @_compiled
 def adam(
     weights: Any,
@@ -275,12 +287,7 @@ def adam(
         rate: learning rate / (1 - beta1^t); root: 1 / sqrt(1 - beta2^t).
     """
     for i in range(weights.shape[0]):
-        g = _read(gradient[i])
-        m = beta1 * mean[i] + (_ONE - beta1) * g
-        v = beta2 * square[i] + (_ONE - beta2) * g * g
-        mean[i] = m
-        square[i] = v
-        weights[i] -= rate * m / (np.sqrt(v) * root + epsilon)
+        weights[i] = _moved(weights, mean, square, gradient, i, rate, beta1, beta2, root, epsilon)
 
 
 @_compiled
@@ -291,12 +298,7 @@ def adam_and_round(
     """As `adam`; the new weights are rounded into `rounded` as well."""
     like = rounded[0]
     for i in range(weights.shape[0]):
-        g = _read(gradient[i])
-        m = beta1 * mean[i] + (_ONE - beta1) * g
-        v = beta2 * square[i] + (_ONE - beta2) * g * g
-        mean[i] = m
-        square[i] = v
-        w = weights[i] - rate * m / (np.sqrt(v) * root + epsilon)
+        w = _moved(weights, mean, square, gradient, i, rate, beta1, beta2, root, epsilon)
         weights[i] = w
         rounded[i] = _stored(w, like)
 
