@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile("kdbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kdbench")
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is first imported, whichever test that is
 

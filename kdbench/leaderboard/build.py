@@ -14,7 +14,7 @@ from kdbench.leaderboard.experiments import departures
 from kdbench.leaderboard.markdown import to_markdown
 from kdbench.leaderboard.page import to_html
 from kdbench.leaderboard.render import Board, to_csv, to_json, to_tex
-from kdbench.leaderboard.samples import failures, samples
+from kdbench.leaderboard.samples import Sample, failures, samples
 from kdbench.leaderboard.tables import Directions
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ def board_of(
     """
     cells = [c for c in cells if c.suite == suite_name and c.scale == scale]
     taken = samples(cells, suite)
-    main = {c.key: c for sample in taken if not sample.variant for c in sample.cells.values()}.values()
     return Board(
         suite_name=suite_name,
         scale=scale,
@@ -48,8 +47,15 @@ def board_of(
         failed=failures(cells),
         suite=suite,
         directions=directions or {},
-        changes=departures(main, unchanged or suite) if suite else (),
+        changes=changes(taken, unchanged or suite) if suite else (),
     )
+
+
+def changes(taken: Sequence[Sample], suite: Suite) -> list[str]:
+    """What the main experiment of these samples has otherwise than the suite says."""
+    main = [sample for sample in taken if not sample.variant]
+    cells = {id(c): c for sample in main for c in sample.cells.values()}
+    return departures(cells.values(), suite, [sample.measuring for sample in main])
 
 
 def build(

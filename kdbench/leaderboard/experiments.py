@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -41,6 +41,7 @@ _BUDGET_BOUND = frozenset({"data.unlabelled"}) | _OUTCOME
 _PLAIN = (str, int, float, type(None))
 
 Replicate = tuple[int, int]  # seed, fold
+Differences = dict[int, dict[str, str]]
 Fingerprint = frozenset[tuple[str, str]]
 
 
@@ -120,6 +121,8 @@ def fingerprint(params: Mapping[str, Any]) -> Fingerprint:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, _Told):
+        return str(value)
     return repr(value) if isinstance(value, _PLAIN) else json.dumps(value, sort_keys=True, default=str)
 
 
@@ -154,14 +157,16 @@ def _circumstances(cell: CellRecord) -> Fingerprint:
 
 
 def variants(cells: Sequence[Placed], suite: Suite | None) -> dict[tuple, str]:
-    """The label of each (experiment, budget), "" for a main one.
+    """The label of each (experiment, budget), "" for a main one: all that it differs in from the main one.
 
     What all students share is settled first, then what a scheme and its teacher add, then what the budget
     brings: a scheme that ran with other settings at one budget alone is not taken for the main one there.
     """
-    levels: list[dict[tuple, dict[Fingerprint, list[int]]]] = [
-        defaultdict(lambda: defaultdict(list)) for _ in range(3)
-    ]
+    shared_parts: dict[tuple, dict[Fingerprint, list[int]]] = defaultdict(lambda: defaultdict(list))
+    own_parts: dict[tuple, dict[tuple[Fingerprint, Fingerprint], list[int]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    bound_parts: dict[tuple, dict[Fingerprint, list[int]]] = defaultdict(lambda: defaultdict(list))
     trained = (
         {scheme: own_student(suite, scheme) for scheme in {p.cell.scheme for p in cells}} if suite else {}
     )
@@ -174,19 +179,59 @@ def variants(cells: Sequence[Placed], suite: Suite | None) -> dict[tuple, str]:
         )  # fmt: skip
         bound = frozenset(item for item in p.training if item[0] in _BUDGET_BOUND)
         own = p.training - shared - bound
-        levels[0][family][shared].append(i)
-        levels[1][family, shared, cell.scheme, cell.teacher][own].append(i)
-        levels[2][family, shared, cell.scheme, cell.teacher, own, cell.budget][bound].append(i)
-    labels: dict[tuple, list[str]] = {(p.experiment, p.setup.budget): [] for p in cells}
-    for level in levels:
-        for several in level.values():
-            weights = {found: (len(members), max(members)) for found, members in several.items()}
-            main = nearest(weights, suite, cells[next(iter(weights.values()))[1]].cell.scheme)
-            for found, members in several.items():
-                if found != main:
-                    for place in {(cells[i].experiment, cells[i].setup.budget) for i in members}:
-                        labels[place].append(difference(found, main))
-    return {place: ", ".join(parts) for place, parts in labels.items()}
+        shared_parts[family][shared].append(i)
+        own_parts[family, cell.scheme, cell.teacher][shared, own].append(i)
+        bound_parts[family, shared, cell.scheme, cell.teacher, own, cell.budget][bound].append(i)
+
+    def main_of(several: Mapping[Fingerprint, Sequence[int]]) -> Fingerprint:
+        weights = {found: (len(members), max(members)) for found, members in several.items()}
+        scheme = cells[next(iter(weights.values()))[1]].cell.scheme
+        return nearest(weights, suite, scheme)
+
+    main_shared = {family: main_of(several) for family, several in shared_parts.items()}
+    parts: list[Differences] = [{i: {} for i in range(len(cells))} for _ in range(3)]
+    for family, several in shared_parts.items():
+        for shared, members in several.items():
+            for i in members:
+                parts[0][i] = differing(shared, main_shared[family])
+    for (family, *_), several_own in own_parts.items():
+        # the main one of those whose students share what the main one's do, where there are such
+        among = {own: m for (shared, own), m in several_own.items() if shared == main_shared[family]}
+        main = main_of(among or {own: m for (_, own), m in several_own.items()})
+        for (_, own), members in several_own.items():
+            for i in members:
+                parts[1][i] = differing(own, main)
+    for several in bound_parts.values():
+        main = main_of(several)
+        for bound, members in several.items():
+            for i in members:
+                parts[2][i] = differing(bound, main)
+
+    # told apart are the rows that would stand under one name
+    rows: dict[tuple, dict[tuple, Differences]] = defaultdict(dict)
+    for i, p in enumerate(cells):
+        apart = {n: part[i] for n, part in enumerate(parts)}
+        rows[p.setup._replace(budget=0)][p.experiment, p.setup.budget] = apart
+    labels: dict[tuple, str] = {}
+    for named in rows.values():
+        labels |= _labels(named)
+    return labels
+
+
+def _labels(named: Mapping[tuple, Differences]) -> dict[tuple, str]:
+    """Differences as text, values shortened unless two rows would read alike then."""
+
+    def text(differences: Differences, shown: Callable[[str], str]) -> str:
+        return ", ".join(
+            f"{name}={shown(value)}" for part in differences.values() for name, value in sorted(part.items())
+        )
+
+    short = {place: text(found, _short) for place, found in named.items()}
+    whole = {place: text(found, _whole) for place, found in named.items()}
+    meant: dict[str, set[str]] = defaultdict(set)
+    for place, label in short.items():
+        meant[label].add(whole[place])
+    return {place: label if len(meant[label]) == 1 else whole[place] for place, label in short.items()}
 
 
 def nearest(several: Mapping[Fingerprint, tuple], suite: Suite | None, scheme: str = "") -> Fingerprint:
@@ -222,22 +267,41 @@ def _alike(found: str | None, wanted: Any) -> bool:
         return False
 
 
-def departures(cells: Iterable[CellRecord], suite: Suite) -> list[str]:
-    """What the trainings of `cells` had otherwise than the suite says: "student.epochs=1, not 3"; of a scheme's own
-    parameters "kl: temperature=2, not 4"."""
+def departures(cells: Iterable[CellRecord], suite: Suite, measuring: Iterable[Fingerprint] = ()) -> list[str]:
+    """What was done otherwise than the suite says: "student.epochs=1, not 3"; of a scheme's own parameters
+    "kl: temperature=2, not 4".
+
+    Args:
+        cells: those whose trainings are compared.
+        measuring: the parameters of metrics and reducers that values shown were measured with. A cell's own may be of
+            values that are not shown.
+    """
     found = set()
     wanted: dict[str, dict[str, Any]] = {}
-    for cell in cells:
-        if cell.scheme not in wanted:
-            wanted[cell.scheme] = own_params(suite, cell.scheme)
-        had = {k: v for k, v in cell.params.items() if k.split(".")[0] not in _MEASURING}
-        for name, (ours, theirs) in _compared(had, wanted[cell.scheme], cell.budget).items():
-            if _alike(_text(ours), theirs) or str(ours).startswith("sha256:"):  # a file, by its content
-                continue
+
+    def compare(had: Mapping[str, Any], scheme: str, budget: int) -> None:
+        if scheme not in wanted:
+            wanted[scheme] = own_params(suite, scheme)
+        for name, (ours, theirs) in _compared(had, wanted[scheme], budget).items():
+            if _alike(_text(ours), theirs) or "sha256:" in str(ours):
+                continue  # a file is known by its content
             role, _, rest = name.partition(".")
-            title = f"{cell.scheme}: {rest}" if role == "scheme" else name
-            found.add(f"{title}={_short(_text(ours))}, not {_short(_text(theirs))}")
+            title = f"{scheme}: {rest}" if role == "scheme" else name
+            found.add(f"{_plain(title)}={_short(_text(ours))}, not {_short(_text(theirs))}")
+
+    for cell in cells:
+        compare(
+            {k: v for k, v in cell.params.items() if k.split(".")[0] not in _MEASURING},
+            cell.scheme,
+            cell.budget,
+        )
+    for params in set(measuring):
+        compare({name: _Told(value) for name, value in params}, "", 0)
     return sorted(found)
+
+
+class _Told(str):
+    """A value as the text that a fingerprint has of it."""
 
 
 def _compared(had: Mapping[str, Any], wanted: Mapping[str, Any], budget: int) -> dict[str, tuple[Any, Any]]:
@@ -257,13 +321,32 @@ def _compared(had: Mapping[str, Any], wanted: Mapping[str, Any], budget: int) ->
     return pairs
 
 
-def difference(found: Fingerprint, main: Fingerprint) -> str:
-    """What an experiment differs in from the main one: "student.epochs=40"."""
+def differing(found: Fingerprint, main: Fingerprint) -> dict[str, str]:
+    """Name to value of what an experiment has otherwise than the main one; "none" for what it has not."""
     ours, theirs = dict(found), dict(main)
-    names = sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))
-    return ", ".join(f"{n}={_short(ours[n]) if n in ours else 'none'}" for n in names)
+    names = (n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))
+    return {_plain(n): ours.get(n, "none") for n in names}
+
+
+def difference(found: Fingerprint, main: Fingerprint, *, whole: bool = False) -> str:
+    """What an experiment differs in from the main one: "student.epochs=40".
+
+    Args:
+        whole: long values are not shortened.
+    """
+    shown = _whole if whole else _short
+    return ", ".join(f"{name}={shown(value)}" for name, value in sorted(differing(found, main).items()))
+
+
+def _plain(name: str) -> str:
+    """A parameter's name for people: "@version", which no component takes, is "version"."""
+    return name.replace("@", "")
+
+
+def _whole(value: str) -> str:
+    return value.strip("\"'")
 
 
 def _short(value: str) -> str:
-    value = value.strip("\"'")
-    return value if len(value) <= 24 else f"{value[:10]}..."
+    value = _whole(value)
+    return value if len(value) <= 24 else f"{value[:16]}..."

@@ -30,6 +30,7 @@ def own_params(suite: Suite, scheme: str = "") -> dict[str, Any]:
     student = next((suite.student_of(c) for c in suite.schemes if c.title == scheme), suite.student)
     named: dict[str, Any] = {
         "data.dataset": d.dataset.title,
+        **_flat("data.dataset", d.dataset.params),
         "data.train": d.train,
         "data.test": d.test,
         "data.embedded": d.embedded,
@@ -47,6 +48,7 @@ def own_params(suite: Suite, scheme: str = "") -> dict[str, Any]:
         }
         if (source := suite.teacher.source) is not None:
             named |= {"teacher.source.dataset": source.dataset.title, **_recipe("teacher.source", source)}
+            named |= _flat("teacher.source.dataset", source.dataset.params)
     named |= {k: v for c in suite.schemes if c.title == scheme for k, v in _flat("scheme", c.params).items()}
     for kind, components in (("reducers", suite.reducers), ("metrics", suite.metrics)):
         for c in components:
@@ -86,10 +88,11 @@ def _flat(prefix: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def completed(suite: Suite, registry: Registry) -> Suite:
-    """The suite with every default of its networks, schemes, reducers and metrics written out.
+    """The suite with every default of its datasets, networks, schemes, reducers and metrics written out, and the
+    versions that these have now as the parameters "@version" and "@source", as cells name them.
 
-    Without it a cell with a default overridden can't be told from one of the suite's own setting. Labels stay
-    as they are.
+    Without it a cell with a default overridden, or made by an older version, can't be told from one of the suite's
+    own setting. Labels stay as they are. It is for comparing: no component takes those two parameters.
 
     Raises:
         SuiteError, UsageError, PluginError: as `Registry.check`.
@@ -97,11 +100,15 @@ def completed(suite: Suite, registry: Registry) -> Suite:
 
     def whole(kind: str, c: Component) -> Component:
         params = registry.check(kind, c.name, c.params)
+        if kind != "datasets":  # whose digest says what they are
+            params |= {f"@{name}": value for name, value in registry.code(kind, c.name).items()}
         return c.model_copy(update={"params": params, "label": c.title})
 
     def trained(training: Any) -> Any:
-        architecture = whole("architectures", training.architecture)
-        return training.model_copy(update={"architecture": architecture})
+        changed: dict[str, Any] = {"architecture": whole("architectures", training.architecture)}
+        if (source := getattr(training, "source", None)) is not None:
+            changed["source"] = source.model_copy(update={"dataset": whole("datasets", source.dataset)})
+        return training.model_copy(update=changed)
 
     def whole_scheme(c: Component) -> Component:
         if "architecture" not in c.student:
@@ -114,4 +121,7 @@ def completed(suite: Suite, registry: Registry) -> Suite:
     lists = {kind: tuple(whole(kind, c) for c in getattr(suite, kind)) for kind in ("reducers", "metrics")}
     lists["schemes"] = tuple(whole_scheme(c) for c in suite.schemes)
     teacher = trained(suite.teacher) if suite.teacher is not None else None
-    return suite.model_copy(update={"student": trained(suite.student), "teacher": teacher, **lists})
+    data = suite.data.model_copy(update={"dataset": whole("datasets", suite.data.dataset)})
+    return suite.model_copy(
+        update={"data": data, "student": trained(suite.student), "teacher": teacher, **lists}
+    )

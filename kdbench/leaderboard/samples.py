@@ -43,14 +43,15 @@ class Sample:
     """The values of one measurement of one experiment, by replicate.
 
     `shared` is equal for two samples whose students were trained and measured alike but for the scheme.
-    `cells` are those that the values are of. `failed`: replicates that have no value because their
-    cell failed.
+    `measuring` are the parameters of the metric and the reducer. `cells` are those that the values are of.
+    `failed`: replicates that have no value because their cell failed.
     """
 
     setup: Setup
     measured: Measured
     variant: str
     shared: Fingerprint
+    measuring: Fingerprint = frozenset()
     primary: bool = False
     values: dict[Replicate, float] = field(default_factory=dict)
     cells: dict[Replicate, CellRecord] = field(default_factory=dict)
@@ -94,13 +95,16 @@ def samples(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Sam
     known = placed(cells)
     labels = variants(known, suite)
     made: dict[tuple, Sample] = {}
-    good = {p.place for p in known if p.cell.status == "finished"}
-    for p in sorted(known, key=lambda p: (p.setup, p.replicate)):  # stable: older cells before newer ones
-        # A failed cell, too, has what was measured before and beside what failed; of a place that has a whole
-        # one it tells nothing, for the two may be of different networks.
-        if p.cell.status != "finished" and p.place in good:
+    networks: dict[tuple, set[str]] = {
+        p.place: {network_of(p.cell)} - {""} for p in known if p.cell.status == "finished"
+    }
+    # A failed cell, too, has what was measured before and beside what failed. Of a place that has a whole one it
+    # tells what that one has not, if they are of one network. Stable: older cells before newer ones.
+    whole_first = sorted(known, key=lambda p: (p.setup, p.replicate, _beside_whole(p, networks)))
+    for p in whole_first:
+        cell, filling = p.cell, _beside_whole(p, networks)
+        if filling and network_of(cell) not in networks[p.place]:
             continue
-        cell = p.cell
         variant = labels[p.experiment, cell.budget]
         components: dict[tuple, Fingerprint] = {}
         for result in cell.results:
@@ -110,8 +114,10 @@ def samples(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Sam
             measured = Measured(result.metric, result.value_name, result.tap, result.reducer, result.setting)
             key = (p.setup, measured, p.training, extra)
             if key not in made:
-                made[key] = Sample(p.setup, measured, variant, p.shared | extra)
+                made[key] = Sample(p.setup, measured, variant, p.shared | extra, extra)
             sample = made[key]
+            if filling and p.replicate in sample.values:
+                continue
             sample.primary = sample.primary or result.primary
             sample.values[p.replicate] = float(result.value)
             sample.cells[p.replicate] = cell
@@ -120,8 +126,19 @@ def samples(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Sam
     return list(made.values())
 
 
+def _beside_whole(p: Placed, networks: Mapping[tuple, set[str]]) -> bool:
+    """Whether a cell failed where another one finished."""
+    return p.cell.status != "finished" and p.place in networks
+
+
+def network_of(cell: CellRecord) -> str:
+    """Key of the stage that trained a cell's network; "" where the record names none."""
+    measuring = ("score ", "embedding ")
+    return next((key for title, key in cell.stages.items() if not title.startswith(measuring)), "")
+
+
 def failures(cells: Iterable[CellRecord]) -> list[CellRecord]:
-    """The failed cells that no finished one has made good."""
+    """The failed cells that no finished one has made good; see `_failures`."""
     cells = list(cells)
     if all(c.status == "finished" for c in cells):
         return []
@@ -130,14 +147,21 @@ def failures(cells: Iterable[CellRecord]) -> list[CellRecord]:
 
 
 def _failures(known: Iterable[Placed]) -> list[Placed]:
+    """Of each place the last failed cell, unless one finished there later, or finished with all that it wanted: what
+    is measured in addition may fail beside what was done before."""
     last: dict[tuple, Placed] = {}
-    good = set()
-    for p in known:
+    whole: dict[tuple, set[str]] = defaultdict(set)
+    for p in known:  # oldest first
         if p.cell.status == "finished":
-            good.add(p.place)
+            whole[p.place] |= set(p.cell.stages.values())
+            last.pop(p.place, None)
         else:
             last[p.place] = p
-    return [p for place, p in last.items() if place not in good]
+    return [
+        p
+        for place, p in last.items()
+        if place not in whole or not set(p.cell.stages.values()) <= whole[place]
+    ]
 
 
 def _count_failures(known: Iterable[Placed], made: Mapping[tuple, Sample]) -> None:
@@ -173,6 +197,9 @@ def _tell_components_apart(made: Mapping[tuple, Sample], suite: Suite | None) ->
     for several in alike.values():
         weights = {extra: (len(s.values), s.newest, sorted(extra)) for extra, s in several.items()}
         main = nearest(weights, suite)
-        for extra, sample in several.items():
-            if extra != main:
-                sample.variant = ", ".join(filter(None, [sample.variant, difference(extra, main)]))
+        others = {extra: sample for extra, sample in several.items() if extra != main}
+        told = {extra: difference(extra, main) for extra in others}
+        for extra, sample in others.items():
+            alone = list(told.values()).count(told[extra]) == 1
+            text = told[extra] if alone else difference(extra, main, whole=True)
+            sample.variant = ", ".join(filter(None, [sample.variant, text]))

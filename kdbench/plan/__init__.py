@@ -11,7 +11,7 @@ from kdbench.api.specs import MetricSpec, SchemeSpec
 from kdbench.errors import SuiteError
 from kdbench.plan.builder import BESIDE_TEACHER, Builder
 from kdbench.plan.checks import check_metrics, check_views, wants_pool
-from kdbench.plan.model import KINDS, Cell, Plan, Score, Stage, ordered
+from kdbench.plan.model import KINDS, STAGE_VERSIONS, Cell, Plan, Score, Stage, ordered
 from kdbench.plan.teachers import TeacherChoice, is_taught
 from kdbench.store import content_key
 
@@ -86,12 +86,13 @@ def make_plan(
                 network,
                 tuple(scores),
                 embeddings,
-                _flat("", {**extra, **_measured(builder, scores)}),
+                _flat("", {**extra, **_measured(builder, network, scores)}),
             )
         )
 
     data_params = {
         "dataset": suite.data.dataset.title,
+        **_dataset(registry, suite.data.dataset),
         "train": d.train,
         "test": d.test,
         "embedded": d.embedded,
@@ -114,7 +115,7 @@ def make_plan(
                 extra = {
                     "data": dict(data_params),
                     "student": _described(builder, suite.student_of(scheme)),
-                    "scheme": registry.check("schemes", scheme.name, scheme.params),
+                    "scheme": _component(builder, "schemes", scheme),
                     "taught by": "",
                 }
                 if spec.needs & {"unlabelled", "unlabelled_if_any"}:
@@ -128,6 +129,8 @@ def make_plan(
                     extra[name] = _described(builder, choice.teacher)
                     if choice.pretraining:
                         extra[name]["pretraining"] = choice.pretraining
+                        code = registry.code("schemes", choice.pretraining)
+                        extra[name] |= {f"pretraining.@{k}": v for k, v in code.items()}
                 add_cell(network, "student", scheme.title, budget, fold, metrics, extra)
     return Plan(
         suite,
@@ -144,13 +147,41 @@ def _described(builder: Builder, training: Teacher | Student) -> dict[str, Any]:
     params = builder.component("architectures", training.architecture)["params"]
     described = {
         "architecture": training.architecture.name,
-        **{f"architecture.{k}": v for k, v in params.items()},
+        **{
+            f"architecture.{k}": v
+            for k, v in (params | _code(builder, "architectures", training.architecture)).items()
+        },
     } | builder.recipe(training)
     if isinstance(training, _teacher_type()):
         described["mode"] = training.mode
         if training.source is not None:
-            described["source"] = {"dataset": training.source.dataset.title} | builder.recipe(training.source)
+            dataset = training.source.dataset
+            described["source"] = {
+                "dataset": dataset.title,
+                **_dataset(builder.registry, dataset),
+                "digest": builder.source_digest,
+            } | builder.recipe(training.source)
     return described
+
+
+def _component(builder: Builder, kind: str, ref: Component) -> dict[str, Any]:
+    """Resolved parameters of a component, and which code it is."""
+    return builder.registry.check(kind, ref.name, ref.params) | _code(builder, kind, ref)
+
+
+def _code(builder: Builder, kind: str, ref: Component) -> dict[str, Any]:
+    """What else enters a component's key: two cells of different code are two experiments."""
+    return {f"@{name}": value for name, value in builder.registry.code(kind, ref.name).items()}
+
+
+def _dataset(registry: Registry, ref: Component) -> dict[str, Any]:
+    """Resolved parameters of a dataset but for those that name files: its digest says what is in them."""
+    params = registry.check("datasets", ref.name, ref.params)
+    return {
+        f"dataset.{name}": value
+        for name, value in params.items()
+        if not (isinstance(value, str) and ("/" in value or "\\" in value))
+    }
 
 
 def _teacher_type() -> type[Teacher]:
@@ -159,21 +190,46 @@ def _teacher_type() -> type[Teacher]:
     return Teacher
 
 
-def _measured(builder: Builder, scores: Iterable[Score]) -> dict[str, Any]:
-    """Resolved parameters of the reducers and metrics that a cell was measured with, by label."""
-    suite, registry = builder.suite, builder.registry
-    reducers = {r.title: registry.check("reducers", r.name, r.params) for r in suite.reducers}
-    metrics = {m.title: (m, registry.spec("metrics", m.name)) for m in suite.metrics}
+def _measured(builder: Builder, network: str, scores: Iterable[Score]) -> dict[str, Any]:
+    """Resolved parameters of the reducers and metrics that a cell was measured with, by label, and the versions of
+    the stages that it rests on."""
+    suite = builder.suite
+    reducers = {r.title: _component(builder, "reducers", r) for r in suite.reducers}
+    metrics = {m.title: (m, builder.registry.spec("metrics", m.name)) for m in suite.metrics}
     used = {s.reducer for s in scores if s.reducer}
+    trained = _stage_versions(builder, network)
     described = {}
-    for title in dict.fromkeys(s.metric for s in scores):
-        metric, spec = metrics[title]
-        described[title] = registry.check("metrics", metric.name, metric.params)
+    for score in {s.metric: s for s in scores}.values():
+        metric, spec = metrics[score.metric]
+        described[score.metric] = _component(builder, "metrics", metric)
         if isinstance(spec, MetricSpec) and "reducers" in spec.needs:  # it runs them itself
-            described[title] |= {"reducers": reducers}
+            described[score.metric] |= {"reducers": reducers}
         if isinstance(spec, MetricSpec) and spec.needs & BESIDE_TEACHER and suite.teacher is not None:
-            described[title] |= {"teacher": _described(builder, suite.teacher)}
-    return {"reducers": {k: v for k, v in reducers.items() if k in used}, "metrics": described}
+            described[score.metric] |= {"teacher": _described(builder, suite.teacher)}
+        measured = _stage_versions(builder, score.key)
+        if added := {kind: version for kind, version in measured.items() if kind not in trained}:
+            described[score.metric] |= {"@stages": added}
+    return {
+        "reducers": {k: v for k, v in reducers.items() if k in used},
+        "metrics": described,
+        "stages": trained,
+    }
+
+
+def _stage_versions(builder: Builder, key: str) -> dict[str, int]:
+    """Kind to version of every stage that `key` rests on whose version is not the first."""
+    found: dict[str, int] = {}
+    queue, seen = [key], set()
+    while queue:
+        key = queue.pop()
+        if key in seen:
+            continue
+        seen.add(key)
+        stage = builder.stages[key]
+        if stage.kind in STAGE_VERSIONS:
+            found[stage.kind] = STAGE_VERSIONS[stage.kind]
+        queue += stage.inputs.values()
+    return dict(sorted(found.items()))
 
 
 def _flat(prefix: str, value: Any) -> dict[str, Any]:

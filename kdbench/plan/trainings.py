@@ -73,13 +73,9 @@ class Trainings:
     def component(self, kind: str, ref: Component) -> dict[str, Any]:
         """Identity of a component: name, version and all parameters, files by their content."""
         params = self.registry.check(kind, ref.name, ref.params)
-        spec = self.registry.spec(kind, ref.name)
-        source = self.registry.source_digest(kind, ref.name)
         return {
             "name": ref.name,
-            "version": spec.version,
-            # a file that is being worked on has no version that anybody raises
-            **({"source": source} if source else {}),
+            **self.registry.code(kind, ref.name),
             "params": {k: self._content(v) for k, v in params.items()},
         }
 

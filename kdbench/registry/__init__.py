@@ -169,6 +169,12 @@ class Registry:
             raise UsageError("it comes from no plugin", where=f"{kind}/{name}")
         return next(info for info in self._plugins if info.name == entry.origin.plugin)
 
+    def code(self, kind: str, name: str) -> dict[str, Any]:
+        """Which code a component is, as it stands in keys and records: its spec's `version`; of a one-file plugin's
+        also `source`, for a file that is being worked on has no version that anybody raises."""
+        source = self.source_digest(kind, name)
+        return {"version": self.spec(kind, name).version, **({"source": source} if source else {})}
+
     def source_digest(self, kind: str, name: str) -> str:
         """Digest of the file that a one-file plugin's component comes from; "" for an installed one, whose
         version says when its results may change."""

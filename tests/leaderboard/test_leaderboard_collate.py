@@ -7,6 +7,7 @@ from synthetic_cells import cell, cells, suite, with_params
 
 from kdbench.api.records import Result
 from kdbench.leaderboard import COLUMNS, collate
+from kdbench.leaderboard.samples import failures
 
 
 def rows_of(rows, **fields):
@@ -175,8 +176,37 @@ def test_what_a_failed_cell_measured_beside_its_failure_counts():
 
 
 @pytest.mark.parametrize("age", [-1.0, 1.0])
-def test_beside_a_whole_cell_a_failed_one_of_the_same_place_tells_nothing(age):
-    """Older or newer, it may be of another network: two would be mixed in one sample."""
+def test_beside_a_whole_cell_a_failed_one_adds_what_it_alone_has(age):
+    whole = [replace(c, created=10.0, stages={"student x": c.key}) for c in cells(3)]
+    more = (Result("accuracy", "accuracy", 0.99, primary=True), Result("extra", "value", 1.0))
+    broken = [
+        replace(c, key=c.key + "x", status="failed", error="e", created=10.0 + age, results=more)
+        for c in whole
+    ]
+    rows = collate([*whole, *broken])
+    added = [r for r in rows if r["metric"] == "extra.value"]
+    assert {(r["n"], r["mean"]) for r in added} == {(3, 1.0)}
+    assert [r for r in rows if r not in added] == collate(whole)
+
+
+def test_what_failed_after_a_whole_cell_is_told_until_it_is_made_good():
+    whole = [replace(c, created=10.0, stages={"student x": c.key, "score a": c.key + "a"}) for c in cells(1)]
+    wanted = [{**c.stages, "score b": c.key + "b"} for c in whole]
+    broken = [
+        replace(c, status="failed", error="boom", created=11.0, stages=stages)
+        for c, stages in zip(whole, wanted, strict=True)
+    ]
+    assert {c.error for c in failures([*whole, *broken])} == {"boom"}
+    assert len(failures([*whole, *broken])) == len(whole)
+    # nothing more was wanted than there is; or it was done since; or done otherwise, later
+    assert not failures([*whole, *(replace(c, stages=w.stages) for c, w in zip(broken, whole, strict=True))])
+    assert not failures([*whole, *broken, *(replace(c, status="finished", created=12.0) for c in broken)])
+    assert not failures([*broken, *(replace(c, created=12.0) for c in whole)])
+
+
+@pytest.mark.parametrize("age", [-1.0, 1.0])
+def test_beside_a_whole_cell_a_failed_one_of_another_network_tells_nothing(age):
+    """Older or newer: two networks would be mixed in one sample."""
     whole = [replace(c, created=10.0) for c in cells(3)]
     broken = [
         replace(c, key=c.key + "x", status="failed", error="e", created=10.0 + age,

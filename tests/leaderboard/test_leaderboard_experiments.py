@@ -195,6 +195,97 @@ def test_fewer_unlabelled_images_than_the_rest_are_the_variant():
     assert [(r["variant"], r["n"]) for r in rows] == [("", 5), ("data.unlabelled=9600", 3)]
 
 
+def test_a_variant_names_all_that_it_differs_in():
+    """The scheme's own difference, too, where its students share a difference with others."""
+    shorter = {"student.epochs": 2}
+    odd = [
+        recorded(
+            s,
+            400,
+            f,
+            set_=shorter | ({"scheme.temperature": 1.0} if s == "distilled" else {}),
+            key=f"o{s}{f}",
+        )
+        for s in SCHEMES[:2]
+        for f in range(2)
+    ]
+    rows = accuracies(all_recorded() + odd, budget=400)
+    assert {(r["scheme"], r["variant"]) for r in rows if r["variant"]} == {
+        ("undistilled", "student.epochs=2"),
+        ("distilled", "student.epochs=2, scheme.temperature=1.0"),
+    }
+
+
+def test_values_that_begin_alike_are_written_out():
+    files = ["resnet18.tv_in1k.safetensors.first", "resnet18.tv_in1k.safetensors.second"]
+    cells = all_recorded()
+    for file in files:
+        cells += [
+            recorded(
+                "distilled",
+                400,
+                f,
+                set_={"teacher.architecture.weights": file},
+                key=f"{file}{f}",
+                accuracy=0.7,
+            )
+            for f in range(2)
+        ]
+        cells += [recorded(fold=f, set_={"reducers.ivis.init": file}, key=f"r{file}{f}") for f in range(2)]
+    board = board_of(cells, "demo", "quick", recorded_suite())
+    labels = [(r["scheme"], r["budget"], r["metric"], r["tap"], r["variant"]) for r in board.rows]
+    assert len(set(labels)) == len(labels)
+    markdown = to_markdown(board)
+    for file in files:
+        assert markdown.count(f"weights={file}") >= 1
+        assert markdown.count(f"init={file}") >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("scheme.@version", "distilled: version=2, not 1"),
+        ("reducers.ivis.@version", "reducers.ivis.version=2, not 1"),
+        ("reducers.ivis.epochs", "reducers.ivis.epochs=2, not 100"),
+        ("metrics.accuracy.selection", "metrics.accuracy.selection=2, not last"),
+        ("data.dataset.n_train", "data.dataset.n_train=2, not 10000"),
+    ],
+)
+def test_departures_in_code_in_measuring_and_in_images_are_told(name, change):
+    def given(c):
+        own = {
+            "scheme.@version": 1, "reducers.ivis.@version": 1, "metrics.accuracy.selection": "last",
+            "data.dataset.n_train": POOL,
+        }  # fmt: skip
+        return replace(c, params=own | c.params)
+
+    suite = recorded_suite()
+    whole = {"epochs": 100, "@version": 1}
+    suite = suite.model_copy(
+        update={
+            "schemes": tuple(
+                s.model_copy(update={"params": {**s.params, "@version": 1}}) for s in suite.schemes
+            ),
+            "reducers": (
+                suite.reducers[0].model_copy(update={"params": {**suite.reducers[0].params, **whole}}),
+            ),
+            "metrics": (
+                suite.metrics[0].model_copy(update={"params": {"selection": "last"}, "label": "accuracy"}),
+                suite.metrics[1],
+            ),
+        }
+    )
+    usual = [given(c) for c in all_recorded()]
+    assert board_of(usual, "demo", "quick", suite).changes == []
+    mine = [c for c in usual if c.scheme == "distilled" or not name.startswith("scheme.")]
+    odd = [replace(c, params=c.params | ({name: 2} if c in mine else {})) for c in usual]
+    assert board_of(odd, "demo", "quick", suite).changes == [change]
+    # beside usual ones they are a variant, and the board is of the usual ones
+    both = board_of([*usual, *(replace(c, key=c.key + "x") for c in odd)], "demo", "quick", suite)
+    assert both.changes == []
+    assert any(name.replace("@", "") in r["variant"] for r in both.rows)
+
+
 def test_a_teacher_without_a_source_task_is_the_main_one_where_the_suite_has_none():
     suite = recorded_suite()
     bare = suite.model_copy(update={"teacher": suite.teacher.model_copy(update={"source": None})})
@@ -220,6 +311,9 @@ def test_a_completed_suite_knows_its_defaults_and_keeps_its_labels():
 
         def check(self, kind, name, params=None):
             return defaults.get(name, {}) | dict(params or {})
+
+        def code(self, kind, name):
+            return {"version": 1}
 
     silent = recorded_suite(schemes=["undistilled", {"name": "kl", "temperature": 4, "label": "distilled"}])
     odd = [

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import kdbench.plan
 from kdbench.api import DataPlaces, ImageData, Split
 from kdbench.errors import KdbenchError, SuiteError
-from kdbench.plan import KINDS, make_plan
+from kdbench.plan import KINDS, make_plan, model
 from kdbench.suite import load_suite
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
@@ -244,6 +245,104 @@ def test_a_components_version_is_in_its_keys(
     assert by_kind(before, changed) != by_kind(after, changed)
     if kept:
         assert by_kind(before, kept) == by_kind(after, kept)
+
+
+SOURCE = 'teacher.source={ dataset = { name = "shapes", n_train = 100, label = "source" }, epochs = 1 }'
+
+
+def told_apart(before, after) -> bool:
+    """Whether every cell that is another one in the second plan also says so in its parameters."""
+    others = {(c.scheme, c.budget, c.fold): c for c in after.cells}
+    pairs = [(c, others[c.scheme, c.budget, c.fold]) for c in before.cells]
+    different = [(one, two) for one, two in pairs if one.key != two.key]
+    assert different
+    return all(one.params != two.params for one, two in different)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "student.epochs=2",
+        "student.architecture.width=2",
+        "teacher.epochs=2",
+        'teacher.mode="head"',
+        "teacher.source.epochs=2",
+        "teacher.source.dataset.n_train=200",
+        "data.train=70",
+        "data.validation=10",
+        "data.unlabelled=20",
+        "data.test=60",
+        "data.embedded=40",
+        "schemes.distilled.temperature=2",
+        "reducers.ivis-torch.epochs=2",
+        "metrics.class-area.level=0.9",
+    ],
+)
+def test_what_makes_another_cell_stands_in_its_parameters(tiny_plan, tiny_data, override):
+    """Cells of equal parameters are folds of one experiment in a leaderboard."""
+    source = replace(tiny_data, digest=f"source {override}")
+    before = tiny_plan(SOURCE, source=replace(tiny_data, digest="source"))
+    after = tiny_plan(SOURCE, override, source=source if "dataset" in override else source_of(tiny_data))
+    assert told_apart(before, after)
+    same = tiny_plan(SOURCE, source=source_of(tiny_data))
+    assert [c.params for c in same.cells] == [c.params for c in before.cells]
+
+
+def source_of(data: ImageData) -> ImageData:
+    return replace(data, digest="source")
+
+
+def test_the_images_of_a_source_task_stand_in_the_parameters_of_cells(tiny_plan, tiny_data):
+    before = tiny_plan(SOURCE, source=source_of(tiny_data))
+    assert told_apart(before, tiny_plan(SOURCE, source=replace(tiny_data, digest="others")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("schemes", "kl"), ("reducers", "pca"), ("metrics", "class-area"), ("architectures", "wide-resnet")],
+)
+def test_the_version_of_a_component_stands_in_the_parameters_of_cells(
+    tiny_plan, plain_registry, monkeypatch, kind, name
+):
+    before = tiny_plan()
+    spec = type(plain_registry).spec
+
+    def raised(self, k, n):
+        found = spec(self, k, n)
+        return replace(found, version=found.version + 1) if (k, n) == (kind, name) else found
+
+    monkeypatch.setattr(type(plain_registry), "spec", raised)
+    assert told_apart(before, tiny_plan())
+
+
+@pytest.mark.parametrize("kind", ["targets", "student", "embedding", "score"])
+def test_the_version_of_a_stage_stands_in_the_parameters_of_cells(tiny_plan, monkeypatch, kind):
+    before = tiny_plan()
+    raised = {**model.STAGE_VERSIONS, kind: model.STAGE_VERSIONS.get(kind, 1) + 1}
+    for module in (model, kdbench.plan):
+        monkeypatch.setattr(module, "STAGE_VERSIONS", raised)
+    assert told_apart(before, tiny_plan())
+
+
+def test_an_edited_file_of_a_metric_stands_in_the_parameters_of_cells(tiny_plan, tmp_path):
+    from kdbench.registry import Registry
+
+    text = """
+from kdbench.api import MetricResult, MetricSpec, hookimpl
+class Constant:
+    def __call__(self, view):
+        return MetricResult({"value": VALUE})
+@hookimpl
+def kdbench_metrics():
+    return [MetricSpec(name="constant", target="constant:Constant", summary="One number", primary="value")]
+"""
+    plans = []
+    for value in ("1.0", "5.0"):
+        file = tmp_path / value / "constant.py"
+        file.parent.mkdir()
+        file.write_text(text.replace("VALUE", value))
+        plans.append(tiny_plan("metrics+=constant", registry=Registry.discover(files=[file])))
+    assert told_apart(*plans)
 
 
 def test_a_weights_file_is_known_by_its_content_not_its_path(tiny_plan, tmp_path):
