@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -221,12 +221,15 @@ def variants(cells: Sequence[Placed], suite: Suite | None) -> dict[tuple, str]:
 def _labels(named: Mapping[tuple, Differences]) -> dict[tuple, str]:
     """Differences as text, values shortened unless two rows would read alike then."""
 
-    def text(differences: Differences, shown: Callable[[str], str]) -> str:
+    def text(differences: Differences, shown: Callable[[str], str], unsaid: Container[str] = ()) -> str:
         return ", ".join(
-            f"{name}={shown(value)}" for part in differences.values() for name, value in sorted(part.items())
+            f"{name}={shown(value)}"
+            for part in differences.values()
+            for name, value in sorted(part.items())
+            if name not in unsaid
         )
 
-    short = {place: text(found, _short) for place, found in named.items()}
+    short = {place: text(found, _short, _explained(found)) for place, found in named.items()}
     whole = {place: text(found, _whole) for place, found in named.items()}
     meant: dict[str, set[str]] = defaultdict(set)
     for place, label in short.items():
@@ -319,6 +322,17 @@ def _compared(had: Mapping[str, Any], wanted: Mapping[str, Any], budget: int) ->
         if name in had or (role in RECIPE_ROLES and last in LATER_RECIPE_FIELDS and role in roles):
             pairs[name] = (had.get(name, before), before if theirs is ABSENT else theirs)
     return pairs
+
+
+def _explained(differences: Differences) -> set[str]:
+    """Digests of images that follow from a dataset's parameters which differ as well: "data.digest"."""
+    names = {name for part in differences.values() for name in part}
+    return {
+        name
+        for name in names
+        if name.endswith("digest")
+        and any(other.startswith(name.removesuffix("digest") + "dataset") for other in names)
+    }
 
 
 def differing(found: Fingerprint, main: Fingerprint) -> dict[str, str]:
