@@ -126,8 +126,8 @@ def test_features(benchmark: Any, precision: str) -> None:
     model = channels_last(_engine.student_network(), "cpu")
     written: dict[str, np.ndarray] = {}
 
-    def allocate(tap: str, shape: tuple[int, int]) -> np.ndarray:
-        return written.setdefault(tap, np.empty(shape, np.float16))
+    def allocate(tap: str, shape: tuple[int, int], dtype: type[np.floating]) -> np.ndarray:
+        return written.setdefault(tap, np.empty(shape, dtype))
 
     def features() -> None:
         activations(model, source, TAPS, precision=precision, allocate=allocate)

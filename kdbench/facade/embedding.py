@@ -164,35 +164,24 @@ def features_of(
     device: str,
     precision: str,
 ) -> Artifact:
-    """Activations as a features stage keeps them: float16 (n, d), one array a tap.
+    """Activations as a features stage keeps them: (n, d), one array a tap.
 
     Raises:
         UsageError: a tap's module was not run, or its output is no tensor.
-        OverflowError: an activation is beyond half precision's range.
+        OverflowError: an activation is not finite.
     """
     from kdbench.training.evaluate import activations
 
     key = f"{role}-features"
     with store.write(key, {"identity": {"taps": list(taps)}, "inputs": {}}) as draft:
-        arrays: dict[str, np.ndarray] = {}
-
-        def allocate(tap: str, shape: tuple[int, int]) -> np.ndarray:
-            arrays[tap] = draft.open_array(tap, shape, np.float16)
-            return arrays[tap]
-
         paths = {tap: network.taps[tap] for tap in taps}
         source = samples.source(network, device)
         try:
-            activations(network.module, source, paths, precision=precision, allocate=allocate)
+            activations(network.module, source, paths, precision=precision, allocate=draft.open_array)
         except (KeyError, AttributeError) as error:
             raise UsageError(
                 f"a tap of {network.name} is not run in its forward pass, or gives no tensor: {error}",
                 where="taps",
                 hint="name module paths: Network(model, taps={'last': 'layer4'})",
             ) from error
-        for tap, array in arrays.items():
-            if not np.isfinite(array).all():
-                raise OverflowError(
-                    f"activations at tap {tap} are beyond half precision's range or not finite"
-                )
     return store.open(key)

@@ -282,6 +282,8 @@ class _Bench:
             raise UsageError(f"it can't be computed: {error}", where=f"{metric.title} of {place}") from error
         if not isinstance(result, MetricResult):
             raise TypeError(f"metrics/{metric.name} returned {type(result).__name__}, not a MetricResult")
+        if spec.primary not in result.values:
+            scores.exclusions.append(f"metric {metric.title} of {place}: it gives no {spec.primary!r} here")
         for name, value in result.values.items():
             if not math.isfinite(value):
                 raise ValueError(f"metrics/{metric.name} returned {name}={value} for {place}")

@@ -14,6 +14,8 @@ from kdbench.training.precision import autocast
 #: Images at once: as many as fit a processor's caches, or fill a GPU. An upsampled image counts for many.
 EVALUATION_BATCH = {"cpu": 128, "cuda": 1000}
 UPSAMPLED_BATCH = {"cpu": 16, "cuda": 250}
+#: The smallest number that half precision holds with all its bits, and the largest.
+HALF_RANGE = (2.0**-14, 65504.0)
 
 
 def evaluation_batch(device: str, *, upsampled: bool = False) -> int:
@@ -63,17 +65,20 @@ def activations(
     taps: Mapping[str, str],
     *,
     precision: str,
-    allocate: Callable[[str, tuple[int, int]], np.ndarray],
+    allocate: Callable[[str, tuple[int, int], type[np.floating]], np.ndarray],
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, tuple[int, ...]]:
     """Write the flattened activations at `taps` (name to module path) into arrays that `allocate` makes.
 
     Args:
-        allocate: called once a tap with its name and (n, d); its result is filled row by row. Activations are
-            flattened channel-first, whatever the memory layout.
+        allocate: called once a tap with its name, (n, d) and the dtype to keep it in (`kept_in`); its result is
+            filled row by row. Activations are flattened channel-first, whatever the memory layout.
 
     Returns:
         the shape of one image's activation at each tap.
+
+    Raises:
+        OverflowError: an activation is not finite, or beyond what the dtype of the first batch holds.
     """
     caught: dict[str, torch.Tensor] = {}
     modules = dict(model.named_modules())
@@ -97,7 +102,8 @@ def activations(
                 out = caught.pop(tap).float()
                 if tap not in arrays:
                     shapes[tap] = tuple(out.shape[1:])
-                    arrays[tap] = allocate(tap, (len(source), int(np.prod(out.shape[1:]))))
+                    shape = (len(source), int(np.prod(out.shape[1:])))
+                    arrays[tap] = allocate(tap, shape, kept_in(out))
                 arrays[tap][done : done + len(images)] = out.reshape(len(images), -1).cpu().numpy()
             done += len(images)
             if progress:
@@ -106,4 +112,20 @@ def activations(
         for handle in handles:
             handle.remove()
         model.train(was_training)
+    for tap, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise OverflowError(
+                f"activations at tap {tap} are not finite, or beyond ±{np.finfo(array.dtype).max:g}"
+            )
     return shapes
+
+
+def kept_in(activations: torch.Tensor) -> type[np.floating]:
+    """The dtype to keep activations like these in.
+
+    Half precision keeps 11 bits, more than the 8 of the bfloat16 that networks run in by default. Where all of them
+    are too small for it, they would become zeros, and where they come near its end, infinite: float32 there.
+    """
+    largest = float(activations.abs().max())
+    smallest, end = HALF_RANGE
+    return np.float16 if largest == 0 or smallest <= largest <= end / 4 else np.float32

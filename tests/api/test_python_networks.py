@@ -92,6 +92,33 @@ def test_an_embedding_is_what_scikit_learn_makes_of_the_activations(small, tenso
     assert points * signs == pytest.approx(oracle, abs=5e-3)  # activations are kept in half precision
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e6])
+def test_activations_of_any_size_are_kept(small, tensors, scale):
+    """The same network in other units: half precision would make them zeros, or infinite."""
+    whole = kdbench.score(
+        small, data=(tensors, LABELS), taps=["hidden"], metrics=["knn-accuracy", "effective-rank"]
+    )
+    with torch.no_grad():
+        small.hidden.weight *= scale
+        small.hidden.bias *= scale
+    scaled = kdbench.score(
+        small, data=(tensors, LABELS), taps=["hidden"], metrics=["knn-accuracy", "effective-rank"]
+    )
+    for one, two in zip(whole.rows, scaled.rows, strict=True):
+        assert [one[c] for c in ("metric", "tap")] == [two[c] for c in ("metric", "tap")]
+        assert one["value"] == pytest.approx(two["value"], rel=2e-2)
+
+
+def test_what_gives_no_value_is_left_out_with_a_reason(small, tensors):
+    with torch.no_grad():
+        small.hidden.weight.zero_()  # every image alike: no rank to speak of
+    scores = kdbench.score(
+        small, data=(tensors, LABELS), taps=["hidden"], metrics=["accuracy", "effective-rank"]
+    )
+    assert not [r for r in scores.rows if r["metric"] == "effective-rank" and r["primary"]]
+    assert any("effective-rank" in reason and "hidden" in reason for reason in scores.exclusions)
+
+
 def test_the_callers_network_stays_as_it_is(small, tensors):
     before = {k: v.clone() for k, v in small.state_dict().items()}
     small.train()
