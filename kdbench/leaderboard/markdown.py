@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kdbench.leaderboard.collate import Row, fits, of_paper
 from kdbench.leaderboard.render import Board, first_line, last_line
-from kdbench.leaderboard.statistics import BOOTSTRAP_FROM, DESCRIPTIVE_BELOW
+from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW
 from kdbench.leaderboard.tables import (
     Entry,
     Table,
@@ -64,7 +64,7 @@ def _head(board: Board) -> str:
     how = (
         "Numbers are mean ± standard deviation over folds; bold is the best student of its column. "
         f"{_about_quotes(board)}"
-        f"Intervals are 95 %: Student's t below {BOOTSTRAP_FROM} folds, bootstrap over folds from there on. "
+        "Intervals are 95 %, Student's t over folds. "
         "All results, with intervals, stand in [leaderboard.csv](leaderboard.csv) and "
         "[leaderboard.json](leaderboard.json); [index.html](index.html) sorts and filters them."
     )
