@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kdbench.leaderboard.experiments import fingerprint
@@ -80,9 +80,9 @@ def own_teacher(sample: Sample) -> bool:
     return any(name.startswith("taught_by.") for name in _params(sample))
 
 
-def _params(sample: Sample) -> dict[str, Any]:
+def _params(sample: Sample) -> Mapping[str, Any]:
     """Those of any of its cells: what differs in more than the fold is another sample."""
-    return dict(next(iter(sample.cells.values())).params)
+    return next(iter(sample.cells.values())).params
 
 
 def of_suite(taken: list[Sample], suite: Suite) -> list[Sample]:
