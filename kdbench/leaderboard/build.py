@@ -35,7 +35,8 @@ def board_of(
     Args:
         suite: gives title, published numbers, claims and assumptions; without it these are left out.
         directions: metric name to whether higher is better, to mark the best.
-        unchanged: the suite without overrides, where `suite` has some: what the board says was changed.
+        unchanged: the suite without overrides, where `suite` has some: what the board says was changed, and what
+            its claims are about.
     """
     cells = [c for c in cells if c.suite == suite_name and c.scale == scale]
     taken = samples(cells, suite)
@@ -43,7 +44,7 @@ def board_of(
         suite_name=suite_name,
         scale=scale,
         rows=collate(cells, suite, taken),
-        claims=evaluate(cells, suite, taken) if suite else (),
+        claims=evaluate(cells, suite, taken, unchanged=unchanged) if suite else (),
         failed=failures(cells),
         suite=suite,
         directions=directions or {},

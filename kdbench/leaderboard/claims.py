@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kdbench.api.records import CellRecord
 from kdbench.errors import SuiteError, did_you_mean
+from kdbench.leaderboard.likeness import comparable, of_suite, several_of
+from kdbench.leaderboard.own import CompletedSuite, Scope
 from kdbench.leaderboard.samples import Sample, base_name, samples
 from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW, LEVEL, Estimate, paired
 
@@ -17,14 +20,17 @@ if TYPE_CHECKING:
 
 Verdict = Literal["supported", "contradicted", "undecided", "no data"]
 KEYS = ("scheme", "budget", "tap", "reducer")
+#: Differences that vary by less than this share of what they are differences of are equal: rounding alone varies.
+NO_SPREAD = 1e-7
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One comparison of a claim: left minus right, paired by fold.
 
-    `left` says what was compared ("kl · 400 labels · C · ivis"), `right` with what, as far as that differs;
-    `low` and `high` are the 95 % interval, None with fewer than two folds.
+    `left` says what was compared ("kl · 400 labels · C · ivis"; with dataset and networks where the claim's
+    comparisons are of several), `right` with what, as far as that differs; `low` and `high` are the 95 %
+    interval, None with fewer than two folds.
     """
 
     left: str
@@ -43,11 +49,14 @@ class ClaimVerdict:
     A claim of several comparisons is supported when each of them is, each at 95 % (all must hold, so nothing
     is to be corrected), and contradicted when one of them is at 95 % after Bonferroni's correction for their
     number. `effect`, `low`, `high`, `n` and `decisive` are of the comparison that speaks most against the
-    claim.
-    `wanted` counts the comparisons that the claim names (one for every combination of the budgets, taps,
-    schemes and reducers that it lists) and `missing` says which of them nobody measured on both sides in a
-    common fold. While one is missing a claim is undecided at best, but what was measured can contradict it.
-    `descriptive`: the comparison rests on fewer than five folds.
+    claim. Fewer than five folds that differ by the very same amount decide nothing: an interval without width rests
+    on no spread, and of accuracies on a few hundred images two are often equal.
+    `wanted` counts the comparisons that the claim names, one for every combination of its budgets, taps, schemes and
+    reducers; what it does not name it says of all that the suite has of it at this scale and measures the metric of.
+    `missing` says which of them nobody measured on both sides in a common fold. While one is missing a claim is
+    undecided at best, but what was measured can contradict it. Budgets, taps and reducers beyond the claim's and the
+    suite's have no say.
+    `descriptive`: the verdict rests on fewer than five folds, of a claim that is supported in any of its comparisons.
     """
 
     id: str
@@ -77,12 +86,20 @@ class ClaimVerdict:
 
 
 def evaluate(
-    cells: Iterable[CellRecord], suite: Suite, taken: list[Sample] | None = None
+    cells: Iterable[CellRecord],
+    suite: Suite,
+    taken: list[Sample] | None = None,
+    *,
+    unchanged: Suite | None = None,
 ) -> list[ClaimVerdict]:
     """Every claim of the suite, in its order, over the main experiment of the cells.
 
     Args:
+        suite: as `completed` gives it; of another it is not known which reducers a metric can't be measured of, and
+            a claim that names none wants all.
         taken: the samples of these cells, where they are known already.
+        unchanged: the suite without overrides, where `suite` has some: what a claim says of all budgets is not made
+            true by a run of one.
 
     Raises:
         SuiteError: a claim selects by something that is not one of `KEYS`.
@@ -96,16 +113,14 @@ def evaluate(
                     hint=did_you_mean(key, KEYS),
                 )
     taken = samples(cells, suite) if taken is None else taken
-    main = _of_suite([s for s in taken if not s.variant], suite)
-    return [_judge(claim, main) for claim in suite.claim]
+    main = of_suite([s for s in taken if not s.variant], suite)
+    return [_judge(claim, main, suite, unchanged or suite) for claim in suite.claim]
 
 
-def _judge(claim: Claim, taken: list[Sample]) -> ClaimVerdict:
-    fitting = [
-        s for s in taken if (s.measured.metric, s.measured.value_name) == (claim.metric, claim.value_name)
-    ]
-    named = _named_pairs(claim, fitting)
+def _judge(claim: Claim, taken: list[Sample], suite: Suite, unchanged: Suite) -> ClaimVerdict:
+    named = _named_pairs(claim, taken, suite, unchanged)
     n_pairs = sum(len(pairs) for _, pairs in named)
+    several = several_of(s for _, pairs in named for pair in pairs for s in pair)
     compared: list[Comparison] = []
     missing = []
     for name, pairs in named:
@@ -117,11 +132,13 @@ def _judge(claim: Claim, taken: list[Sample]) -> ClaimVerdict:
             if plain is None or strict is None:
                 continue
             word: Verdict = "undecided"
-            if _holds(claim, plain):
+            if not _decides(plain, left, right):
+                pass
+            elif _holds(claim, plain):
                 word = "supported"
             elif _fails(claim, strict):
                 word = "contradicted"
-            names = _names(left, right)
+            names = _names(left, right, several)
             compared.append(Comparison(*names, word, plain.mean, plain.low, plain.high, plain.n))
         if len(compared) == before:
             missing.append(name)
@@ -139,6 +156,8 @@ def _judge(claim: Claim, taken: list[Sample]) -> ClaimVerdict:
     if not compared:
         return verdict
     worst = max(compared, key=lambda c: (_severity(c), _against(claim, c.effect)))
+    # what must hold everywhere is known no better than where it is known worst
+    folds = min(c.n for c in compared) if worst.verdict == "supported" else worst.n
     return replace(
         verdict,
         verdict="undecided" if missing and worst.verdict == "supported" else worst.verdict,
@@ -146,10 +165,19 @@ def _judge(claim: Claim, taken: list[Sample]) -> ClaimVerdict:
         low=worst.low,
         high=worst.high,
         n=worst.n,
-        descriptive=worst.n < DESCRIPTIVE_BELOW,
+        descriptive=folds < DESCRIPTIVE_BELOW,
         decisive=f"{worst.left} against {worst.right}",
         comparisons=tuple(compared),
     )
+
+
+def _decides(e: Estimate, left: Sample, right: Sample) -> bool:
+    """Whether an interval is one to judge by: of two folds or more, and of few only if they differ at all."""
+    if e.sd is None or not math.isfinite(e.sd):
+        return False
+    common = left.values.keys() & right.values.keys()
+    size = max(abs(s.values[fold]) for s in (left, right) for fold in common)
+    return e.n >= DESCRIPTIVE_BELOW or e.sd > NO_SPREAD * size
 
 
 def _holds(claim: Claim, e: Estimate) -> bool:
@@ -177,25 +205,34 @@ def _severity(comparison: Comparison) -> int:
 
 
 def _against(claim: Claim, effect: float) -> float:
-    """How much an effect speaks against the claim."""
+    """How much an effect speaks against the claim; one that is no number the most."""
+    if math.isnan(effect):
+        return math.inf
     return {"greater": -effect, "less": effect, "equal": abs(effect)}[claim.expect]
 
 
 # -- what is compared with what
 
 
-def _named_pairs(claim: Claim, taken: list[Sample]) -> list[tuple[str, list[tuple[Sample, Sample]]]]:
+def _named_pairs(
+    claim: Claim, taken: list[Sample], suite: Suite, unchanged: Suite
+) -> list[tuple[str, list[tuple[Sample, Sample]]]]:
     """Name, and left and right samples, of every comparison that the claim names.
 
     For each key: lists of one length on both sides are compared element by element, other values each with
-    each; a key that one side leaves out is equal on both sides; one that both leave out takes every value
-    there is. Both sides are of one setting, and of one reducer unless the claim says otherwise.
+    each; a key that one side leaves out is equal on both sides; one that both leave out takes every value that the
+    suite has of it (`_range`). The two sides are as like as `comparable` says, and of one reducer unless the claim
+    says otherwise.
     """
-    known = {key: list(dict.fromkeys(_place(s)[i] for s in taken)) for i, key in enumerate(KEYS)}
-    wanted = [_wanted(key, claim.left, claim.right) for key in KEYS]
+    fitting = [
+        s for s in taken if (s.measured.metric, s.measured.value_name) == (claim.metric, claim.value_name)
+    ]
+    known = {key: list(dict.fromkeys(_place(s)[i] for s in fitting)) for i, key in enumerate(KEYS)}
+    scope = _scope(claim.metric, unchanged, taken)
+    wanted = [_wanted(key, claim.left, claim.right) or _range(key, scope, known, taken) for key in KEYS]
     several = [len(values) > 1 for values in wanted]
     index: dict[tuple, list[Sample]] = {}
-    for s in taken:
+    for s in fitting:
         index.setdefault(_place(s), []).append(s)
     named = []
     for combination in itertools.product(*wanted):
@@ -207,23 +244,57 @@ def _named_pairs(claim: Claim, taken: list[Sample]) -> list[tuple[str, list[tupl
                 pairs += [
                     (left, right)
                     for right in index.get(right_place, ())
-                    if left is not right and left.measured.setting == right.measured.setting
+                    if left is not right and comparable(left, right, suite)
                 ]
         # What all comparisons of the claim share goes without saying.
         told = [
             _told(key, chosen)
             for key, chosen, varies in zip(KEYS, combination, several, strict=True)
-            if chosen is not None and (varies or not any(several))
+            if chosen not in (None, (None, None)) and (varies or not any(several))
         ]
         named.append((" · ".join(told), pairs))
     return named
 
 
+def _scope(metric: str, suite: Suite, taken: list[Sample]) -> Scope:
+    """Where the suite has a metric.
+
+    Of one that is none of its metrics (the time of an embedding, say), or of a suite that is not completed, the
+    records say whether it is measured at taps and of reducers.
+    """
+    scopes = suite.scopes if isinstance(suite, CompletedSuite) else {}
+    if metric in scopes:
+        return scopes[metric]
+    own = [s for s in taken if s.measured.metric == metric]
+    embedded = list(dict.fromkeys(r for scope in scopes.values() for r in scope.reducer or () if r))
+    schemes = [c.title for c in suite.schemes]
+    return Scope(
+        suite.data.budgets,
+        tuple(schemes + ["teacher"] * any(s.setup.scheme == "teacher" for s in own)) if schemes else (),
+        (suite.taps or None) if any(s.measured.tap for s in own) else (None,),
+        tuple(embedded or [r.title for r in suite.reducers])
+        if any(s.measured.reducer for s in own)
+        else (None,),
+    )
+
+
+def _range(
+    key: str, scope: Scope, known: Mapping[str, list[Any]], taken: list[Sample]
+) -> list[tuple[Any, Any] | None]:
+    """Equal left and right values of a key that a claim leaves out: all of the suite's, else all that are on record;
+    [None] where nothing is."""
+    values = getattr(scope, key)
+    if values is None:
+        of_all = dict.fromkeys(_place(s)[KEYS.index(key)] for s in taken)
+        values = [value for value in of_all if value is not None]
+    return [(value, value) for value in values or known[key]] or [None]
+
+
 def _wanted(key: str, left: Mapping, right: Mapping) -> list[tuple[Any, Any] | None]:
-    """Left and right values of a key as the claim names them, a value on one side alone as equal ones; None
-    where it names none."""
+    """Left and right values of a key as the claim names them, a value on one side alone as equal ones; [] where it
+    names none."""
     if key not in left and key not in right:
-        return [None]
+        return []
     if key not in left or key not in right:
         return [(value, value) for value in _listed({**left, **right}[key])]
     lefts, rights = _listed(left[key]), _listed(right[key])
@@ -263,25 +334,20 @@ def _place(s: Sample) -> tuple[str, int, str | None, str | None]:
     return (s.setup.scheme, s.setup.budget, s.measured.tap, s.measured.reducer)
 
 
-def _names(left: Sample, right: Sample) -> tuple[str, str]:
-    """The left one in full, the right one by what differs."""
+def _names(left: Sample, right: Sample, several: Collection[str]) -> tuple[str, str]:
+    """The left one in full, the right one by what differs.
+
+    Args:
+        several: which of dataset, student and teacher are to be named.
+    """
     parts = []
     for s in (left, right):
         scheme, budget, tap, reducer = _place(s)
-        parts.append((scheme, f"{budget} labels", tap or "", reducer or "", s.measured.setting))
+        teacher = f"teacher {s.setup.teacher}" if s.setup.teacher else ""
+        more = {"dataset": s.setup.dataset, "student": s.setup.student, "teacher": teacher}
+        measured = [tap or "", reducer or "", s.measured.setting]
+        parts.append(
+            [scheme, f"{budget} labels", *(more[name] if name in several else "" for name in more), *measured]
+        )
     differing = [r for a, r in zip(*parts, strict=True) if a != r and r]
     return " · ".join(p for p in parts[0] if p), " · ".join(differing or [p for p in parts[1] if p])
-
-
-def _of_suite(taken: list[Sample], suite: Suite) -> list[Sample]:
-    """The samples of the suite's own dataset and networks where there are others beside them."""
-    wanted = {
-        "dataset": {suite.data.dataset.title},
-        "student": {student.architecture.title for student in suite.students()},
-        "teacher": {suite.teacher.architecture.title} if suite.teacher else set(),
-    }
-    for name, titles in wanted.items():
-        own = [s for s in taken if getattr(s.setup, name) in {*titles, ""}]
-        if titles and any(getattr(s.setup, name) in titles for s in own):
-            taken = own
-    return taken

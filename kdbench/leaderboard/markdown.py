@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kdbench.leaderboard.collate import Row, fits, of_paper
 from kdbench.leaderboard.render import Board, first_line, last_line
-from kdbench.leaderboard.statistics import BOOTSTRAP_FROM, DESCRIPTIVE_BELOW
+from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW
 from kdbench.leaderboard.tables import (
     Entry,
     Table,
@@ -20,7 +20,7 @@ from kdbench.leaderboard.tables import (
     tap_tables,
     whole_network_tables,
 )
-from kdbench.leaderboard.terminal import effect_text, missing_text
+from kdbench.leaderboard.terminal import effect_text, is_descriptive, missing_text
 
 if TYPE_CHECKING:
     from kdbench.suite.schema import Published
@@ -64,7 +64,7 @@ def _head(board: Board) -> str:
     how = (
         "Numbers are mean ± standard deviation over folds; bold is the best student of its column. "
         f"{_about_quotes(board)}"
-        f"Intervals are 95 %: Student's t below {BOOTSTRAP_FROM} folds, bootstrap over folds from there on. "
+        "Intervals are 95 %, Student's t over folds. "
         "All results, with intervals, stand in [leaderboard.csv](leaderboard.csv) and "
         "[leaderboard.json](leaderboard.json); [index.html](index.html) sorts and filters them."
     )
@@ -198,7 +198,7 @@ def _claims(board: Board) -> str:
         [
             f"{v.text} ({v.where})",
             (f"**{v.verdict}**" if v.verdict == "contradicted" else v.verdict)
-            + (" (descriptive)" if v.descriptive and v.n else ""),
+            + (" (descriptive)" if is_descriptive(v) else ""),
             effect_text(v),
             str(v.n) if v.n else "",
             f"{sum(c.verdict == 'supported' for c in v.comparisons)} of {len(v.comparisons)}",
@@ -208,10 +208,13 @@ def _claims(board: Board) -> str:
     ]
     note = (
         "A claim of several comparisons is supported when each is, and contradicted when one is "
-        "after Bonferroni's correction; while one that it names is missing it is undecided at best. Effect "
+        "after Bonferroni's correction; while one is missing, of those that it names or else of all that the "
+        "suite has at this scale, it is undecided at best. Effect "
         "and interval are of the comparison that speaks most against the claim. "
         "Claims are hypotheses of the paper, tested on this scale's data."
     )
+    if any(map(is_descriptive, board.claims)):
+        note += f" Fewer than {DESCRIPTIVE_BELOW} folds describe, they do not conclude."
     header = ["claim", "verdict", "effect (95 %)", "folds", "hold", "shown"]
     return f"## The paper's claims\n\n{_grid(header, lines)}\n\n{note}"
 

@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kdbench.plan.builder import BESIDE_TEACHER
 from kdbench.plan.model import LATER_RECIPE_FIELDS
+from kdbench.suite.schema import Suite
 
 if TYPE_CHECKING:
+    from kdbench.api.specs import MetricSpec
     from kdbench.registry import Registry
-    from kdbench.suite.schema import Component, Suite, Training
+    from kdbench.suite.schema import Component, Student, Training
 
 #: Stands for a parameter that a cell of the suite's own setting does not have.
 ABSENT = None
 #: What has a recipe.
 RECIPE_ROLES = ("student", "teacher", "teacher.source")
+#: Needs of metrics that are computed once a tap and reducer, and of those that are once a tap.
+_OF_EMBEDDINGS = frozenset({"embedding", "loss_history"})
+_OF_TAPS = frozenset({"features", "neighbours", "teacher_features"})
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where a suite measures a metric: what a claim is about that leaves budget, scheme, tap or reducer out.
+
+    Each holds labels; (None,) where a metric has none of the kind; () where it has some that can't be told from the
+    suite; None where the suite leaves it open for all metrics: the taps to the student's network, say.
+    """
+
+    budget: tuple[int, ...] | None
+    scheme: tuple[str, ...] | None
+    tap: tuple[str | None, ...] | None
+    reducer: tuple[str | None, ...] | None
+
+
+class CompletedSuite(Suite):
+    """A suite with its defaults written out, and by label of each metric where it is measured."""
+
+    scopes: dict[str, Scope]
 
 
 def own_params(suite: Suite, scheme: str = "") -> dict[str, Any]:
@@ -27,7 +54,7 @@ def own_params(suite: Suite, scheme: str = "") -> dict[str, Any]:
         scheme: label of the scheme whose parameters are wanted too.
     """
     d = suite.data
-    student = next((suite.student_of(c) for c in suite.schemes if c.title == scheme), suite.student)
+    student = student_for(suite, scheme)
     named: dict[str, Any] = {
         "data.dataset": d.dataset.title,
         **_flat("data.dataset", d.dataset.params),
@@ -58,8 +85,12 @@ def own_params(suite: Suite, scheme: str = "") -> dict[str, Any]:
 
 def own_student(suite: Suite, scheme: str) -> str:
     """What the suite trains for `scheme`: equal texts for schemes whose students are trained alike."""
-    student = next((suite.student_of(c) for c in suite.schemes if c.title == scheme), suite.student)
-    return student.model_dump_json()
+    return student_for(suite, scheme).model_dump_json()
+
+
+def student_for(suite: Suite, scheme: str) -> Student:
+    """The student that `scheme` (a label) trains; the suite's own for a scheme that it does not have."""
+    return next((suite.student_of(c) for c in suite.schemes if c.title == scheme), suite.student)
 
 
 def _network(role: str, architecture: Component) -> dict[str, Any]:
@@ -87,12 +118,13 @@ def _flat(prefix: str, params: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def completed(suite: Suite, registry: Registry) -> Suite:
+def completed(suite: Suite, registry: Registry) -> CompletedSuite:
     """The suite with every default of its datasets, networks, schemes, reducers and metrics written out, and the
     versions that these have now as the parameters "@version" and "@source", as cells name them.
 
     Without it a cell with a default overridden, or made by an older version, can't be told from one of the suite's
-    own setting. Labels stay as they are. It is for comparing: no component takes those two parameters.
+    own setting, nor a result that is missing from one that there can't be. Labels stay as they are. It is for
+    comparing: no component takes those two parameters.
 
     Raises:
         SuiteError, UsageError, PluginError: as `Registry.check`.
@@ -122,6 +154,27 @@ def completed(suite: Suite, registry: Registry) -> Suite:
     lists["schemes"] = tuple(whole_scheme(c) for c in suite.schemes)
     teacher = trained(suite.teacher) if suite.teacher is not None else None
     data = suite.data.model_copy(update={"dataset": whole("datasets", suite.data.dataset)})
-    return suite.model_copy(
-        update={"data": data, "student": trained(suite.student), "teacher": teacher, **lists}
-    )
+    fields = {name: getattr(suite, name) for name in Suite.model_fields}
+    fields |= {"data": data, "student": trained(suite.student), "teacher": teacher, **lists}
+    scopes = {m.title: _scope(suite, registry, m) for m in suite.metrics}
+    return CompletedSuite.model_construct(suite.model_fields_set | {"scopes"}, **fields, scopes=scopes)
+
+
+def _scope(suite: Suite, registry: Registry, metric: Component) -> Scope:
+    """Where the plan of a suite has a metric (`kdbench.plan.builder`), as far as that hangs on no dataset."""
+    spec: MetricSpec = registry.spec("metrics", metric.name)  # type: ignore[assignment]
+    taps: tuple[str | None, ...] | None = (None,)
+    reducers: tuple[str | None, ...] = (None,)
+    if spec.needs & (_OF_EMBEDDINGS | _OF_TAPS):
+        taps = suite.taps[-1:] if "head" in spec.needs else suite.taps or None
+    if spec.needs & _OF_EMBEDDINGS:
+        reducers = tuple(
+            r.title
+            for r in suite.reducers
+            if "loss_history" not in spec.needs
+            or getattr(registry.spec("reducers", r.name), "loss_history", False)
+        )
+    schemes = [c.title for c in suite.schemes]
+    if suite.teacher is not None and not spec.needs & BESIDE_TEACHER:
+        schemes += ["teacher"] * bool({metric.name, metric.title} & set(suite.teacher_metrics))
+    return Scope(suite.data.budgets, tuple(schemes) or None, taps, reducers)

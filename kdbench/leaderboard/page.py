@@ -11,7 +11,7 @@ from kdbench.leaderboard.collate import Row
 from kdbench.leaderboard.markdown import natural
 from kdbench.leaderboard.render import Board, first_line, last_line, rounded
 from kdbench.leaderboard.tables import Table, tap_tables, whole_network_tables
-from kdbench.leaderboard.terminal import effect_text, missing_text
+from kdbench.leaderboard.terminal import effect_text, is_descriptive, missing_text
 
 _FILTERS = ("metric", "scheme", "budget", "tap", "reducer", "dataset")
 _SHOWN = (
@@ -99,9 +99,10 @@ def _claims(board: Board) -> str:
         kind = v.verdict.replace(" ", "-")
         held = f"{sum(c.verdict == 'supported' for c in v.comparisons)} of {len(v.comparisons)}"
         shown = "; ".join(t for t in (v.decisive, missing_text(v)) if t)
+        few = " <small>descriptive</small>" if is_descriptive(v) else ""
         lines.append(
             f"<tr><td class=l>{escape(v.text)} <small>({escape(v.where)})</small></td>"
-            f"<td><span class='v {kind}'>{v.verdict}</span></td><td>{escape(effect_text(v))}</td>"
+            f"<td><span class='v {kind}'>{v.verdict}</span>{few}</td><td>{escape(effect_text(v))}</td>"
             f"<td>{v.n or ''}</td><td>{held}</td><td class=l><small>{escape(shown)}</small></td></tr>"
         )
     names = ("claim", "verdict", "effect (95 %)", "folds", "hold", "shown")

@@ -76,7 +76,8 @@ def _cell(entry: Entry | None, wide: bool):
 
 
 def claims_table(verdicts: Sequence[ClaimVerdict]) -> RichTable:
-    """One line a claim: verdict, effect with interval, the sentence and where it stands."""
+    """One line a claim: verdict, effect with interval, the sentence and where it stands. A verdict that rests on
+    fewer than five folds says so."""
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -96,8 +97,19 @@ def claims_table(verdicts: Sequence[ClaimVerdict]) -> RichTable:
             )
         if v.missing:
             effect.append(f"{chr(10) if effect.plain else ''}{missing_text(v)}", style="dim")
-        rich.add_row(claim, Text(v.verdict, style=_STYLES[v.verdict]), effect, str(v.n) if v.n else "")
+        verdict = Text(v.verdict, style=_STYLES[v.verdict])
+        if is_descriptive(v):
+            verdict.append("\n(descriptive)", style="dim")
+        rich.add_row(claim, verdict, effect, str(v.n) if v.n else "")
+    if any(map(is_descriptive, verdicts)):
+        rich.caption = f"descriptive: fewer than {DESCRIPTIVE_BELOW} folds describe, they do not conclude"
+        rich.caption_justify = "left"
     return rich
+
+
+def is_descriptive(v: ClaimVerdict) -> bool:
+    """Whether a verdict is to be marked: there is one, and it rests on fewer than five folds."""
+    return v.descriptive and v.n > 0
 
 
 def effect_text(v: ClaimVerdict) -> str:

@@ -163,8 +163,8 @@ class Claim(Model):
     """A sentence of the paper as a comparison over records, paired by fold: `left` minus `right`.
 
     `left` and `right` select results by any of scheme, budget, tap, reducer (a value or a list of values; a
-    list of budgets or taps makes one comparison each). `expect`: "greater", "less" or "equal" (the interval
-    of the difference within +-`margin`).
+    list of budgets or taps makes one comparison each). What neither gives, the claim says of all that the suite
+    has of it. `expect`: "greater", "less" or "equal" (the interval of the difference within +-`margin`).
     """
 
     id: str

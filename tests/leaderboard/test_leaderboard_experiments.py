@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from recorded_cells import BUDGETS, POOL, SCHEMES, all_recorded, recorded, recorded_suite
 
+from kdbench.api.specs import MetricSpec
 from kdbench.leaderboard import collate, completed, evaluate
 from kdbench.leaderboard.build import board_of
 from kdbench.leaderboard.experiments import departures
@@ -33,7 +34,7 @@ def test_steps_that_follow_from_the_budget_make_no_variant():
     shown = {(r["budget"], r["scheme"]): r["published"] for r in rows if r["published"] is not None}
     assert shown == {(400, "distilled"): 0.24, (2500, "distilled"): 0.44, (2500, "teacher"): 0.5}
     assert all(r["difference_n"] == 3 for r in rows if r["scheme"] == "distilled")
-    (claim,) = evaluate(all_recorded(), recorded_suite())
+    (claim,) = evaluate(all_recorded(folds=5), recorded_suite())
     assert (claim.verdict, len(claim.comparisons)) == ("supported", 2)
 
 
@@ -314,6 +315,9 @@ def test_a_completed_suite_knows_its_defaults_and_keeps_its_labels():
 
         def code(self, kind, name):
             return {"version": 1}
+
+        def spec(self, kind, name):
+            return MetricSpec(name=name, target="a:b", summary="s", primary="v", higher_is_better=True)
 
     silent = recorded_suite(schemes=["undistilled", {"name": "kl", "temperature": 4, "label": "distilled"}])
     odd = [

@@ -4,38 +4,25 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kdbench.leaderboard.statistics import BOOTSTRAP_FROM, RESAMPLES, SEED, estimate, paired
+from kdbench.leaderboard.statistics import estimate, paired
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 9])
-def test_few_folds_have_students_interval(n):
+@pytest.mark.parametrize("n", [2, 3, 5, 9, 10, 25])
+def test_the_interval_is_students(n):
     x = np.random.default_rng(n).normal(3, 2, n)
     e = estimate(list(x))
     low, high = stats.t.interval(0.95, n - 1, loc=x.mean(), scale=stats.sem(x))
     assert (e.n, e.mean, e.low, e.high, e.sd) == pytest.approx((n, x.mean(), low, high, x.std(ddof=1)))
 
 
-def test_many_folds_have_the_percentile_bootstrap():
-    x = np.random.default_rng(1).exponential(1, 40)
-    e = estimate(list(x))
-    oracle = stats.bootstrap(
-        (x,), np.mean, n_resamples=10_000, method="percentile", random_state=np.random.default_rng(7)
-    ).confidence_interval
-    assert e.low == pytest.approx(oracle.low, abs=0.02)
-    assert e.high == pytest.approx(oracle.high, abs=0.02)
+@pytest.mark.parametrize("n", [2, 5, 10, 20])
+def test_of_a_hundred_intervals_95_hold_the_mean_for_any_number_of_folds(n):
+    drawn = np.random.default_rng(n).normal(3, 2, size=(4000, n))
+    held = [e.low <= 3 <= e.high for e in map(estimate, drawn.tolist())]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.012)  # 3.5 standard errors of a share of 4,000
 
 
-@pytest.mark.parametrize("level", [0.95, 0.99, 0.999])
-@pytest.mark.parametrize("n", [BOOTSTRAP_FROM, 14, 25])
-def test_the_bootstrap_is_that_of_resampling_one_by_one(n, level):
-    x = np.sort(np.random.default_rng(n).normal(3, 2, n))
-    drawn = np.random.default_rng(SEED).integers(0, n, size=(RESAMPLES, n))
-    low, high = np.quantile([x[indices].mean() for indices in drawn], [(1 - level) / 2, (1 + level) / 2])
-    e = estimate(list(x), level)
-    assert (e.low, e.high) == pytest.approx((low, high), rel=1e-12)
-
-
-@pytest.mark.parametrize("n", [4, BOOTSTRAP_FROM + 2])
+@pytest.mark.parametrize("n", [4, 12])
 def test_the_order_of_folds_does_not_matter_to_the_last_bit(n):
     x = list(np.random.default_rng(2).normal(size=n))
     assert estimate(x) == estimate(x[::-1])
@@ -71,6 +58,28 @@ def test_one_fold_has_no_interval():
 
 def test_nan_is_not_averaged_away():
     assert math.isnan(estimate([0.5, math.nan, 0.5]).mean)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    [
+        ([math.inf, -math.inf], math.nan),
+        ([math.inf, 1.0], math.inf),
+        ([-math.inf, -math.inf, 2.0], -math.inf),
+        ([math.nan, math.inf], math.nan),
+        ([1e308, 1.5e308], 1.25e308),
+        ([1e200, -1e200], 0.0),
+    ],
+)
+def test_what_has_no_finite_spread_has_no_interval(values, mean):
+    e = estimate(values)
+    assert e.mean == pytest.approx(mean, nan_ok=True)
+    assert all(map(math.isnan, (e.low, e.high, e.sd)))
+
+
+def test_infinite_on_both_sides_is_no_difference_that_is_known():
+    both = {(0, 0): math.inf, (0, 1): 1.0}
+    assert math.isnan(paired(both, both).mean)
 
 
 @pytest.mark.parametrize(("values", "level", "named"), [([], 0.95, "values"), ([1.0], 1.0, "level=1.0")])
