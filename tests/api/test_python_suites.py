@@ -92,6 +92,31 @@ def test_leaderboard_and_report_are_written(results):
     assert all(Path(p).is_file() for p in results.files)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_report_is_of_the_cells_that_the_leaderboard_beside_it_is_of(here, suite):
+    """The second setting was run between two runs of the first, which found all of theirs done."""
+    work = here / "back-and-forth"
+    page, board = (
+        work / folder / "tiny/here" / name
+        for folder, name in (("reports", "report.html"), ("leaderboards", "README.md"))
+    )
+
+    def run(changed):
+        changed.run(workspace=work, tracking=False)
+        return page.read_text(), board.read_text()
+
+    quick = suite.with_('metrics=["accuracy"]', "reducers=[]")
+    first = run(quick)
+    assert "student.batch_size=16, not " in run(quick.with_("student.batch_size=16"))[0]
+    assert run(quick) == first
+    before = page.stat().st_mtime_ns
+    assert run(quick) == first
+    assert page.stat().st_mtime_ns == before, "nothing new: it is not drawn again"
+    (page.parent / "report.input").write_text("of something else")
+    assert run(quick) == first
+    assert page.stat().st_mtime_ns != before
+
+
 def test_results_are_compared_as_the_command_does(results):
     frame = results.compare("distilled", "undistilled", metrics=["accuracy"])
     value = {c.scheme: c.results[0].value for c in results.cells}
