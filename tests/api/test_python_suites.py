@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,14 +78,43 @@ def test_the_frame_has_a_row_a_result_and_the_leaderboard_is_its_mean(results):
     frame = results.frame()
     assert " ".join(frame.columns) == (
         "suite scale dataset budget fold seed scheme student teacher tap reducer metric value_name value setting "
-        "primary"
+        "primary variant key status"
     )
+    assert set(frame["variant"]) == {""}
+    assert set(frame["key"]) == {c.key for c in results.cells}
+    assert set(frame["status"]) == {"finished"}
     assert len(frame) == sum(len(c.results) for c in results.cells)
     board = results.leaderboard()
     row = board.query("metric == 'accuracy.accuracy' and scheme == 'distilled'").iloc[0]
     own = frame.query("metric == 'accuracy' and value_name == 'accuracy' and scheme == 'distilled'")
     assert row["mean"] == pytest.approx(own["value"].mean())
     assert row["n"] == own["fold"].nunique() == 1
+
+
+def test_the_frame_tells_settings_apart_as_the_leaderboard_does(results, suite):
+    """The suite's own setting is the older one, and of one cell the reducer alone was set otherwise."""
+    longer = [
+        replace(c, key=f"{c.key}-3", created=c.created + 1, params={**c.params, "student.epochs": 3})
+        for c in results.cells
+        if c.student
+    ]
+    other = [
+        replace(c, key=f"{c.key}-k", created=c.created + 2, params={**c.params, "reducers.ivis-torch.k": 7})
+        for c in results.cells
+        if c.student
+    ]
+    both = replace(results, cells=[*results.cells, *longer, *other])
+    frame, board = both.frame(), both.leaderboard()
+    assert (
+        set(frame["variant"]) == set(board["variant"]) == {"", "student.epochs=3", "reducers.ivis-torch.k=7"}
+    )
+    assert set(frame.query("key.str.endswith('-3')")["variant"]) == {"student.epochs=3"}
+    assert set(frame.query("key.str.endswith('-k') and metric == 'ivis-loss'")["variant"]) == {
+        "reducers.ivis-torch.k=7"
+    }
+    assert set(frame.query("key.str.endswith('-k') and metric == 'accuracy'")["variant"]) == {""}
+    shown = both.compare("distilled", "undistilled", metrics=["accuracy"])
+    assert set(shown["variant"]) == {"", "student.epochs=3"}
 
 
 def test_leaderboard_and_report_are_written(results):
