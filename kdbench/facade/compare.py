@@ -337,14 +337,13 @@ def _notes(a: Fingerprint, b: Fingerprint) -> str:
 
     ours, theirs = a - b, b - a
     if not (any(map(_of_teacher, a)) and any(map(_of_teacher, b))):  # one of two schemes has none
-        ours, theirs = ({i for i in side_ if not _of_teacher(i)} for side_ in (ours, theirs))
+        ours, theirs = (frozenset(i for i in side_ if not _of_teacher(i)) for side_ in (ours, theirs))
     if {name for name, _ in ours | theirs} - _OUTCOME:
-        ours, theirs = ({i for i in side_ if i[0] not in _OUTCOME} for side_ in (ours, theirs))
+        ours, theirs = (frozenset(i for i in side_ if i[0] not in _OUTCOME) for side_ in (ours, theirs))
     if not ours | theirs:
         return ""
     return "; ".join(
-        f"{name}: {difference(frozenset(one), frozenset(other))}"
-        for name, one, other in (("A", ours, theirs), ("B", theirs, ours))
+        f"{name}: {difference(one, other)}" for name, one, other in (("A", ours, theirs), ("B", theirs, ours))
     )
 
 

@@ -112,18 +112,31 @@ def _published(sample: Sample, suite: Suite) -> Published | None:
     if not of_paper(setup.dataset, suite):
         return None
     metric = f"{measured.metric}.{measured.value_name}"
+    place = (metric, setup.budget, setup.scheme, measured.tap, measured.reducer)
+    return quoted(suite.published, *place, student=setup.student)
+
+
+def quoted(
+    published: Iterable[Published],
+    metric: str,
+    budget: int,
+    scheme: str,
+    tap: str | None,
+    reducer: str | None,
+    *,
+    student: str,
+) -> Published | None:
+    """The published number that may stand beside ours of this place: of those that fit it and are of no other
+    student the one that says most; None where there is none."""
 
     def given(p: Published) -> int:
-        exact = (p.scheme == setup.scheme) + (p.reducer == measured.reducer)
+        exact = (p.scheme == scheme) + (p.reducer == reducer)
         return 2 * sum(v is not None for v in (p.budget, p.scheme, p.tap, p.reducer)) + exact
 
-    found = (
-        p
-        for p in suite.published
-        if p.student in (None, setup.student)
-        and fits(p, metric, setup.budget, setup.scheme, measured.tap, measured.reducer)
+    fitting = (
+        p for p in published if p.student in (None, student) and fits(p, metric, budget, scheme, tap, reducer)
     )
-    return max(found, key=given, default=None)
+    return max(fitting, key=given, default=None)
 
 
 def of_paper(dataset: str, suite: Suite) -> bool:

@@ -28,12 +28,27 @@ class Entry:
     def text(self, plus_minus: str = "±") -> str:
         return number(self.row["mean"], self.row["sd"], percent=self.percent, plus_minus=plus_minus)
 
+    @property
+    def failed(self) -> str:
+        """ "(1 failed)": folds that the number is without; "" where there is none."""
+        return f"({self.row['failed']} failed)" if self.row["failed"] else ""
+
     def quoted(self, plus_minus: str = "±") -> str:
-        if self.row["published"] is None:
+        """With its spread where that is what ± says of our own numbers: a standard deviation."""
+        row = self.row
+        if row["published"] is None:
             return ""
-        return number(
-            self.row["published"], self.row["published_spread"], percent=self.percent, plus_minus=plus_minus
-        )
+        sd = row["published_spread"] if is_deviation(row["published_spread_kind"]) else None
+        return number(row["published"], sd, percent=self.percent, plus_minus=plus_minus)
+
+    @property
+    def source(self) -> str:
+        """Where the quoted number stands, with a spread that is no standard deviation by its kind's name."""
+        row = self.row
+        if row["published_spread"] is None or is_deviation(row["published_spread_kind"]):
+            return str(row["published_source"])
+        spread = spread_text(row["published_spread"], row["published_spread_kind"], percent=self.percent)
+        return f"{row['published_source']}; {spread}"
 
 
 @dataclass
@@ -55,6 +70,37 @@ class Table:
         return any(
             e is not None and e.row["published"] is not None for _, entries in self.lines for e in entries
         )
+
+    @property
+    def spreads(self) -> str:
+        """A sentence for the quoted numbers whose spread is no standard deviation; "" where there is none."""
+        rows = [e.row for _, entries in self.lines for e in entries if e is not None]
+        return about_spreads((r["published_spread"], r["published_spread_kind"]) for r in rows)
+
+
+def is_deviation(kind: str | None) -> bool:
+    """Whether a quoted spread may stand behind ±, as ours do."""
+    return (kind or "").lower().startswith("standard deviation")
+
+
+def spread_text(spread: float, kind: str | None, *, percent: bool) -> str:
+    """ "0.121 (largest max - min over 5 folds)"."""
+    return f"{number(spread, percent=percent)} ({kind or 'a spread of an unknown kind'})"
+
+
+def about_spreads(quoted: Iterable[tuple[float | None, str | None]]) -> str:
+    """Says which other spreads quoted numbers have, by (spread, kind)."""
+    kinds = {
+        kind or "of an unknown kind"
+        for spread, kind in quoted
+        if spread is not None and not is_deviation(kind)
+    }
+    if not kinds:
+        return ""
+    return (
+        "The paper gives no standard deviation of these quoted numbers; its spread (`published_spread`) is "
+        f"another: {'; '.join(sorted(kinds))}."
+    )
 
 
 def number(
