@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: marks rows of too few folds to conclude from; `variant` says what a row differs in from the main one.
 #: `published*` are quoted from the paper, beside rows of its own dataset alone. `steps` are those of the
 #: optimiser and `images_seen` what the training looked at, of the network that the row is of, in one fold.
+#: `hardware` and `kdbench_version` are those that the numbers came from: "; " stands between those of training,
+#: embedding and measuring, where they are not the same, and " + " between those of several folds.
 COLUMNS = (
     "suite", "scale", "dataset", "budget", "scheme", "student", "teacher", "tap", "reducer", "metric",
     "n", "mean", "ci_low", "ci_high", "difference", "difference_low", "difference_high",
@@ -64,8 +66,8 @@ def collate(
                 "difference_high": difference.high if difference else None,
                 "published": published.value if published else None,
                 "published_source": published.source if published else None,
-                "hardware": " + ".join(sorted(h for h in sample.hardware if h)),
-                "kdbench_version": " + ".join(sorted(v for v in sample.versions if v)),
+                "hardware": _origins(sample, "hardware"),
+                "kdbench_version": _origins(sample, "kdbench"),
                 "sd": values.sd,
                 "setting": measured.setting,
                 "variant": sample.variant,
@@ -79,6 +81,13 @@ def collate(
             }
         )
     return _ordered(rows, suite)
+
+
+def _origins(sample: Sample, part: str) -> str:
+    """What the numbers of a sample came from, its cells joined with " + "."""
+    m = sample.measured
+    found = {cell.origin(m.metric, m.tap, m.reducer)[part] for cell in sample.cells.values()}
+    return " + ".join(sorted(text for text in found if text))
 
 
 def _place(sample: Sample) -> tuple:

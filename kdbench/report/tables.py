@@ -125,8 +125,18 @@ def embedding_time(data: Selection) -> list[Table]:
             paper = data.published_time(tap, reducer)
             cells.append(f"<td>{_seconds(values)}{_below(_quoted(paper, digits=0))}</td>")
         body.append(cells)
+    machines = sorted(
+        {
+            r.origin(own.metric, own.tap, own.reducer)["hardware"]
+            for r in data.records
+            for own in r.results
+            if (own.metric, own.value_name) == ("embedding-time", "seconds")
+        }
+        - {""}
+    )
     caption = (
-        "Seconds in the reducer, mean and range over all networks, on the hardware above; finding exact "
+        f"Seconds in the reducer, mean and range over all networks{', on ' if machines else ''}"
+        f"{escape(' and '.join(machines))}; finding exact "
         "neighbours comes before and is not counted. " + QUOTED
     )
     return [
