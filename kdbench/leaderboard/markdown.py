@@ -12,13 +12,13 @@ from kdbench.leaderboard.statistics import BOOTSTRAP_FROM, DESCRIPTIVE_BELOW
 from kdbench.leaderboard.tables import (
     Entry,
     Table,
-    about_spreads,
     difference,
     in_percent,
     is_deviation,
     number,
     scheme_labels,
     short,
+    source_text,
     tap_tables,
     whole_network_tables,
 )
@@ -98,7 +98,8 @@ def _distinct(rows: Sequence[Row], column: str) -> str:
 def _section(table: Table) -> str:
     unit = " [%]" if table.percent else ""
     header = [*table.labels, *map(escaped, table.columns)]
-    note = f"\n\n{table.spreads}" if table.spreads else ""
+    spreads = table.spreads("[leaderboard.csv](leaderboard.csv)")
+    note = f"\n\n{spreads}" if spreads else ""
     return f"## {escaped(table.title)}{unit}\n\n{_grid(header, _lines(table))}{note}"
 
 
@@ -180,9 +181,10 @@ def _unmatched(board: Board) -> str:
         metric = f"{p.metric}.{p.value_name}"
         percent = in_percent(metric)
         value = number(p.value, p.spread if is_deviation(p.spread_kind) else None, percent=percent)
+        source = source_text(p.source, p.spread, p.spread_kind, percent=percent)
         unit = " [%]" if percent else ""
         place = [str(p.budget or ""), *(escaped(v or "") for v in (p.scheme, p.tap, p.reducer))]
-        lines.append([escaped(short(metric)) + unit, *place, f"*{value}*", escaped(p.source)])
+        lines.append([escaped(short(metric)) + unit, *place, f"*{value}*", escaped(source)])
     grid = _grid(["metric", "labels", "scheme", "tap", "reducer", "quoted", "where"], lines)
     on = f" on {escaped(suite.published_dataset)}" if suite.published_dataset else ""
     count = f"{len(lines)} quoted number{'s' if len(lines) > 1 else ''} without a run at this scale"
@@ -192,8 +194,6 @@ def _unmatched(board: Board) -> str:
         if others
         else ""
     )
-    spreads = about_spreads((p.spread, p.spread_kind) for p in left)
-    note += f"\n\n{spreads}" if spreads else ""
     return (
         f"## Quoted from the paper{on}{note}\n\n<details><summary>{count}</summary>\n\n{grid}\n\n</details>"
     )

@@ -79,12 +79,13 @@ def _table(table: Table) -> str:
             cells += f"<td title='{_interval(e.row)}'>{text}</td>"
         lines.append(f"<tr>{cells}</tr>")
     unit = " [%]" if table.percent else ""
+    spreads = table.spreads("their tooltips")
     return (
         f"<h2>{escape(table.title)}{unit}</h2>\n"
         f"<div class=wide><table><thead><tr>{head}</tr></thead>\n<tbody>"
         + "\n".join(lines)
         + "</tbody></table></div>"
-        + (f"\n<p><small>{escape(table.spreads)}</small></p>" if table.spreads else "")
+        + (f"\n<p><small>{escape(spreads)}</small></p>" if spreads else "")
     )
 
 

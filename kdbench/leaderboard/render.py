@@ -132,7 +132,7 @@ def _tex_table(table: Table) -> str:
     lines = [
         rf"% {table.title}: mean $\pm$ standard deviation over folds"
         + (", percent" if table.percent else ""),
-        *([f"% {table.spreads}"] if table.spreads else []),
+        *([f"% {spreads}"] if (spreads := table.spreads("leaderboard.csv")) else []),
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",
         " & ".join(["", *(_tex(c) for c in table.columns)]) + r" \\",

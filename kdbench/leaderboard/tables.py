@@ -43,12 +43,9 @@ class Entry:
 
     @property
     def source(self) -> str:
-        """Where the quoted number stands, with a spread that is no standard deviation by its kind's name."""
-        row = self.row
-        if row["published_spread"] is None or is_deviation(row["published_spread_kind"]):
-            return str(row["published_source"])
-        spread = spread_text(row["published_spread"], row["published_spread_kind"], percent=self.percent)
-        return f"{row['published_source']}; {spread}"
+        """Where the quoted number stands; see `source_text`."""
+        source, spread, kind = (self.row[f"published_{part}"] for part in ("source", "spread", "spread_kind"))
+        return source_text(source, spread, kind, percent=self.percent)
 
 
 @dataclass
@@ -71,11 +68,14 @@ class Table:
             e is not None and e.row["published"] is not None for _, entries in self.lines for e in entries
         )
 
-    @property
-    def spreads(self) -> str:
-        """A sentence for the quoted numbers whose spread is no standard deviation; "" where there is none."""
+    def spreads(self, where: str) -> str:
+        """A sentence for the quoted numbers whose spread is no standard deviation; "" where there is none.
+
+        Args:
+            where: a reader finds it.
+        """
         rows = [e.row for _, entries in self.lines for e in entries if e is not None]
-        return about_spreads((r["published_spread"], r["published_spread_kind"]) for r in rows)
+        return about_spreads(((r["published_spread"], r["published_spread_kind"]) for r in rows), where)
 
 
 def is_deviation(kind: str | None) -> bool:
@@ -83,13 +83,16 @@ def is_deviation(kind: str | None) -> bool:
     return (kind or "").lower().startswith("standard deviation")
 
 
-def spread_text(spread: float, kind: str | None, *, percent: bool) -> str:
-    """ "0.121 (largest max - min over 5 folds)"."""
-    return f"{number(spread, percent=percent)} ({kind or 'a spread of an unknown kind'})"
+def source_text(source: str, spread: float | None, kind: str | None, *, percent: bool) -> str:
+    """Where a quoted number stands, and a spread that may not stand behind ± by its name: "Table 2; 0.121 (largest
+    max - min over 5 folds)"."""
+    if spread is None or is_deviation(kind):
+        return source
+    return f"{source}; {number(spread, percent=percent)} ({kind or 'a spread of an unknown kind'})"
 
 
-def about_spreads(quoted: Iterable[tuple[float | None, str | None]]) -> str:
-    """Says which other spreads quoted numbers have, by (spread, kind)."""
+def about_spreads(quoted: Iterable[tuple[float | None, str | None]], where: str) -> str:
+    """Says which other spreads quoted numbers have, by (spread, kind), and where they are to be seen."""
     kinds = {
         kind or "of an unknown kind"
         for spread, kind in quoted
@@ -98,8 +101,8 @@ def about_spreads(quoted: Iterable[tuple[float | None, str | None]]) -> str:
     if not kinds:
         return ""
     return (
-        "The paper gives no standard deviation of these quoted numbers; its spread (`published_spread`) is "
-        f"another: {'; '.join(sorted(kinds))}."
+        f"The paper gives no standard deviation of these quoted numbers; its spread, in {where}, is another: "
+        f"{'; '.join(sorted(kinds))}."
     )
 
 

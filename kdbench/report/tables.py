@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdbench.leaderboard.tables import about_spreads, is_deviation, spread_text
+from kdbench.leaderboard.tables import about_spreads, is_deviation, source_text
 from kdbench.report.select import TEACHER, Missing, Place, Selection
 
 if TYPE_CHECKING:
@@ -222,21 +222,18 @@ def _quoted(paper: Published | None, percent: bool = False, digits: int | None =
         return ""
     scale, usual = (100, 1) if percent else (1, 3)
     digits = usual if digits is None else digits
-    text, about = f"{scale * paper.value:.{digits}f}", paper.source
-    if paper.spread is not None and is_deviation(paper.spread_kind):
+    text = f"{scale * paper.value:.{digits}f}"
+    about = source_text(paper.source, paper.spread, paper.spread_kind, percent=percent)
+    if paper.spread is not None and is_deviation(paper.spread_kind):  # as ours are
         text += f" ± {scale * paper.spread:.{digits}f}"
         about += f"; ± {paper.spread_kind}"
-    elif paper.spread is not None:  # ours stand behind ± as standard deviations alone
-        about += f"; {spread_text(paper.spread, paper.spread_kind, percent=percent)}"
     return f'<i class="quoted" title="{escape(about)}">{text}</i>'
 
 
 def _spreads(papers: Sequence[Published | None]) -> str:
     """What a caption says of quoted spreads that are no standard deviations."""
-    about = about_spreads((p.spread, p.spread_kind) for p in papers if p is not None)
-    return (
-        f" {escape(about.replace(' (`published_spread`)', ''))} It stands in their tooltips." if about else ""
-    )
+    about = about_spreads(((p.spread, p.spread_kind) for p in papers if p is not None), "their tooltips")
+    return f" {escape(about)}" if about else ""
 
 
 def _below(text: str) -> str:

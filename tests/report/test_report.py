@@ -331,7 +331,7 @@ def test_a_quoted_spread_that_is_no_standard_deviation_is_told_by_its_name(tmp_p
     text = write_report(cells, suite=given, out=tmp_path, store_root=tmp_path)[0].read_text()
     assert f'title="Table 2; 0.024 ({kind})">0.309</i>' in text
     assert "± 0.024" not in text
-    assert f"its spread is another: {kind}." in text
+    assert f"its spread, in their tooltips, is another: {kind}." in text
 
 
 def test_numbers_of_one_superclass_stand_at_its_bar(tmp_path):
