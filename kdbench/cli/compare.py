@@ -153,10 +153,10 @@ def comparison_table(found: Comparison) -> Group:
         context = "student" if found.kind == "scheme" else "scheme"
         several = len({getattr(r, context) for r in rows}) > 1
         for name in [*names, *([context] if several else [])]:
-            table.add_column(name)
+            table.add_column(name, overflow="fold")
         for name in ("A", "B", "A - B", "95 %", "folds"):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("better")
+        table.add_column("better", overflow="fold")
         for r in rows:
             labels = [
                 str(r.budget),
