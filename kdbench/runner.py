@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kdbench.api.protocols import Executor
-from kdbench.api.records import CellRecord, Result, RunSummary, StageSummary
+from kdbench.api.records import CellRecord, Result, RunSummary, StageSummary, measurement
 from kdbench.executors.backlog import Backlog
 from kdbench.plan import Cell, Plan, Stage
 from kdbench.stages.machine import git_commit, hardware, versions
@@ -214,11 +214,23 @@ def cell_record(
     def path(key: str, name: str, suffix: str = "npy") -> str:
         return f"{below[key]}{os.sep}{name}.{suffix}"
 
+    trained_by = _origin(network) if network is not None else {}
+    origins: dict[str, dict[str, str]] = {}
+
+    def came_from(place: str, *keys: str) -> None:
+        """Keeps where a measurement came from, by its artifacts, where that is not where the network did."""
+        found = [_origin(opened[k]) for k in keys if k in opened]
+        joined = {part: "; ".join(dict.fromkeys(f[part] for f in found if f[part])) for part in _ORIGIN}
+        if other := {part: text for part, text in joined.items() if text and text != trained_by.get(part)}:
+            origins[place] = other
+
     for score in cell.scores:
         artifact = opened.get(score.key)
         if artifact is None:
             continue
-        place = "/".join(p for p in (score.tap, score.reducer, score.metric) if p)
+        place = measurement(score.metric, score.tap, score.reducer)
+        embedding = cell.embeddings.get(f"{score.tap}/{score.reducer}", "")
+        came_from(place, cell.network, embedding, score.key)
         for name, value in artifact.values["values"].items():
             results.append(
                 Result(
@@ -239,6 +251,7 @@ def cell_record(
         if key in opened:
             arrays[f"{place}/embedding"] = path(key, "points")
             tap, reducer = place.split("/", 1)
+            came_from(measurement("embedding-time", tap, reducer), key)
             n = len(opened[key].array("points"))
             results.append(
                 Result("embedding-time", "seconds", opened[key].values["fit_seconds"], tap, reducer, f"n={n}")
@@ -274,6 +287,7 @@ def cell_record(
         git_commit=network.record.get("git_commit", "") if network is not None else summary.git_commit,
         arrays=arrays,
         figures=figures,
+        origins=origins,
         created=max((a.record.get("created", 0.0) for a in opened.values()), default=time.time()),
         error="" if broken is None else f"{broken.title}\n{broken.error}",
     )
@@ -281,6 +295,19 @@ def cell_record(
     if known is not None and _says_the_same(known, record):
         return known, True
     return record, False
+
+
+#: What is told of where an artifact came from.
+_ORIGIN = ("hardware", "kdbench")
+
+
+def _origin(artifact: Artifact) -> dict[str, str]:
+    """Label of the machine, and kdbench's version."""
+    machine = artifact.record.get("hardware", {})
+    version = artifact.record.get("versions", {}).get("kdbench", "")
+    return dict(
+        zip(_ORIGIN, (str(machine.get("label") or machine.get("device") or ""), version), strict=True)
+    )
 
 
 def _says_the_same(known: CellRecord, record: CellRecord) -> bool:

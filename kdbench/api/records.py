@@ -33,6 +33,11 @@ class Result:
     primary: bool = False
 
 
+def measurement(metric: str, tap: str | None, reducer: str | None) -> str:
+    """How a record names what was measured: "<tap>/<reducer>/<metric>", without the parts that there are not."""
+    return "/".join(p for p in (tap, reducer, metric) if p)
+
+
 @dataclass(frozen=True)
 class CellRecord:
     """dataset x budget x fold x scheme, with all that was measured. A teacher is a cell with scheme "teacher".
@@ -48,10 +53,14 @@ class CellRecord:
         params: resolved parameters, flat ("student.epochs": 200).
         history: curves by epoch ("test_accuracy": [...]).
         stages: stage title to key. seconds: of the work, wherever it was done.
-        hardware: {"device", "cpu", "cores", "precision", ...}; "label" is the short name for tables.
-        versions: distributions and plugins used. git_commit: of the working folder, "" outside a repository.
+        hardware: {"device", "cpu", "cores", "precision", ...} of the training; "label" is the short name for tables.
+        versions: distributions and plugins that it was trained with. git_commit: of the working folder, "" outside
+            a repository.
         arrays: paths below the store: "<tap>/<reducer>/<metric>.<name>" to a file.
         figures: drawings of metrics, likewise, each to its SVG; a PNG of the same name lies beside it.
+        origins: of measurements that rest on another machine or version than the training,
+            "<tap>/<reducer>/<metric>" to {"hardware": labels, "kdbench": versions}, "; " between those that the
+            network was trained, embedded and measured with, in this order; of an embedding's time its own alone.
         error: the traceback of a failed cell.
         created: when its last stage was done, in seconds since the epoch.
     """
@@ -78,6 +87,7 @@ class CellRecord:
     git_commit: str = ""
     arrays: Mapping[str, str] = field(default_factory=dict)
     figures: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     error: str = ""
     created: float = 0.0
     record_version: int = RECORD_VERSION
@@ -87,6 +97,14 @@ class CellRecord:
         data = {name: dict(v) if isinstance(v, Mapping) else v for name, v in vars(self).items()}
         data["results"] = tuple(dict(vars(r)) for r in self.results)
         return data
+
+    def origin(self, metric: str, tap: str | None = None, reducer: str | None = None) -> dict[str, str]:
+        """{"hardware", "kdbench"} that a measurement came from: the training's, but for those in `origins`."""
+        own = {
+            "hardware": str(self.hardware.get("label") or self.hardware.get("device") or ""),
+            "kdbench": self.versions.get("kdbench", ""),
+        }
+        return own | dict(self.origins.get(measurement(metric, tap, reducer), {}))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CellRecord:

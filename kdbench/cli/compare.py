@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from kdbench.api.records import CellRecord
     from kdbench.facade.compare import Comparison
+    from kdbench.registry import Registry
 
 _STYLES = {"A": "green", "B": "green", "differs": "", "undecided": "dim"}
 
@@ -27,7 +28,9 @@ _STYLES = {"A": "green", "B": "green", "differs": "", "undecided": "dim"}
 @click.command()
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--suite", default=None, help="Of this suite alone; needed with --tracking-uri.")
+@click.option(
+    "--suite", default=None, help="Of this suite alone: its name, or its file; needed with --tracking-uri."
+)
 @scale_option
 @click.option("--metric", "metrics", multiple=True, help="This metric or value alone. Repeatable.")
 @click.option("--all", "every", is_flag=True, help="All values, not only those that metrics are ranked by.")
@@ -50,11 +53,12 @@ def command(
     """Compare A with B: two schemes, two students, or two runs, paired by fold.
 
     A run is named by its id, kdbench's or MLflow's, or by a workspace's folder. scheme:NAME, student:NAME and
-    run:ID say which is meant where a name could be several. Intervals are of one row each, 95 %, without a
-    correction for how many rows there are.
+    run:ID say which is meant where a name could be several. Of several settings of one suite that of the suite
+    itself goes without a label, as on a leaderboard; a suite that is no plugin's is known by --suite FILE.
+    Intervals are of one row each, 95 %, without a correction for how many rows there are.
     """
-    from kdbench.cli.options import console, echo_json, registry_from
-    from kdbench.facade.compare import compare, fetch_run, side
+    from kdbench.cli.options import console, echo_json, registry_from, warn
+    from kdbench.facade.compare import compare, fetch_run, side, suites_of
     from kdbench.facade.execution import directions_of
     from kdbench.leaderboard.render import rounded
     from kdbench.tracking import tracking_uri as uri_of
@@ -63,9 +67,14 @@ def command(
     given = click.get_current_context().get_parameter_source("tracking_uri")
     from_tracking = bool(tracking_uri) and given is click.core.ParameterSource.COMMANDLINE
     uri = uri_of(tracking_uri, workspace)
-    cells = _cells(suite, scale, workspace, uri if from_tracking else None)
+    sources = _named(suite, registry)
+    of_suite = next(iter(sources), suite)
+    cells = _cells(of_suite, scale, workspace, uri if from_tracking else None)
     left, right = (side(name, cells, lambda run: fetch_run(uri, run)) for name in (a, b))
-    found = compare(left, right, metrics=metrics, directions=directions_of(registry), every=every)
+    suites = suites_of([*left.cells, *right.cells], registry, sources)
+    found = compare(
+        left, right, suites=suites, metrics=metrics, directions=directions_of(registry), every=every
+    )
     if as_json:
         echo_json(
             {
@@ -77,7 +86,31 @@ def command(
             }
         )
     else:
+        guessed = {r.suite for r in found.rows if r.variant and (r.suite, r.scale) not in suites}
         console().print(comparison_table(found))
+        for name in sorted(guessed):
+            warn(
+                f"the suite {name!r} is not known here: its newest setting goes without a label; --suite FILE"
+            )
+
+
+def _named(suite: str | None, registry: Registry) -> dict[str, str]:
+    """Name of the suite that is asked for to where it is read from; empty where it is a name of cells alone.
+
+    Raises:
+        UsageError, SuiteError: there is no such file, or it is broken.
+    """
+    from kdbench.errors import KdbenchError
+    from kdbench.suite import load_suite
+
+    if suite is None:
+        return {}
+    try:
+        return {load_suite(suite, registry=registry).name: suite}
+    except KdbenchError:
+        if suite.endswith(".toml"):
+            raise
+        return {}
 
 
 def _cells(suite: str | None, scale: str | None, workspace: Path, uri: str | None) -> list[CellRecord]:
@@ -120,10 +153,10 @@ def comparison_table(found: Comparison) -> Group:
         context = "student" if found.kind == "scheme" else "scheme"
         several = len({getattr(r, context) for r in rows}) > 1
         for name in [*names, *([context] if several else [])]:
-            table.add_column(name)
+            table.add_column(name, overflow="fold")
         for name in ("A", "B", "A - B", "95 %", "folds"):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("better")
+        table.add_column("better", overflow="fold")
         for r in rows:
             labels = [
                 str(r.budget),
@@ -134,8 +167,11 @@ def comparison_table(found: Comparison) -> Group:
             numbers = [f"{r.left:.4f}", f"{r.right:.4f}", f"{r.difference:+.4f}", interval, str(r.n)]
             table.add_row(*map(Text, labels + numbers), Text(r.verdict, _STYLES[r.verdict]))
         parts.append(table)
+    schemes = {r.scheme for r in found.rows}
     for note in dict.fromkeys(r.notes for r in found.rows if r.notes):
-        parts.append(Text(f"they differ beside that: {note}", style="yellow"))
+        noted = {r.scheme for r in found.rows if r.notes == note}
+        of = "" if noted == schemes else f" ({', '.join(sorted(noted))})"
+        parts.append(Text(f"they differ beside that{of}: {note}", style="yellow"))
     alone = [f"{n} of {name}" for name, n in (("A", found.left_alone), ("B", found.right_alone)) if n]
     if alone:
         parts.append(Text(f"measurements without a partner: {', '.join(alone)}", style="dim"))

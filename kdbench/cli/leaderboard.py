@@ -44,11 +44,12 @@ def build(
 ) -> None:
     """Write README.md, leaderboard.csv, leaderboard.json, index.html and table.tex of SUITE.
 
-    Without --scale, one leaderboard for every scale that has cells.
+    Without --scale, one leaderboard for every scale that has cells; one whose scale can't be read (the suite no
+    longer has it, say) is left out, and the command fails after the others are written.
     """
     from kdbench import tracking
     from kdbench.cli.options import console, echo_json, registry_from
-    from kdbench.errors import WorkspaceError
+    from kdbench.errors import KdbenchError, WorkspaceError
     from kdbench.facade.execution import directions_of
     from kdbench.leaderboard import build as write
     from kdbench.leaderboard import completed
@@ -66,13 +67,27 @@ def build(
             hint=f"kdbench run {suite}, or `kdbench track sync` if it has run elsewhere",
         )
     written: list[Path] = []
+    left_out: dict[str, KdbenchError] = {}
     for name in scales:
-        of_scale = completed(load_suite(suite, scale=name, registry=registry), registry)
+        try:
+            of_scale = completed(load_suite(suite, scale=name, registry=registry), registry)
+        except KdbenchError as error:
+            left_out[name] = error
+            continue
         written += write(
             loaded.name, name, out, uri, workspace, of_scale, directions=directions_of(registry), cells=cells
         )
     if as_json:
-        echo_json({"suite": loaded.name, "scales": scales, "files": [str(p) for p in written]})
+        built = [name for name in scales if name not in left_out]
+        told = {name: str(error) for name, error in left_out.items()}
+        files = [str(p) for p in written]
+        echo_json({"suite": loaded.name, "scales": built, "files": files, "left_out": told})
     else:
         for path in written:
             console().print(str(path), soft_wrap=True)
+    if left_out:
+        first = next(iter(left_out.values()))
+        names = ", ".join(map(repr, left_out))
+        raise type(first)(
+            f"no leaderboard of scale {names}: {first.what}", where=first.where, hint=first.hint
+        )

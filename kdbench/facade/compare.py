@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,9 +12,13 @@ from kdbench.errors import UsageError, WorkspaceError, did_you_mean
 
 if TYPE_CHECKING:
     from kdbench.api.records import CellRecord
+    from kdbench.leaderboard.experiments import Fingerprint
     from kdbench.leaderboard.samples import Sample
+    from kdbench.registry import Registry
     from kdbench.suite.schema import Suite
 
+#: (suite, scale) to the suite at that scale, every default written out.
+Suites = Mapping[tuple[str, str], "Suite"]
 Kind = Literal["scheme", "student", "run"]
 #: kdbench's own id of a run, and MLflow's.
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}|[0-9a-f]{32}")
@@ -121,11 +125,35 @@ def side(
     )
 
 
+def suites_of(
+    cells: Iterable[CellRecord], registry: Registry, sources: Mapping[str, str | Path] | None = None
+) -> dict[tuple[str, str], Suite]:
+    """The suites that cells are of, as a leaderboard reads them; without those that are not to be had: files that
+    were not named, scales that a suite no longer has.
+
+    Args:
+        sources: name of a suite to its file, of those that are not registered.
+    """
+    from kdbench.errors import KdbenchError
+    from kdbench.leaderboard import completed
+    from kdbench.suite import load_suite
+
+    found = {}
+    for name, scale in sorted({(c.suite, c.scale) for c in cells}):
+        try:
+            loaded = load_suite((sources or {}).get(name, name), scale=scale, registry=registry)
+            if loaded.name == name:
+                found[name, scale] = completed(loaded, registry)
+        except KdbenchError:
+            continue
+    return found
+
+
 def compare(
     a: Side,
     b: Side,
     *,
-    suite: Suite | None = None,
+    suites: Suites | None = None,
     metrics: Collection[str] = (),
     directions: dict[str, bool | None] | None = None,
     every: bool = False,
@@ -137,7 +165,8 @@ def compare(
     measured must agree in metric, value, tap, reducer and all their parameters.
 
     Args:
-        suite: decides which of several experiments with one name is meant.
+        suites: decide which of several experiments with one name is the main one, as on a leaderboard; of a
+            suite that is not among them it is the newest.
         metrics: of these alone ("accuracy", "accuracy.top5").
         directions: metric to whether higher is better.
         every: all values, not only those that metrics are ranked by (a value named in `metrics` always is).
@@ -146,8 +175,6 @@ def compare(
         UsageError: A and B are of different kinds, or the same; or a metric that neither has.
         WorkspaceError: nothing pairs.
     """
-    from kdbench.leaderboard.samples import samples
-
     if a.kind != b.kind:
         raise UsageError(
             f"{a.name!r} is a {a.kind} and {b.name!r} a {b.kind}",
@@ -155,7 +182,7 @@ def compare(
         )
     if a.name == b.name:
         raise UsageError(f"{a.name!r} is compared with itself")
-    left, right = samples(a.cells, suite), samples(b.cells, suite)
+    left, right = (_samples(side_.cells, suites or {}) for side_ in (a, b))
     known = {s.measured.metric for s in (*left, *right)}
     values = {_value_name(s) for s in (*left, *right)}
     for metric in metrics:
@@ -176,7 +203,7 @@ def compare(
         fitting = partners.get(place(sample), [])
         same = [s for s in fitting if s.variant == sample.variant] or [s for s in fitting if not s.variant]
         for partner in (same or fitting)[:1]:
-            if row := _difference(sample, partner, directions or {}):
+            if row := _difference(sample, partner, a.kind, directions or {}):
                 rows.append(row)
                 met |= {id(sample), id(partner)}
     if not rows:
@@ -191,6 +218,16 @@ def compare(
     )
     alone = [sum(id(s) not in met for s in side_) for side_ in (left, right)]
     return Comparison(a.kind, a.name, b.name, rows, *alone)
+
+
+def _samples(cells: Sequence[CellRecord], suites: Suites) -> list[Sample]:
+    """Samples of all suites and scales, each with its own suite's main experiments."""
+    from kdbench.leaderboard.samples import samples
+
+    of_suite: dict[tuple[str, str], list[CellRecord]] = {}
+    for cell in cells:
+        of_suite.setdefault((cell.suite, cell.scale), []).append(cell)
+    return [s for place, some in sorted(of_suite.items()) for s in samples(some, suites.get(place))]
 
 
 def _value_name(sample: Sample) -> str:
@@ -231,8 +268,7 @@ def _mains(samples: Iterable[Sample], place: Callable[[Sample], tuple]) -> list[
     return list(found.values())
 
 
-def _difference(a: Sample, b: Sample, directions: dict[str, bool | None]) -> Difference | None:
-    from kdbench.leaderboard.experiments import difference
+def _difference(a: Sample, b: Sample, kind: Kind, directions: dict[str, bool | None]) -> Difference | None:
     from kdbench.leaderboard.samples import base_name
     from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW, paired
 
@@ -267,12 +303,47 @@ def _difference(a: Sample, b: Sample, directions: dict[str, bool | None]) -> Dif
         verdict=verdict,
         primary=a.primary,
         variant=a.variant,
-        notes="; ".join(
-            part
-            for name, one, other in (("A", a, b), ("B", b, a))
-            for part in [f"{name}: {difference(one.shared - other.shared, other.shared - one.shared)}"]
-            if one.shared != other.shared
-        ),
+        notes=_notes(_settings(a, kind), _settings(b, kind)),
+    )
+
+
+#: What a training came to: told only where nothing that was set tells why.
+_OUTCOME = frozenset({"steps", "images_seen"})
+
+
+def _settings(sample: Sample, kind: Kind) -> Fingerprint:
+    """What a sample was set to, of all that two sides of this kind should have in common.
+
+    Runs and students are of one scheme, whose own parameters and teacher belong to it, named as `--set` names
+    them ("schemes.distilled.temperature"). Two schemes differ in theirs; their teachers are told.
+    """
+    from kdbench.leaderboard.experiments import placed
+
+    training = placed([next(iter(sample.cells.values()))])[0].training
+    if kind == "scheme":
+        return sample.shared | {item for item in training if sample.setup.student and _of_teacher(item)}
+    scheme = f"schemes.{sample.setup.scheme}."
+    named = ((n.replace("scheme.", scheme, 1) if n.startswith("scheme.") else n, v) for n, v in training)
+    return sample.shared | frozenset(named)
+
+
+def _of_teacher(item: tuple[str, str]) -> bool:
+    return item[0].startswith("teacher.")
+
+
+def _notes(a: Fingerprint, b: Fingerprint) -> str:
+    """ "A: student.epochs=20; B: student.epochs=5"."""
+    from kdbench.leaderboard.experiments import difference
+
+    ours, theirs = a - b, b - a
+    if not (any(map(_of_teacher, a)) and any(map(_of_teacher, b))):  # one of two schemes has none
+        ours, theirs = (frozenset(i for i in side_ if not _of_teacher(i)) for side_ in (ours, theirs))
+    if {name for name, _ in ours | theirs} - _OUTCOME:
+        ours, theirs = (frozenset(i for i in side_ if i[0] not in _OUTCOME) for side_ in (ours, theirs))
+    if not ours | theirs:
+        return ""
+    return "; ".join(
+        f"{name}: {difference(one, other)}" for name, one, other in (("A", ours, theirs), ("B", theirs, ours))
     )
 
 

@@ -130,23 +130,21 @@ def conclude(session: Session, report: RunReport, tracking: Tracking | None) -> 
 
 
 def _report(session: Session, report: RunReport, board: Board) -> list[Path]:
-    """The page of figures; made again only when there is something new to show."""
+    """The page of figures, of the cells that the leaderboard beside it is of; one that is there already is drawn
+    again only when it shows something else, or a stage that it may have missed was executed."""
     from kdbench.leaderboard.render import rounded
     from kdbench.report import write_report
 
     suite, root = session.plan.suite, session.store.root
-    out = root / "reports" / suite.name / suite.scale
-    page = out / "report.html"
-    if page.exists() and not report.executed and not report.failed:
-        return [page]
     return write_report(
         report.cells,
         suite=suite,
-        out=out,
+        out=root / "reports" / suite.name / suite.scale,
         store_root=root,
         leaderboard_rows=rounded([dict(row) for row in board.rows]),
         claims=[v.to_json() for v in board.claims],
         changes=board.changes,
+        again=bool(report.executed or report.failed),
     )
 
 

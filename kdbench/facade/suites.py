@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +13,7 @@ from kdbench.facade.places import data_places, discover, warn_in_python, workspa
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kdbench.api.records import CellRecord
+    from kdbench.api.records import CellRecord, Result
     from kdbench.facade.session import Session
     from kdbench.plan import Plan
     from kdbench.registry import Registry
@@ -266,11 +266,36 @@ class PlannedSuite:
         )
 
 
-#: Columns of `Results.frame`.
+#: Columns of `Results.frame`: `key` and `status` are the cell's; `variant` says what a number was set to otherwise
+#: than the suite's own setting, of several experiments of one name, as on a leaderboard; "" for the main one.
 RESULT_COLUMNS = (
     "suite", "scale", "dataset", "budget", "fold", "seed", "scheme", "student", "teacher", "tap", "reducer",
-    "metric", "value_name", "value", "setting", "primary",
+    "metric", "value_name", "value", "setting", "primary", "variant", "key", "status",
 )  # fmt: skip
+
+
+def _variants(cells: Sequence[CellRecord], suite: Suite) -> Callable[[CellRecord, Result], str]:
+    """Names what a result was set to, as the leaderboard's rows do.
+
+    A result that no row counts, for a newer cell of the same fold has it too, is named by its cell's training.
+    """
+    from kdbench.leaderboard.experiments import placed, variants
+    from kdbench.leaderboard.samples import samples
+
+    known = placed(cells)
+    labels = variants(known, suite)
+    of_cell = {p.cell.key: labels[p.experiment, p.cell.budget] for p in known}
+    counted = {
+        (cell.key, *sample.measured): sample.variant
+        for sample in samples(cells, suite)
+        for cell in sample.cells.values()
+    }
+
+    def variant_of(cell: CellRecord, r: Result) -> str:
+        place = (cell.key, r.metric, r.value_name, r.tap, r.reducer, r.setting)
+        return counted.get(place, of_cell[cell.key])
+
+    return variant_of
 
 
 @dataclass(frozen=True)
@@ -295,12 +320,23 @@ class Results:
         return [c for c in self.cells if c.status == "failed"]
 
     def frame(self) -> pd.DataFrame:
-        """One row a result of a cell; see `RESULT_COLUMNS`. `tap` and `reducer` are None where none is involved."""
+        """One row a result of a cell; see `RESULT_COLUMNS`. `tap` and `reducer` are None where none is involved.
+
+        A workspace may hold several settings of one suite: take one `variant`, or group by it, before a mean.
+        What was measured of one network for two lists of metrics stands in two cells, told apart by `key`.
+        """
         import pandas as pd
 
-        own = RESULT_COLUMNS[:9]
+        from kdbench.leaderboard import completed
+
+        own = (*RESULT_COLUMNS[:9], "key", "status")
+        variant_of = _variants(self.cells, completed(self.suite, self.registry))
         rows = [
-            {**{name: getattr(cell, name) for name in own}, **vars(result)}
+            {
+                **{name: getattr(cell, name) for name in own},
+                **vars(result),
+                "variant": variant_of(cell, result),
+            }
             for cell in self.cells
             for result in cell.results
         ]
@@ -339,11 +375,12 @@ class Results:
 
         from kdbench.facade.compare import compare, side
         from kdbench.facade.execution import directions_of
+        from kdbench.leaderboard import completed
 
         found = compare(
             side(a, self.cells),
             side(b, self.cells),
-            suite=self.suite,
+            suites={(self.suite.name, self.suite.scale): completed(self.suite, self.registry)},
             metrics=tuple(metrics),
             directions=directions_of(self.registry),
             every=every,

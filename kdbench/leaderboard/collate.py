@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: marks rows of too few folds to conclude from; `variant` says what a row differs in from the main one.
 #: `published*` are quoted from the paper, beside rows of its own dataset alone. `steps` are those of the
 #: optimiser and `images_seen` what the training looked at, of the network that the row is of, in one fold.
+#: `hardware` and `kdbench_version` are those that the numbers came from: "; " stands between those of training,
+#: embedding and measuring, where they are not the same, and " + " between those of several folds.
 COLUMNS = (
     "suite", "scale", "dataset", "budget", "scheme", "student", "teacher", "tap", "reducer", "metric",
     "n", "mean", "ci_low", "ci_high", "difference", "difference_low", "difference_high",
@@ -64,8 +66,8 @@ def collate(
                 "difference_high": difference.high if difference else None,
                 "published": published.value if published else None,
                 "published_source": published.source if published else None,
-                "hardware": " + ".join(sorted(h for h in sample.hardware if h)),
-                "kdbench_version": " + ".join(sorted(v for v in sample.versions if v)),
+                "hardware": _origins(sample, "hardware"),
+                "kdbench_version": _origins(sample, "kdbench"),
                 "sd": values.sd,
                 "setting": measured.setting,
                 "variant": sample.variant,
@@ -79,6 +81,13 @@ def collate(
             }
         )
     return _ordered(rows, suite)
+
+
+def _origins(sample: Sample, part: str) -> str:
+    """What the numbers of a sample came from, its cells joined with " + "."""
+    m = sample.measured
+    found = {cell.origin(m.metric, m.tap, m.reducer)[part] for cell in sample.cells.values()}
+    return " + ".join(sorted(text for text in found if text))
 
 
 def _place(sample: Sample) -> tuple:
@@ -112,18 +121,31 @@ def _published(sample: Sample, suite: Suite) -> Published | None:
     if not of_paper(setup.dataset, suite):
         return None
     metric = f"{measured.metric}.{measured.value_name}"
+    place = (metric, setup.budget, setup.scheme, measured.tap, measured.reducer)
+    return quoted(suite.published, *place, student=setup.student)
+
+
+def quoted(
+    published: Iterable[Published],
+    metric: str,
+    budget: int,
+    scheme: str,
+    tap: str | None,
+    reducer: str | None,
+    *,
+    student: str,
+) -> Published | None:
+    """The published number that may stand beside ours of this place: of those that fit it and are of no other
+    student the one that says most; None where there is none."""
 
     def given(p: Published) -> int:
-        exact = (p.scheme == setup.scheme) + (p.reducer == measured.reducer)
+        exact = (p.scheme == scheme) + (p.reducer == reducer)
         return 2 * sum(v is not None for v in (p.budget, p.scheme, p.tap, p.reducer)) + exact
 
-    found = (
-        p
-        for p in suite.published
-        if p.student in (None, setup.student)
-        and fits(p, metric, setup.budget, setup.scheme, measured.tap, measured.reducer)
+    fitting = (
+        p for p in published if p.student in (None, student) and fits(p, metric, budget, scheme, tap, reducer)
     )
-    return max(found, key=given, default=None)
+    return max(fitting, key=given, default=None)
 
 
 def of_paper(dataset: str, suite: Suite) -> bool:

@@ -14,9 +14,11 @@ from kdbench.leaderboard.tables import (
     Table,
     difference,
     in_percent,
+    is_deviation,
     number,
     scheme_labels,
     short,
+    source_text,
     tap_tables,
     whole_network_tables,
 )
@@ -45,20 +47,20 @@ def to_markdown(board: Board) -> str:
 
 def _head(board: Board) -> str:
     suite, rows = board.suite, board.rows
-    title = suite.title if suite else board.suite_name
-    lines = [f"# {title}: leaderboard at scale `{board.scale}`"]
+    title = escaped(suite.title if suite else board.suite_name)
+    lines = [f"# {title}: leaderboard at scale {code(board.scale)}"]
     if suite and suite.reference:
-        lines.append(f"Reference: {suite.reference}")
+        lines.append(f"Reference: {escaped(suite.reference)}")
     folds = sorted({r["n"] for r in rows})
     facts = [
-        ("suite, scale", f"`{board.suite_name}`, `{board.scale}`"),
+        ("suite, scale", f"{code(board.suite_name)}, {code(board.scale)}"),
         ("dataset", _distinct(rows, "dataset")),
         ("student", _distinct(rows, "student")),
         ("teacher", _distinct(rows, "teacher")),
         ("hardware", _distinct(rows, "hardware")),
         ("kdbench", _distinct(rows, "kdbench_version")),
         ("folds", ", ".join(map(str, folds))),
-        ("changed", "; ".join(f"`{c}`" for c in board.changes)),
+        ("changed", "; ".join(map(code, board.changes))),
     ]
     lines.append("| | |\n|---|---|\n" + "\n".join(f"| {k} | {_cell(v)} |" for k, v in facts if v))
     how = (
@@ -84,24 +86,27 @@ def _about_quotes(board: Board) -> str:
             "networks and training than this scale does. "
         )
     if suite.published_dataset and not any(of_paper(row["dataset"], suite) for row in board.rows):
-        return (
-            f"The paper's numbers are on {suite.published_dataset}: they stand apart, beside none of ours. "
-        )
+        named = escaped(suite.published_dataset)
+        return f"The paper's numbers are on {named}: they stand apart, beside none of ours. "
     return ""
 
 
 def _distinct(rows: Sequence[Row], column: str) -> str:
-    return ", ".join(sorted({str(r[column]) for r in rows if r[column]}))
+    return escaped(", ".join(sorted({str(r[column]) for r in rows if r[column]})))
 
 
 def _section(table: Table) -> str:
     unit = " [%]" if table.percent else ""
-    return f"## {table.title}{unit}\n\n{_grid([*table.labels, *table.columns], _lines(table))}"
+    header = [*table.labels, *map(escaped, table.columns)]
+    spreads = table.spreads("[leaderboard.csv](leaderboard.csv)")
+    note = f"\n\n{spreads}" if spreads else ""
+    return f"## {escaped(table.title)}{unit}\n\n{_grid(header, _lines(table))}{note}"
 
 
 def _lines(table: Table) -> list[list[str]]:
     lines = []
-    for labels, entries in table.lines:
+    for raw, entries in table.lines:
+        labels = [*map(escaped, raw)]
         lines.append([*labels, *(_entry(e) for e in entries)])
         if any(e is not None and e.row["published"] is not None for e in entries):
             names = [*labels[:-1], f"*{labels[-1]}, quoted*"]
@@ -113,7 +118,7 @@ def _entry(entry: Entry | None) -> str:
     if entry is None:
         return "–"
     text = f"**{entry.text()}**" if entry.best else entry.text()
-    return f"{text} ({entry.row['failed']} failed)" if entry.row["failed"] else text
+    return f"{text} {entry.failed}" if entry.failed else text
 
 
 def _differences(rows: Sequence[Row]) -> str:
@@ -127,9 +132,9 @@ def _differences(rows: Sequence[Row]) -> str:
         percent = in_percent(row["metric"])
         lines.append(
             [
-                short(row["metric"]) + (" [%]" if percent else ""),
+                escaped(short(row["metric"])) + (" [%]" if percent else ""),
                 str(row["budget"]),
-                label_of(row),
+                escaped(label_of(row)),
                 difference(row, percent=percent),
                 str(row["difference_n"]),
             ]
@@ -146,8 +151,14 @@ def _costs(rows: Sequence[Row]) -> str:
     for row in rows:
         known = row["steps"] is not None and row["images_seen"] is not None
         if row["primary"] and row["tap"] is None and known:
-            head = [row["dataset"]] if several else []
-            line = [*head, str(row["budget"]), label_of(row), f"{row['steps']:,}", f"{row['images_seen']:,}"]
+            head = [escaped(row["dataset"])] if several else []
+            line = [
+                *head,
+                str(row["budget"]),
+                escaped(label_of(row)),
+                f"{row['steps']:,}",
+                f"{row['images_seen']:,}",
+            ]
             lines.setdefault(tuple(line[:-2]), line)
     if not lines:
         return ""
@@ -168,15 +179,21 @@ def _unmatched(board: Board) -> str:
     lines = []
     for p in left:
         metric = f"{p.metric}.{p.value_name}"
-        value = number(p.value, p.spread, percent=p.metric == "accuracy")
-        unit = " [%]" if p.metric == "accuracy" else ""
-        place = [str(p.budget or ""), p.scheme or "", p.tap or "", p.reducer or ""]
-        lines.append([short(metric) + unit, *place, f"*{value}*", p.source])
+        percent = in_percent(metric)
+        value = number(p.value, p.spread if is_deviation(p.spread_kind) else None, percent=percent)
+        source = source_text(p.source, p.spread, p.spread_kind, percent=percent)
+        unit = " [%]" if percent else ""
+        place = [str(p.budget or ""), *(escaped(v or "") for v in (p.scheme, p.tap, p.reducer))]
+        lines.append([escaped(short(metric)) + unit, *place, f"*{value}*", escaped(source)])
     grid = _grid(["metric", "labels", "scheme", "tap", "reducer", "quoted", "where"], lines)
-    on = f" on {suite.published_dataset}" if suite.published_dataset else ""
+    on = f" on {escaped(suite.published_dataset)}" if suite.published_dataset else ""
     count = f"{len(lines)} quoted number{'s' if len(lines) > 1 else ''} without a run at this scale"
     others = sorted({r["dataset"] for r in board.rows if not of_paper(r["dataset"], suite)})
-    note = f"\n\nNot to be compared with the rows above that are of {', '.join(others)}." if others else ""
+    note = (
+        f"\n\nNot to be compared with the rows above that are of {escaped(', '.join(others))}."
+        if others
+        else ""
+    )
     return (
         f"## Quoted from the paper{on}{note}\n\n<details><summary>{count}</summary>\n\n{grid}\n\n</details>"
     )
@@ -196,13 +213,13 @@ def _claims(board: Board) -> str:
         return ""
     lines = [
         [
-            f"{v.text} ({v.where})",
+            escaped(f"{v.text} ({v.where})"),
             (f"**{v.verdict}**" if v.verdict == "contradicted" else v.verdict)
             + (" (descriptive)" if is_descriptive(v) else ""),
             effect_text(v),
             str(v.n) if v.n else "",
             f"{sum(c.verdict == 'supported' for c in v.comparisons)} of {len(v.comparisons)}",
-            "; ".join(t for t in (v.decisive, missing_text(v)) if t),
+            escaped("; ".join(t for t in (v.decisive, missing_text(v)) if t)),
         ]
         for v in board.claims
     ]
@@ -225,11 +242,11 @@ def _failed(board: Board) -> str:
     lines = [
         [
             str(c.budget),
-            c.scheme,
+            escaped(c.scheme),
             str(c.fold + 1),
-            c.student or c.teacher,
-            first_line(c.error),
-            f"`{last_line(c.error)}`",
+            escaped(c.student or c.teacher),
+            escaped(first_line(c.error)),
+            code(last_line(c.error)),
         ]
         for c in board.failed
     ]
@@ -241,7 +258,10 @@ def _failed(board: Board) -> str:
 def _assumptions(board: Board) -> str:
     if board.suite is None or not board.suite.assumptions:
         return ""
-    lines = [f"- **{name}**: {text}" for name, text in sorted(board.suite.assumptions.items(), key=natural)]
+    lines = [
+        f"- **{escaped(name)}**: {escaped(text)}"
+        for name, text in sorted(board.suite.assumptions.items(), key=natural)
+    ]
     as_written = (
         "As the suite file has them; what was changed stands at the top.\n\n" if board.changes else ""
     )
@@ -268,6 +288,22 @@ def _grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rule = "|" + "---|" * len(header)
     rows = ["| " + " | ".join(_cell(c) for c in line) + " |" for line in [header, *lines]]
     return "\n".join([rows[0], rule, *rows[1:]])
+
+
+_MARKS = re.compile(r"[\\`*<~]|(?<![^\W_])_|_(?![^\W_])")
+
+
+def escaped(text: str) -> str:
+    """A name or a sentence that is no Markdown, as it is to be read: `*x*` would be a quoted number. Underscores
+    within a word are none of Markdown's."""
+    return _MARKS.sub(r"\\\g<0>", text)
+
+
+def code(text: str) -> str:
+    """`text` between as many backticks as it takes."""
+    runs = [len(run) for run in re.findall("`+", text)]
+    fence = "`" * (max(runs, default=0) + 1)
+    return f"{fence} {text} {fence}" if runs else f"{fence}{text}{fence}"
 
 
 def _cell(text: str) -> str:

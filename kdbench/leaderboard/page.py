@@ -16,12 +16,13 @@ from kdbench.leaderboard.terminal import effect_text, is_descriptive, missing_te
 _FILTERS = ("metric", "scheme", "budget", "tap", "reducer", "dataset")
 _SHOWN = (
     "metric", "scheme", "budget", "tap", "reducer", "setting", "mean", "ci_low", "ci_high", "n", "difference",
-    "difference_low", "difference_high", "published", "published_source", "student", "teacher", "dataset",
+    "difference_low", "difference_high", "published", "published_source", "published_spread",
+    "published_spread_kind", "student", "teacher", "dataset",
     "steps", "images_seen", "variant", "failed", "hardware", "kdbench_version",
 )  # fmt: skip
 _NUMBERS = frozenset(
     {"budget", "mean", "ci_low", "ci_high", "n", "difference", "difference_low", "difference_high",
-     "published", "failed", "steps", "images_seen"}
+     "published", "published_spread", "failed", "steps", "images_seen"}
 )  # fmt: skip
 
 
@@ -71,17 +72,20 @@ def _table(table: Table) -> str:
                 cells += "<td>–</td>"
                 continue
             text = f"<b>{escape(e.text())}</b>" if e.best else escape(e.text())
+            text += f" {e.failed}" if e.failed else ""
             if e.quoted():
-                source = escape(str(e.row["published_source"]), quote=True)
+                source = escape(e.source, quote=True)
                 text += f"<br><i title='{source}'>{escape(e.quoted())}</i>"
             cells += f"<td title='{_interval(e.row)}'>{text}</td>"
         lines.append(f"<tr>{cells}</tr>")
     unit = " [%]" if table.percent else ""
+    spreads = table.spreads("their tooltips")
     return (
         f"<h2>{escape(table.title)}{unit}</h2>\n"
         f"<div class=wide><table><thead><tr>{head}</tr></thead>\n<tbody>"
         + "\n".join(lines)
         + "</tbody></table></div>"
+        + (f"\n<p><small>{escape(spreads)}</small></p>" if spreads else "")
     )
 
 

@@ -41,10 +41,11 @@ class Board:
 
 
 def rounded(value: Any) -> Any:
-    """Floats to six significant digits, wherever they stand; NaN and infinities to None, as JSON has none."""
+    """Floats to six significant digits, wherever they stand; "nan", "inf" and "-inf" for those that JSON has no
+    number for: null says that there is nothing, and these are something."""
     if isinstance(value, float):
         if not math.isfinite(value):
-            return None
+            return str(value)
         return float(f"{value:.{DIGITS}g}") + 0.0  # no negative zero
     if isinstance(value, dict):
         return {k: rounded(v) for k, v in value.items()}
@@ -69,11 +70,12 @@ def _csv_value(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return repr(rounded(value)) if math.isfinite(value) else str(value)
+        return repr(rounded(value)) if math.isfinite(value) else rounded(value)
     return value
 
 
 def to_json(board: Board) -> str:
+    """Strict JSON; null where there is nothing, the text "nan" where a number is none (see `rounded`)."""
     data: dict[str, Any] = {
         "suite": board.suite_name,
         "scale": board.scale,
@@ -130,6 +132,7 @@ def _tex_table(table: Table) -> str:
     lines = [
         rf"% {table.title}: mean $\pm$ standard deviation over folds"
         + (", percent" if table.percent else ""),
+        *([f"% {spreads}"] if (spreads := table.spreads("leaderboard.csv")) else []),
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",
         " & ".join(["", *(_tex(c) for c in table.columns)]) + r" \\",
@@ -139,7 +142,8 @@ def _tex_table(table: Table) -> str:
         ours = []
         for e in entries:
             text = f"${e.text(chr(92) + 'pm')}$" if e else "--"
-            ours.append(rf"\boldmath{text}" if e and e.best else text)
+            text = rf"\boldmath{text}" if e and e.best else text
+            ours.append(rf"{text} \footnotesize{e.failed}" if e and e.failed else text)
         lines.append(" & ".join([_tex(labels[-1]), *ours]) + r" \\")
         if any(e and e.row["published"] is not None for e in entries):
             quoted = [
@@ -151,5 +155,8 @@ def _tex_table(table: Table) -> str:
 
 
 def _tex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special = {
+        "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+        "<": r"\textless{}", ">": r"\textgreater{}",
+    }  # fmt: skip
     return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text)

@@ -28,12 +28,24 @@ class Entry:
     def text(self, plus_minus: str = "±") -> str:
         return number(self.row["mean"], self.row["sd"], percent=self.percent, plus_minus=plus_minus)
 
+    @property
+    def failed(self) -> str:
+        """ "(1 failed)": folds that the number is without; "" where there is none."""
+        return f"({self.row['failed']} failed)" if self.row["failed"] else ""
+
     def quoted(self, plus_minus: str = "±") -> str:
-        if self.row["published"] is None:
+        """With its spread where that is what ± says of our own numbers: a standard deviation."""
+        row = self.row
+        if row["published"] is None:
             return ""
-        return number(
-            self.row["published"], self.row["published_spread"], percent=self.percent, plus_minus=plus_minus
-        )
+        sd = row["published_spread"] if is_deviation(row["published_spread_kind"]) else None
+        return number(row["published"], sd, percent=self.percent, plus_minus=plus_minus)
+
+    @property
+    def source(self) -> str:
+        """Where the quoted number stands; see `source_text`."""
+        source, spread, kind = (self.row[f"published_{part}"] for part in ("source", "spread", "spread_kind"))
+        return source_text(source, spread, kind, percent=self.percent)
 
 
 @dataclass
@@ -55,6 +67,43 @@ class Table:
         return any(
             e is not None and e.row["published"] is not None for _, entries in self.lines for e in entries
         )
+
+    def spreads(self, where: str) -> str:
+        """A sentence for the quoted numbers whose spread is no standard deviation; "" where there is none.
+
+        Args:
+            where: a reader finds it.
+        """
+        rows = [e.row for _, entries in self.lines for e in entries if e is not None]
+        return about_spreads(((r["published_spread"], r["published_spread_kind"]) for r in rows), where)
+
+
+def is_deviation(kind: str | None) -> bool:
+    """Whether a quoted spread may stand behind ±, as ours do."""
+    return (kind or "").lower().startswith("standard deviation")
+
+
+def source_text(source: str, spread: float | None, kind: str | None, *, percent: bool) -> str:
+    """Where a quoted number stands, and a spread that may not stand behind ± by its name: "Table 2; 0.121 (largest
+    max - min over 5 folds)"."""
+    if spread is None or is_deviation(kind):
+        return source
+    return f"{source}; {number(spread, percent=percent)} ({kind or 'a spread of an unknown kind'})"
+
+
+def about_spreads(quoted: Iterable[tuple[float | None, str | None]], where: str) -> str:
+    """Says which other spreads quoted numbers have, by (spread, kind), and where they are to be seen."""
+    kinds = {
+        kind or "of an unknown kind"
+        for spread, kind in quoted
+        if spread is not None and not is_deviation(kind)
+    }
+    if not kinds:
+        return ""
+    return (
+        f"The paper gives no standard deviation of these quoted numbers; its spread, in {where}, is another: "
+        f"{'; '.join(sorted(kinds))}."
+    )
 
 
 def number(

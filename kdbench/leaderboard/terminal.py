@@ -70,6 +70,8 @@ def _cell(entry: Entry | None, wide: bool):
     if wide and sd is not None:  # a second line costs less than columns that no longer fit
         spread = f"{sd * 100:.2f}" if entry.percent else f"{sd:.3f}"
         text.append(f"\n± {spread}", style="dim")
+    if entry.failed:
+        text.append(f"\n{entry.failed}", style="red")
     if entry.row["published"] is not None:
         text.append(f"\n({number(entry.row['published'], percent=entry.percent)})", style="dim italic")
     return text

@@ -22,6 +22,7 @@ def write_report(
     superclass_of: Sequence[int] | None = None,
     superclass_names: Sequence[str] = (),
     changes: Sequence[str] = (),
+    again: bool = True,
 ) -> list[Path]:
     """Write `out`/report.html and `out`/figures/*.png, *.svg; the same bytes for the same input.
 
@@ -37,13 +38,27 @@ def write_report(
             metric superclass-correlation leaves "names", class-area leaves "label" and "superclass". An
             embedding whose points have no known class is drawn in one colour.
         changes: what was done otherwise than the suite file says.
+        again: with False, a page in `out` that was made from this very input is left as it is.
 
     Returns:
-        The files written, the page first. What could not be drawn is named on the page, with the reason.
+        The files written, the page first; the page alone where it was left. What could not be drawn is named on
+        the page, with the reason.
 
     Raises:
         WorkspaceError: `out` can't be written.
     """
+    from kdbench.report.current import digest, is_current
+
+    of = digest(
+        records,
+        suite,
+        rows=list(leaderboard_rows or ()),
+        claims=list(claims or ()),
+        superclasses=[[int(s) for s in (() if superclass_of is None else superclass_of)], *superclass_names],
+        changes=list(changes),
+    )
+    if not again and is_current(Path(out), of):
+        return [Path(out) / "report.html"]
     from kdbench.report.write import write
 
     return write(
@@ -56,6 +71,7 @@ def write_report(
         superclass_of=superclass_of,
         superclass_names=superclass_names,
         changes=changes,
+        digest=of,
     )
 
 

@@ -117,8 +117,8 @@ def _facts(records: Sequence[CellRecord], suite: Suite, changes: Sequence[str]) 
         "Teacher's confidence": confidence(done),
         "Cells": [cells],
         "Work": [_duration(sum(r.seconds for r in records))] if records else [],
-        "Hardware": [_hardware(r.hardware) for r in records],
-        "Version": versions,
+        "Hardware": [_hardware(r.hardware) for r in records] + _elsewhere(records, "hardware"),
+        "Version": [*versions, *(f"kdbench {v}" for v in _elsewhere(records, "kdbench"))],
         "Changed": changes,
     }
     lines = []
@@ -172,6 +172,12 @@ def _hardware(hardware: Mapping[str, Any]) -> str:
     if hardware.get("label"):
         return str(hardware["label"])
     return " ".join(str(hardware[k]) for k in ("cpu", "device", "precision") if hardware.get(k))
+
+
+def _elsewhere(records: Sequence[CellRecord], part: str) -> list[str]:
+    """Machines or versions that networks were embedded or measured with, training aside."""
+    joined = (origin[part] for r in records for origin in r.origins.values() if part in origin)
+    return sorted({one for text in joined for one in text.split("; ")})
 
 
 def _cells(n: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdbench.errors import DataError
-from kdbench.leaderboard.collate import of_paper
+from kdbench.leaderboard.collate import of_paper, quoted
 
 if TYPE_CHECKING:
     from kdbench.api import CellRecord
@@ -126,30 +126,50 @@ class Selection:
         return self.suite.published if all(of_paper(r.dataset, self.suite) for r in self.records) else ()
 
     def published(
-        self, metric: str, value_name: str, budget: int, scheme: str, tap: str | None = None
+        self,
+        metric: str,
+        value_name: str,
+        budget: int,
+        scheme: str,
+        tap: str | None = None,
+        reducer: str | None = None,
     ) -> Published | None:
-        """The quoted number of that place, if the suite has one."""
-        for p in self.quotable:
-            if (p.metric, p.value_name, p.budget, p.tap) != (metric, value_name, budget, tap):
-                continue
-            if p.scheme is not None and p.scheme in (scheme, self._component(scheme)):
-                return p
+        """The quoted number of that place, if the suite has one that a leaderboard quotes there: of this budget,
+        this network and this layer. A scheme or reducer of a label of its own is its component, too."""
+        of_scheme = {r.student for r in self.records if (r.budget, r.scheme) == (budget, scheme)}
+        ours = of_scheme or {
+            r.student for r in self.records if r.student
+        }  # a scheme that the paper alone has
+        student = ours.pop() if len(ours) == 1 else ""  # of several networks there is no one number
+        for named in dict.fromkeys((scheme, self._component(scheme))):
+            for kind in dict.fromkeys((reducer, self._reducer(reducer))):
+                place = (f"{metric}.{value_name}", budget, named, tap, kind)
+                if found := quoted(self.quotable, *place, student=student):
+                    return found
         return None
 
     def published_time(self, tap: str, reducer: str) -> Published | None:
-        """The quoted seconds of an embedding by `reducer`, a label or a component's name."""
-        names = {reducer, *(c.name for c in self.suite.reducers if c.title == reducer)}
-        for p in self.quotable:
-            fits = p.metric == "embedding-time" and p.value_name == "seconds" and p.reducer in names
-            if fits and p.tap in (None, tap):
-                return p
-        return None
+        """The quoted seconds of an embedding by `reducer`, a label or a component's name, where they are those of
+        every network that ours are of."""
+        found = {
+            id(p): p
+            for r in self.records
+            for own in r.results
+            if (own.metric, own.value_name, own.tap, own.reducer)
+            == ("embedding-time", "seconds", tap, reducer)
+            for p in [self.published("embedding-time", "seconds", r.budget, r.scheme, tap, reducer)]
+        }
+        return next(iter(found.values())) if len(found) == 1 else None
 
     def quoted_only(self, metric: str, value_name: str, schemes: Iterable[str]) -> list[str]:
         """Schemes of the paper that were not run, in the suite's order."""
         ours = {name for s in schemes for name in (s, self._component(s))}
         named = (p.scheme for p in self.quotable if (p.metric, p.value_name) == (metric, value_name))
         return [s for s in dict.fromkeys(named) if s is not None and s not in ours]
+
+    def _reducer(self, label: str | None) -> str | None:
+        """Name of the component behind a reducer's label."""
+        return next((c.name for c in self.suite.reducers if c.title == label), label)
 
     def _component(self, scheme: str) -> str:
         """Name of the component behind a scheme's label."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdbench.leaderboard.tables import about_spreads, is_deviation, source_text
 from kdbench.report.select import TEACHER, Missing, Place, Selection
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def accuracy(data: Selection) -> Table | Missing:
     students = [p for p in found if p.scheme != TEACHER]
     best = {b: max((np.mean(found[p]) for p in students if p.budget == b), default=None) for b in budgets}
     body = []
+    papers: list[Published | None] = []
     for scheme in data.order(p.scheme for p in found):
         cells = [f'<th scope="row">{escape(scheme)}</th>']
         for budget in budgets:
@@ -50,6 +52,7 @@ def accuracy(data: Selection) -> Table | Missing:
                 v for p, all_ in found.items() if (p.budget, p.scheme) == (budget, scheme) for v in all_
             ]
             paper = data.published("accuracy", "accuracy", budget, scheme)
+            papers.append(paper)
             text = _percent(values)
             quote = _below(_quoted(paper, percent=True))
             if values and scheme != TEACHER and np.mean(values) == best.get(budget):
@@ -57,14 +60,16 @@ def accuracy(data: Selection) -> Table | Missing:
             cells.append(f"<td>{text}{quote}</td>")
         body.append(cells)
     for scheme in data.quoted_only("accuracy", "accuracy", data.schemes):
-        papers = [data.published("accuracy", "accuracy", budget, scheme) for budget in budgets]
-        if any(papers):
-            quoted = [f"<td>{_quoted(paper, percent=True) or '–'}</td>" for paper in papers]
+        theirs = [data.published("accuracy", "accuracy", budget, scheme) for budget in budgets]
+        theirs = [p if p and p.scheme else None for p in theirs]  # one of no scheme is not of this one either
+        if any(theirs):
+            papers += theirs
+            quoted = [f"<td>{_quoted(paper, percent=True) or '–'}</td>" for paper in theirs]
             body.append([f'<th scope="row"><i class="quoted">{escape(scheme)}</i></th>', *quoted])
     head = ["scheme", *(f"{b:,} labels" for b in budgets)]
     rules = " and ".join(sorted({escape(p.setting) for p in found if p.setting}))
     caption = "Percent, mean ± standard deviation over folds; best student in bold. "
-    caption += (f"Selection: {rules}. " if rules else "") + QUOTED
+    caption += (f"Selection: {rules}. " if rules else "") + QUOTED + _spreads(papers)
     return Table("accuracy-table", title, caption, _table(head, body))
 
 
@@ -79,19 +84,21 @@ def ivis_loss(data: Selection) -> list[Table | Missing]:
         here = {p: v for p, v in found.items() if (p.reducer or "", p.setting) == (reducer, setting)}
         taps, schemes = data.taps(p.tap for p in here), data.order(p.scheme for p in here)
         body = []
+        papers: list[Published | None] = []
         for budget in sorted({p.budget for p in here}):
             for i, scheme in enumerate(schemes):
                 cells = [f'<th scope="rowgroup" rowspan="{len(schemes)}">{budget:,}</th>'] if i == 0 else []
                 cells.append(f'<th scope="row">{escape(scheme)}</th>')
                 for tap in taps:
                     values = here.get(Place(budget, scheme, tap, reducer or None, setting), [])
-                    paper = data.published("ivis-loss", "last", budget, scheme, tap)
+                    paper = data.published("ivis-loss", "last", budget, scheme, tap, reducer or None)
+                    papers.append(paper)
                     cells.append(f"<td>{_spanned(values)}{_below(_quoted(paper))}</td>")
                 body.append(cells)
         caption = (
             f"{escape(reducer)}, {escape(setting)}: loss of the last epoch, mean over folds and their range; "
             "lower embeds better. It depends on n and k before anything else: compare tables of one setting "
-            "alone. " + QUOTED
+            f"alone. {QUOTED}{_spreads(papers)}"
         )
         made.append(Table("ivis-loss", title, caption, _table(["labels", "scheme", *taps], body)))
     return made
@@ -118,8 +125,18 @@ def embedding_time(data: Selection) -> list[Table]:
             paper = data.published_time(tap, reducer)
             cells.append(f"<td>{_seconds(values)}{_below(_quoted(paper, digits=0))}</td>")
         body.append(cells)
+    machines = sorted(
+        {
+            r.origin(own.metric, own.tap, own.reducer)["hardware"]
+            for r in data.records
+            for own in r.results
+            if (own.metric, own.value_name) == ("embedding-time", "seconds")
+        }
+        - {""}
+    )
     caption = (
-        "Seconds in the reducer, mean and range over all networks, on the hardware above; finding exact "
+        f"Seconds in the reducer, mean and range over all networks{', on ' if machines else ''}"
+        f"{escape(' and '.join(machines))}; finding exact "
         "neighbours comes before and is not counted. " + QUOTED
     )
     return [
@@ -206,10 +223,17 @@ def _quoted(paper: Published | None, percent: bool = False, digits: int | None =
     scale, usual = (100, 1) if percent else (1, 3)
     digits = usual if digits is None else digits
     text = f"{scale * paper.value:.{digits}f}"
-    if paper.spread is not None:
+    about = source_text(paper.source, paper.spread, paper.spread_kind, percent=percent)
+    if paper.spread is not None and is_deviation(paper.spread_kind):  # as ours are
         text += f" ± {scale * paper.spread:.{digits}f}"
-    about = f"{paper.source}; ± {paper.spread_kind}" if paper.spread_kind else paper.source
+        about += f"; ± {paper.spread_kind}"
     return f'<i class="quoted" title="{escape(about)}">{text}</i>'
+
+
+def _spreads(papers: Sequence[Published | None]) -> str:
+    """What a caption says of quoted spreads that are no standard deviations."""
+    about = about_spreads(((p.spread, p.spread_kind) for p in papers if p is not None), "their tooltips")
+    return f" {escape(about)}" if about else ""
 
 
 def _below(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdbench.errors import DataError, WorkspaceError
 from kdbench.report import figures, tables
+from kdbench.report.current import INPUT
 from kdbench.report.page import Item, page
 from kdbench.report.select import Missing, Selection
 from kdbench.report.stored import Gallery, Stored, galleries
@@ -29,8 +30,13 @@ def write(
     superclass_of: Sequence[int] | None,
     superclass_names: Sequence[str],
     changes: Sequence[str],
+    digest: str,
 ) -> list[Path]:
-    """See `kdbench.report.write_report`."""
+    """See `kdbench.report.write_report`.
+
+    Args:
+        digest: of the input, kept beside the page.
+    """
     data = Selection.of(records, suite, store_root)
     ordered = sorted(records, key=lambda r: (r.budget, r.fold, r.scheme, r.key))
     with styled():
@@ -59,7 +65,7 @@ def write(
             changes=changes,
         )
         drawings = [d for i in items for d in (i.drawings if isinstance(i, Gallery) else (i,))]
-        return _save(text, [d for d in drawings if isinstance(d, (Drawing, Stored))], Path(out))
+        return _save(text, [d for d in drawings if isinstance(d, (Drawing, Stored))], Path(out), digest)
 
 
 def _made(title: str, make: Callable[[], Sequence[Item]]) -> Sequence[Item]:
@@ -70,17 +76,19 @@ def _made(title: str, make: Callable[[], Sequence[Item]]) -> Sequence[Item]:
         return [Missing(title, f"{error.where}: {error.what}" if error.where else error.what)]
 
 
-def _save(text: str, drawings: Sequence[Drawing | Stored], out: Path) -> list[Path]:
+def _save(text: str, drawings: Sequence[Drawing | Stored], out: Path, digest: str) -> list[Path]:
     folder = out / "figures"
     written = [out / "report.html"]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (out / INPUT).unlink(missing_ok=True)  # interrupted here, the page is of nothing that is known
         written[0].write_text(text, encoding="utf-8")
         for drawing in drawings:
             for suffix, content in ((".png", drawing.png), (".svg", drawing.svg.encode())):
                 path = folder / (drawing.name + suffix)
                 path.write_bytes(content)
                 written.append(path)
+        (out / INPUT).write_text(digest, encoding="ascii")
     except OSError as error:
         raise WorkspaceError(
             f"the report can't be written: {error.strerror or error}",

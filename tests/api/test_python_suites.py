@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,11 @@ def test_the_frame_has_a_row_a_result_and_the_leaderboard_is_its_mean(results):
     frame = results.frame()
     assert " ".join(frame.columns) == (
         "suite scale dataset budget fold seed scheme student teacher tap reducer metric value_name value setting "
-        "primary"
+        "primary variant key status"
     )
+    assert set(frame["variant"]) == {""}
+    assert set(frame["key"]) == {c.key for c in results.cells}
+    assert set(frame["status"]) == {"finished"}
     assert len(frame) == sum(len(c.results) for c in results.cells)
     board = results.leaderboard()
     row = board.query("metric == 'accuracy.accuracy' and scheme == 'distilled'").iloc[0]
@@ -87,9 +91,60 @@ def test_the_frame_has_a_row_a_result_and_the_leaderboard_is_its_mean(results):
     assert row["n"] == own["fold"].nunique() == 1
 
 
+def test_the_frame_tells_settings_apart_as_the_leaderboard_does(results, suite):
+    """The suite's own setting is the older one, and of one cell the reducer alone was set otherwise."""
+    longer = [
+        replace(c, key=f"{c.key}-3", created=c.created + 1, params={**c.params, "student.epochs": 3})
+        for c in results.cells
+        if c.student
+    ]
+    other = [
+        replace(c, key=f"{c.key}-k", created=c.created + 2, params={**c.params, "reducers.ivis-torch.k": 7})
+        for c in results.cells
+        if c.student
+    ]
+    both = replace(results, cells=[*results.cells, *longer, *other])
+    frame, board = both.frame(), both.leaderboard()
+    assert (
+        set(frame["variant"]) == set(board["variant"]) == {"", "student.epochs=3", "reducers.ivis-torch.k=7"}
+    )
+    assert set(frame.query("key.str.endswith('-3')")["variant"]) == {"student.epochs=3"}
+    assert set(frame.query("key.str.endswith('-k') and metric == 'ivis-loss'")["variant"]) == {
+        "reducers.ivis-torch.k=7"
+    }
+    assert set(frame.query("key.str.endswith('-k') and metric == 'accuracy'")["variant"]) == {""}
+    shown = both.compare("distilled", "undistilled", metrics=["accuracy"])
+    assert set(shown["variant"]) == {"", "student.epochs=3"}
+
+
 def test_leaderboard_and_report_are_written(results):
     assert {"leaderboard.csv", "report.html"} <= {p.name for p in results.files}
     assert all(Path(p).is_file() for p in results.files)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_report_is_of_the_cells_that_the_leaderboard_beside_it_is_of(here, suite):
+    """The second setting was run between two runs of the first, which found all of theirs done."""
+    work = here / "back-and-forth"
+    page, board = (
+        work / folder / "tiny/here" / name
+        for folder, name in (("reports", "report.html"), ("leaderboards", "README.md"))
+    )
+
+    def run(changed):
+        changed.run(workspace=work, tracking=False)
+        return page.read_text(), board.read_text()
+
+    quick = suite.with_('metrics=["accuracy"]', "reducers=[]")
+    first = run(quick)
+    assert "student.batch_size=16, not " in run(quick.with_("student.batch_size=16"))[0]
+    assert run(quick) == first
+    before = page.stat().st_mtime_ns
+    assert run(quick) == first
+    assert page.stat().st_mtime_ns == before, "nothing new: it is not drawn again"
+    (page.parent / "report.input").write_text("of something else")
+    assert run(quick) == first
+    assert page.stat().st_mtime_ns != before
 
 
 def test_results_are_compared_as_the_command_does(results):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from scipy import stats
-from synthetic_cells import cell, cells
+from synthetic_cells import cell, cells, suite
 
 from kdbench.cli.compare import comparison_table
 from kdbench.errors import UsageError, WorkspaceError
@@ -42,6 +42,20 @@ def test_swapping_the_sides_swaps_everything():
         assert one.difference == pytest.approx(-other.difference)
         assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
         assert (one.verdict, other.verdict) == ("A", "B")  # more accuracy, less loss
+
+
+def test_the_suites_own_setting_is_the_main_one_though_another_is_newer():
+    newer = [
+        replace(c, key=c.key + "-5", created=1.0, params={**c.params, "student.epochs": 5}) for c in cells()
+    ]
+    known = [*cells(), *newer]
+    other = [replace(c, suite="other", key=c.key + "-o") for c in known]  # of a suite that nobody knows
+    found = both(
+        "kl", "undistilled", [*known, *other], metrics=["accuracy"], suites={("demo", "quick"): suite()}
+    )
+    assert {(r.suite, r.variant) for r in found.rows} == {
+        ("demo", ""), ("demo", "student.epochs=5"), ("other", ""), ("other", "student.epochs=20"),
+    }  # fmt: skip
 
 
 def test_only_common_folds_count():
@@ -113,6 +127,43 @@ def test_runs_pair_by_name_and_say_what_was_set_otherwise():
     assert kl.notes == "A: student.epochs=20; B: student.epochs=5"
 
 
+def test_runs_say_what_was_set_otherwise_of_schemes_and_teachers_too(capsys):
+    """As `--set` names it; what the training came to goes without saying."""
+
+    def changed(c):
+        of_teacher = {"teacher.epochs": 1} if c.teacher else {}
+        of_scheme = {"scheme.temperature": 2.0, "steps": 7} if c.scheme == "kl" else {}
+        return replace(c, params={**c.params, **of_teacher, **of_scheme})
+
+    one = [replace(c, params={**c.params, "steps": 3}) if c.scheme == "kl" else c for c in cells()]
+    found = compare(Side("run", "one", one), Side("run", "two", [changed(c) for c in one]))
+    notes = {r.scheme: r.notes for r in found.rows}
+    assert notes == {
+        "undistilled": "",
+        "teacher": "A: teacher.epochs=10; B: teacher.epochs=1",
+        "kl": "A: schemes.kl.temperature=4.0, teacher.epochs=10; B: schemes.kl.temperature=2.0, teacher.epochs=1",
+    }
+    Console(width=200).print(comparison_table(found))
+    shown = capsys.readouterr().out
+    assert f"they differ beside that (kl): {notes['kl']}" in shown
+    assert f"they differ beside that (teacher): {notes['teacher']}" in shown
+    stopped = [replace(c, params={**c.params, "steps": 4}) if c.scheme == "kl" else c for c in one]
+    found = compare(Side("run", "one", one), Side("run", "two", stopped))
+    assert {r.notes for r in found.rows if r.scheme == "kl"} == {"A: steps=3; B: steps=4"}
+
+
+def test_schemes_with_other_teachers_say_so():
+    other = [
+        replace(c, scheme="dkd", key=c.key + "-d", params={**c.params, "teacher.epochs": 40})
+        for c in cells()
+        if c.scheme == "kl"
+    ]
+    assert {r.notes for r in both("kl", "dkd", [*cells(), *other]).rows} == {
+        "A: teacher.epochs=10; B: teacher.epochs=40"
+    }
+    assert {r.notes for r in both("kl", "undistilled").rows} == {""}
+
+
 @pytest.mark.parametrize(
     ("a", "b", "options", "message"),
     [
@@ -160,6 +211,38 @@ def test_a_run_is_what_it_executed_and_what_it_found(workspace):
     assert {c.key for c in fetch_run(uri, "20261121-101600-ab12ce")} == {c.key for c in cells(2, (400,))}
     with pytest.raises(WorkspaceError, match="there is no run"):
         fetch_run(uri, "20261121-101700-ab12cd")
+
+
+def test_the_command_knows_a_suite_by_its_file(new_workspace, tmp_path, capsys):
+    """One that no plugin has: the newest setting goes without a label until the file is named."""
+    from kdbench.cli.main import invoke
+    from kdbench.store import Store
+
+    (tmp_path / "mine.toml").write_text(
+        'name = "demo"\ntitle = "x"\ndefault_scale = "quick"\nschemes = ["undistilled", "kl"]\n'
+        '[data]\ndataset = "digits"\nbudgets = [400]\n'
+        '[teacher]\narchitecture = "wide-resnet"\n'
+        '[student]\narchitecture = "wide-resnet"\nepochs = 20\n[scales.quick]\n'
+    )
+    store = Store(new_workspace())
+    for c in cells(2, (400,)):
+        store.save_cell(c)
+        key = f"{c.key}-5"
+        store.save_cell(replace(c, key=key, created=1.0, params={**c.params, "student.epochs": 5}))
+
+    def variants(*arguments):
+        given = ["compare", "kl", "undistilled", "--metric", "accuracy", "--workspace", str(store.root)]
+        assert invoke([*given, "--json", *arguments]) == 0
+        found = {r["variant"] for r in json.loads(capsys.readouterr().out)["rows"]}
+        assert invoke([*given, *arguments]) == 0
+        return found, capsys.readouterr().err
+
+    found, warned = variants()
+    assert found == {"", "student.epochs=20"}
+    assert "the suite 'demo' is not known here" in warned
+    found, warned = variants("--suite", str(tmp_path / "mine.toml"))
+    assert found == {"", "student.epochs=5"}
+    assert "not known" not in warned
 
 
 def test_the_command_prints_a_table_and_json(workspace, capsys, monkeypatch):

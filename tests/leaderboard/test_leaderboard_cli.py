@@ -82,6 +82,26 @@ def test_build_writes_every_scale_that_has_cells(synced, tmp_path):
     assert str(tmp_path / "demo/quick/leaderboard.csv") in data["files"]
 
 
+def test_build_leaves_out_a_scale_that_the_suite_no_longer_has_and_builds_the_others(tmp_path):
+    from kdbench.store import Store
+
+    store = Store(tmp_path / "work")
+    for c in cells(2):
+        for scale in ("gone", "quick"):  # in this order
+            store.save_cell(replace(c, scale=scale, key=f"{c.key}-{scale}"))
+    assert invoke("track", "sync", "--workspace", tmp_path / "work").exception is None
+    (tmp_path / "demo.toml").write_text(SUITE)
+    suite, *work = suite_and_work(tmp_path)
+    result = invoke("leaderboard", "build", suite, *work, "--out", tmp_path / "out", "--json")
+    assert isinstance(result.exception, KdbenchError)
+    assert result.exception.exit_code == 2
+    assert "no leaderboard of scale 'gone'" in str(result.exception)
+    data = json.loads(result.stdout)
+    assert (data["scales"], list(data["left_out"])) == (["quick"], ["gone"])
+    assert (tmp_path / "out/demo/quick/README.md").is_file()
+    assert not (tmp_path / "out/demo/gone").exists()
+
+
 def test_build_without_cells_says_what_to_do(synced, tmp_path):
     suite, *_ = suite_and_work(synced)
     result = invoke("leaderboard", "build", suite, "--workspace", tmp_path)

@@ -77,7 +77,8 @@ def test_nan_stays_visible():
     odd = replace(cell("kl"), results=(Result("accuracy", "accuracy", math.nan, primary=True),))
     board = board_of([odd], "demo", "quick")
     assert ",nan," in to_csv(board.rows)
-    assert json.loads(to_json(board))["rows"][0]["mean"] is None
+    row = json.loads(to_json(board), parse_constant=pytest.fail)["rows"][0]
+    assert (row["mean"], row["published"]) == ("nan", None)  # null is nothing, and this is something
     assert "| nan |" in to_markdown(board)
     assert "nan" in to_html(board)
 
@@ -232,7 +233,7 @@ def test_numbers(given, text):
 
 
 def test_rounding_keeps_six_digits_and_no_negative_zero():
-    assert rounded([0.12345678, -0.0, math.inf, "x", 3]) == [0.123457, 0.0, None, "x", 3]
+    assert rounded([0.12345678, -0.0, math.inf, -math.nan, "x", 3]) == [0.123457, 0.0, "inf", "nan", "x", 3]
     assert math.copysign(1, rounded(-0.0)) == 1
 
 
@@ -285,3 +286,72 @@ def test_the_spread_of_a_quoted_number_says_of_what_kind_it_is():
     assert list(lines[0])[-2:] == ["published_spread", "published_spread_kind"]
     told = {(t["published"], t["published_spread"], t["published_spread_kind"]) for t in lines}
     assert told == {("0.2375", "0.0085", kind), ("", "", "")}
+
+
+def test_a_quoted_spread_stands_behind_plus_minus_where_it_is_a_standard_deviation_alone():
+    loss = {"metric": "ivis-loss", "value_name": "last", "budget": 400, "scheme": "kl"}
+    kind = "largest max - min over 5 folds"
+    entries = [
+        {"where": "Table 2", **loss, "tap": "A", "value": 0.255, "spread": 0.121, "spread_kind": kind},
+        {
+            "where": "Table 2",
+            **loss,
+            "tap": "B",
+            "value": 0.36,
+            "spread": 0.012,
+            "spread_kind": "standard deviation",
+        },
+        {"where": "Table 2", **loss, "tap": "C", "value": 0.229, "spread": 0.024},
+        {"where": "Table 2", **loss, "tap": "Z", "value": 0.7, "spread": 0.123, "spread_kind": kind},
+    ]
+    board = board_of(cells(), "demo", "quick", suite(published=entries))
+    text = to_markdown(board)
+    assert next(t for t in text.splitlines() if "*kl, quoted*" in t).endswith(
+        "| *0.255* | *0.360 ± 0.012* | *0.229* |"
+    )
+    assert f"another: {kind}; of an unknown kind." in text.split("## Quoted")[0]
+    assert f"| *0.700* | Table 2; 0.123 ({kind}) |" in text.split("## Quoted")[1]
+    page, tex = to_html(board), to_tex(board)
+    assert f"title='Table 2; 0.121 ({kind})'>0.255</i>" in page
+    assert "title='Table 2'>0.360 ± 0.012</i>" in page
+    assert f"another: {kind}; of an unknown kind." in page
+    whole = suite(published=[{**entries[0], "tap": None, "metric": "accuracy", "value_name": "accuracy"}])
+    tex = to_tex(board_of(cells(), "demo", "quick", whole))
+    assert r"\textit{25.50}" in tex
+    assert kind in tex
+    for shown in (text, page, tex):
+        assert "0.121 " not in shown.replace("0.121 (", "")
+        assert "± 0.12" not in shown
+
+
+def test_every_page_says_that_folds_of_a_number_failed():
+    failed = replace(cell("kl", fold=5), status="failed", results=(), error="ValueError: x")
+    board = board_of([*cells(), failed], "demo", "quick", suite(published=[]), {"accuracy": True})
+    assert "** (1 failed) |" in to_markdown(board)
+    assert "</b> (1 failed)</td>" in to_html(board)
+    (line,) = (t for t in to_tex(board).splitlines() if t.startswith("kl "))
+    assert line.count(r"\footnotesize(1 failed)") == 1
+    assert "(1 failed)" in shown(terminal_table(board.rows, board.directions))
+
+
+@pytest.mark.parametrize(
+    ("label", "written"),
+    [
+        ("*kl*", r"\*kl\*"),
+        ("_kl_", r"\_kl\_"),
+        ("kl[t2_scaling=True]", "kl[t2_scaling=True]"),
+        ("<b>", r"\<b>"),
+        ("a|`b`", r"a\|\`b\`"),
+    ],
+)
+def test_a_label_is_no_markdown(label, written):
+    named = [replace(c, scheme=label, student=label) if c.scheme == "kl" else c for c in cells()]
+    text = to_markdown(board_of(named, "demo", "quick", suite(published=[])))
+    assert f"| {written} ({written}) |" in text
+    if written != label:
+        assert label not in text.replace(written, "")
+
+
+def test_code_of_an_error_that_holds_backticks_is_one_span():
+    failed = replace(cell("kl"), status="failed", results=(), error="ValueError: `x` | y")
+    assert r"| `` ValueError: `x` \| y `` |" in to_markdown(board_of([failed], "demo", "quick"))

@@ -45,6 +45,7 @@ PUBLISHED = (
             value_name="accuracy",
             value=v,
             spread=0.008,
+            spread_kind="standard deviation over 5 folds",
         )
         for b, s, v in TABLE_1
     ),

@@ -141,7 +141,7 @@ def test_table_1_has_ours_with_the_spread_and_the_papers_marked_as_quoted(full, 
     ours = [100 * r.value for c in cells for r in c.results if r.metric == "accuracy"]
     assert table[2][1] == f"{np.mean(ours):.1f} ± {np.std(ours, ddof=1):.1f} | 23.8 ± 0.8"
     assert "|" not in table[1][2]  # nothing was published for that one
-    assert '<i class="quoted" title="LW Table 1">' in full[1]
+    assert '<i class="quoted" title="LW Table 1; ± standard deviation over 5 folds">' in full[1]
 
 
 def test_table_2_has_each_tap_with_its_range_and_says_the_setting(full, store):
@@ -293,6 +293,45 @@ def test_a_label_of_a_scheme_finds_the_number_published_for_its_component(tmp_pa
     given = suite(schemes=(Component(name="kl", params={"t2_scaling": True}, label="distilled"),))
     text = write_report([cell], suite=given, out=tmp_path, store_root=tmp_path)[0].read_text()
     assert Reader(text).tables[0][1][1].endswith("| 23.8 ± 0.8")
+
+
+def test_a_number_of_another_network_stands_beside_none_of_ours(tmp_path):
+    """As on the leaderboard: its student is WRN-28-8, and ours is not."""
+    from kdbench.suite.schema import Published
+
+    ours = record(400, 0, "kl")
+    at = {"where": "T", "budget": 400, "scheme": "kl", "metric": "accuracy", "value_name": "accuracy"}
+    other = Published(**at, value=0.428, student="WRN-28-8")
+    elsewhere = other.model_copy(update={"scheme": "MixMatch"})  # not run
+    of_ours = Published(**at, value=0.111, student=ours.student)
+
+    def first_table(*published, cells=(ours,)):
+        given = suite(published=published)
+        return Reader(
+            write_report(cells, suite=given, out=tmp_path, store_root=tmp_path)[0].read_text()
+        ).tables[0]
+
+    table = first_table(other, elsewhere)
+    assert len(table) == 2
+    assert "|" not in table[1][1]
+    assert first_table(other, of_ours)[1][1].endswith("| 11.1")
+    from dataclasses import replace
+
+    mixed = (ours, replace(ours, key="b", student="WRN-28-8"))
+    assert "|" not in first_table(other, of_ours, cells=mixed)[1][1], "the mean of two networks is of neither"
+
+
+def test_a_quoted_spread_that_is_no_standard_deviation_is_told_by_its_name(tmp_path):
+    from kdbench.suite.schema import Published
+
+    kind = "largest max - min over 5 folds"
+    loss = {"where": "Table 2", "scheme": "kl", "tap": "C", "metric": "ivis-loss", "value_name": "last"}
+    given = suite(published=(Published(**loss, budget=400, value=0.309, spread=0.024, spread_kind=kind),))
+    cells = [record(400, 0, "undistilled"), record(400, 0, "kl")]
+    text = write_report(cells, suite=given, out=tmp_path, store_root=tmp_path)[0].read_text()
+    assert f'title="Table 2; 0.024 ({kind})">0.309</i>' in text
+    assert "± 0.024" not in text
+    assert f"its spread, in their tooltips, is another: {kind}." in text
 
 
 def test_numbers_of_one_superclass_stand_at_its_bar(tmp_path):

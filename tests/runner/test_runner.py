@@ -187,6 +187,50 @@ def test_a_new_label_is_shown_though_nothing_is_done_again(finished, tiny_plan, 
     assert store.cells() == sorted(report.cells, key=lambda c: (c.created, c.key))
 
 
+def test_a_number_has_the_machine_and_version_that_it_came_from(finished, tiny_plan, carry_out, tmp_path):
+    """One embedding ran later, on another machine; its network's training and the other numbers did not."""
+    import json
+    import shutil
+
+    from kdbench import tracking_codec as codec
+    from kdbench.leaderboard import collate
+
+    _, done, first = finished
+    assert {tuple(c.origins) for c in first.cells} == {()}, "all on one machine: there is nothing to say"
+    shutil.copytree(done.root, tmp_path / "copy")
+    store, plan = Store(tmp_path / "copy"), tiny_plan()
+    (cell,) = (c for c in plan.cells if c.scheme == "distilled")
+    (record,) = (store.root / "objects").glob(f"*/{cell.embeddings['E/pca']}/record.json")
+    data = json.loads(record.read_text())
+    here = data["hardware"]["label"]
+    data["hardware"]["label"], data["versions"]["kdbench"] = "NVIDIA H200", "9.9"
+    record.write_text(json.dumps(data))
+    report = carry_out(plan, store)
+    assert report.executed == 0
+
+    told = {r["metric"]: (r["hardware"], r["kdbench_version"]) for r in collate(report.cells)
+            if r["scheme"] == "distilled" and r["reducer"] in (None, "pca")}  # fmt: skip
+    own = next(c for c in report.cells if c.scheme == "distilled").versions["kdbench"]
+    assert told["embedding-time.seconds"] == ("NVIDIA H200", "9.9")
+    assert told["class-area.median"] == (f"{here}; NVIDIA H200", f"{own}; 9.9")
+    assert told["accuracy.accuracy"] == (here, own)
+    others = [r for r in collate(report.cells) if (r["scheme"], r["reducer"]) != ("distilled", "pca")]
+    assert {(r["hardware"], r["kdbench_version"]) for r in others} == {(here, own)}
+    assert CellRecord.from_json(json.loads(json.dumps(report.cells[0].to_json()))) == report.cells[0]
+    assert store.cells() == sorted(report.cells, key=lambda c: (c.created, c.key)), "the record was mended"
+    (ours,) = (c for c in report.cells if c.scheme == "distilled")
+    assert codec.from_tags(codec.to_tags(ours)).origins == ours.origins
+
+
+def test_a_record_from_before_it_told_machines_apart_is_read(finished):
+    _, _, report = finished
+    data = report.cells[0].to_json()
+    del data["origins"]
+    old = CellRecord.from_json(data)
+    assert old == report.cells[0]
+    assert old.origin("embedding-time", "E", "pca")["hardware"] == old.hardware["label"]
+
+
 # -- failures
 
 
