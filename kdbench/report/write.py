@@ -12,6 +12,7 @@ from kdbench.report.page import Item, page
 from kdbench.report.select import Missing, Selection
 from kdbench.report.stored import Gallery, Stored, galleries
 from kdbench.report.style import Drawing, arrange, styled
+from kdbench.store import replace_files
 
 if TYPE_CHECKING:
     from kdbench.api import CellRecord
@@ -72,19 +73,17 @@ def _made(title: str, make: Callable[[], Sequence[Item]]) -> Sequence[Item]:
 
 def _save(text: str, drawings: Sequence[Drawing | Stored], out: Path) -> list[Path]:
     folder = out / "figures"
-    written = [out / "report.html"]
+    contents = {out / "report.html": text.encode()}
+    for drawing in drawings:
+        for suffix, content in ((".png", drawing.png), (".svg", drawing.svg.encode())):
+            contents[folder / (drawing.name + suffix)] = content
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written[0].write_text(text, encoding="utf-8")
-        for drawing in drawings:
-            for suffix, content in ((".png", drawing.png), (".svg", drawing.svg.encode())):
-                path = folder / (drawing.name + suffix)
-                path.write_bytes(content)
-                written.append(path)
+        replace_files(contents)
     except OSError as error:
         raise WorkspaceError(
             f"the report can't be written: {error.strerror or error}",
             where=str(error.filename or out),
             hint="make that folder writable, or choose another one",
         ) from error
-    return written
+    return list(contents)
