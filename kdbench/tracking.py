@@ -243,11 +243,8 @@ class Tracker:
         """The run that holds exactly this record, whole and finished, and that no later run contradicts."""
         if cell.status != "finished":
             return None
-        runs = _cell_runs(self.uri, cell.suite, None, codec.RECORD_TAG, cell.key, self._known_client)
+        runs = _cell_runs(self.uri, cell.suite, None, codec.RECORD_TAG, cell.key, lambda: self.client)
         return _holding(_read(runs)[0], cell)
-
-    def _known_client(self) -> MlflowClient:
-        return self.client
 
     def _log_cell(self, cell: CellRecord, parent: str | None) -> str:
         tags = {**codec.describing_tags(cell), "mlflow.source.name": "kdbench"}
@@ -376,14 +373,16 @@ def _read(
 
     A damaged run is left out where another holds what was logged in it (`sync` does that): nothing is missing.
     """
-    whole, damaged, sums = [], [], set()
+    whole, damaged = [], []
+    sums: set[str] = set()
     for run in runs:
         try:
             whole.append(_Logged(run.run_id, codec.from_tags(run.tags)))
         except VerificationError as error:
             damaged.append((run, error))
         else:
-            sums.update({run.tags[codec.SUM_TAG]} if codec.SUM_TAG in run.tags else ())
+            sums.add(run.tags.get(codec.SUM_TAG, ""))
+    sums.discard("")  # of what was logged before there were checksums
     return whole, [(run, error) for run, error in damaged if run.tags.get(codec.SUM_TAG) not in sums]
 
 
@@ -395,8 +394,8 @@ def _holding(known: Iterable[_Logged], cell: CellRecord) -> str | None:
     known = [k for k in known if (k.record.scale, k.record.key) == (cell.scale, cell.key)]
     own = codec.digest(cell)
     runs = [k.run_id for k in known if codec.digest(k.record) == own]
-    if not runs:
-        return None
+    if not runs or len(runs) == len(known):
+        return runs[-1] if runs else None
     records = [k.record for k in known]
     (said,), (then,) = _merged(records), _merged([*records, cell])
     return runs[-1] if codec.digest(said) == codec.digest(then) else None

@@ -45,10 +45,10 @@ def digest(record: CellRecord) -> str:
     It is the same of a record and of what `from_tags` makes of its tags.
     """
     data = _carried(record)
-    rows = json.loads(json.dumps(list(zip(*data["results"], strict=True))))
     kept = {name: data[name] for name in (*_DIGESTED, "error")}
+    kept["results"] = sorted(zip(*data["results"], strict=True), key=repr)
     # Keys become texts before they are sorted, as those of a record that was read are.
-    kept = json.loads(json.dumps({**kept, "results": sorted(rows, key=json.dumps)}, default=str))
+    kept = json.loads(json.dumps(kept, default=str))
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
