@@ -364,8 +364,20 @@ class Store:
                 yield self.open(key).record
 
     def save_cell(self, cell: CellRecord) -> Path:
+        """Write a cell's record, in the place of the one before.
+
+        Raises:
+            WorkspaceError: it can't be written.
+        """
         path = self._cell_file(cell.suite, cell.scale, cell.key)
-        _write_record(path, cell.to_json())
+        try:
+            _write_record(path, cell.to_json())
+        except OSError as error:
+            raise WorkspaceError(
+                f"the record of a cell can't be written: {error.strerror or error}",
+                where=str(path),
+                hint="make room there, then run again: what is finished is kept",
+            ) from error
         return path
 
     def _cell_file(self, suite: str, scale: str, key: str) -> Path:
@@ -382,7 +394,7 @@ class Store:
 
     def _read_cell(self, path: Path) -> CellRecord:
         *_, suite, scale, name = path.parts
-        hint = f"made anew by `kdbench run {suite}` at scale {scale!r}, from its stages; or delete the file"
+        hint = f"`kdbench run {suite} --scale {scale}` makes it anew from its stages; or delete the file"
         record = _read_record(path, hint)
         try:
             cell = CellRecord.from_json(record)

@@ -47,7 +47,7 @@ def sync(
         console().print(line, soft_wrap=True)
     if damaged:
         raise VerificationError(
-            f"{len(damaged)} records of cells are damaged, and were not logged; the first: {damaged[0].what}",
+            f"damaged records of cells, not logged: {len(damaged)}; the first: {damaged[0].what}",
             where=damaged[0].where,
             hint=damaged[0].hint,
         )

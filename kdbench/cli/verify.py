@@ -85,4 +85,10 @@ def command(
     if damaged:
         problems.append(f"{len(damaged)} stored results damaged")
     if problems:
-        raise VerificationError("; ".join(problems), where=f"{loaded.name} at scale {loaded.scale}")
+        raise VerificationError(
+            "; ".join(problems),
+            where=f"{loaded.name} at scale {loaded.scale}",
+            hint="delete what is damaged (of an artifact its folder) and run again: it is made anew"
+            if damaged
+            else "",
+        )

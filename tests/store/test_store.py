@@ -454,6 +454,24 @@ def test_a_cell_that_was_edited_or_cut_off_is_refused_and_named(store):
     assert store.cells("other") == []  # what is damaged elsewhere is in nobody's way
 
 
+def test_a_cell_that_cannot_be_written_is_told_and_the_one_before_stays(store):
+    path = store.save_cell(cell("a"))
+    code = (
+        "import resource, sys; from dataclasses import replace; from kdbench.store import Store\n"
+        "store = Store(sys.argv[1]); record = store.cell('tiny', 'here', 'a')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "store.save_cell(replace(record, error='x' * 1000))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(store.root)], capture_output=True, text=True, check=False
+    )
+    assert "WorkspaceError" in done.stderr
+    assert "can't be written: File too large" in done.stderr
+    assert str(path) in done.stderr
+    assert store.cells() == [cell("a")]
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_a_cell_from_before_there_were_checksums_is_read(store):
     record = cell(results=(Result("m", "v", float("inf")),), params={"sizes": {10: 1, 9: 2}})
     path = store.save_cell(record)
