@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kdbench.api.protocols import Executor
 from kdbench.api.records import CellRecord, Result, RunSummary, StageSummary, measurement
+from kdbench.errors import VerificationError
 from kdbench.executors.backlog import Backlog
 from kdbench.plan import Cell, Plan, Stage
 from kdbench.stages.machine import git_commit, hardware, versions
@@ -180,6 +181,7 @@ class _Cells:
     ) -> None:
         self._plan, self._store, self._done = plan, store, done
         self._summary, self._observers, self._report = summary, observers, report
+        self._warn = _Listener(observers, report).warning
         self._open = {cell.key: cell for cell in plan.cells}
 
     def settle(self, failed: Mapping[str, StageSummary]) -> None:
@@ -190,7 +192,9 @@ class _Cells:
                 continue
             del self._open[cell.key]
             broken = next((failed[k] for k in keys if k in failed), None)
-            record, known = cell_record(self._plan, cell, self._store, self._summary, broken, self._done)
+            record, known = cell_record(
+                self._plan, cell, self._store, self._summary, broken, self._done, self._warn
+            )
             if not known:
                 self._store.save_cell(record)
             self._report.cells.append(record)
@@ -199,10 +203,20 @@ class _Cells:
 
 
 def cell_record(
-    plan: Plan, cell: Cell, store: Store, summary: RunSummary, broken: StageSummary | None, done: set[str]
+    plan: Plan,
+    cell: Cell,
+    store: Store,
+    summary: RunSummary,
+    broken: StageSummary | None,
+    done: set[str],
+    warn: Callable[[str], None],
 ) -> tuple[CellRecord, bool]:
     """The record of a cell; of a failed one, with whatever was measured before it failed. And whether it stands
-    in the store already, as it is."""
+    in the store already, as it is: a damaged one does not, which `warn` is told.
+
+    Raises:
+        VerificationError: the record or the history of a stage is damaged.
+    """
     opened: dict[str, Artifact] = {k: store.open(k) for k in dict.fromkeys(cell.stages()) if k in done}
     network = opened.get(cell.network)
     results: list[Result] = []
@@ -291,7 +305,11 @@ def cell_record(
         created=max((a.record.get("created", 0.0) for a in opened.values()), default=time.time()),
         error="" if broken is None else f"{broken.title}\n{broken.error}",
     )
-    known = store.cell(plan.suite.name, plan.suite.scale, cell.key)
+    try:
+        known = store.cell(plan.suite.name, plan.suite.scale, cell.key)
+    except VerificationError as error:
+        warn(f"{error.what}; made anew from its stages: {error.where}")
+        return record, False
     if known is not None and _says_the_same(known, record):
         return known, True
     return record, False

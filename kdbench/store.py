@@ -6,6 +6,10 @@ cells/<suite>/<scale>/<key>.json records of cells
 failures/<key>.json              the last failure of a stage that has not succeeded since
 partial/<key>/                   checkpoints of work under way
 cache/<key>/                     what is worked out from an artifact as it is asked for, and may be removed
+
+A record, of an artifact or of a cell, has the SHA-256 of itself too, which is checked whenever it is read. One
+that was written before records had it is read as it is. What is damaged is named and refused, and nothing is
+thrown away: an artifact is made anew once its folder is gone, a cell's record by the next run of its suite.
 """
 
 from __future__ import annotations
@@ -51,12 +55,69 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+#: Where a record has the SHA-256 of all the rest of it.
+_SUM = "sha256"
+
+
 def _write_json(path: Path, data: Any) -> None:
     """Atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary.write_text(json.dumps(data, indent=1, sort_keys=True), encoding="utf-8")
-    os.replace(temporary, path)
+    replace_files({path: json.dumps(data, indent=1, sort_keys=True).encode()})
+
+
+def replace_files(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all of them beside their places first, then each into its place.
+
+    Where one can't be written (a full disk), all stay as they were, and nothing is left beside them.
+
+    Raises:
+        OSError: one can't be written.
+    """
+    written: list[tuple[Path, Path]] = []
+    try:
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+            written.append((temporary, path))
+            temporary.write_bytes(content)
+        for temporary, path in written:
+            os.replace(temporary, path)
+    except BaseException:
+        for temporary, _ in written:
+            with contextlib.suppress(OSError):  # the one that is raised says more
+                temporary.unlink()
+        raise
+
+
+def _record_sum(record: Mapping[str, Any]) -> str:
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """A record with its checksum: of what will be read, where keys are texts and tuples lists."""
+    plain = json.loads(json.dumps(record))
+    _write_json(path, {**plain, _SUM: _record_sum(plain)})
+
+
+def _read_record(path: Path, hint: str) -> dict[str, Any]:
+    """What `_write_record` wrote; what was written before there were checksums has none.
+
+    Raises:
+        FileNotFoundError: there is none.
+        VerificationError: it is no JSON, or not what was written; with `hint`.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+        stated = record.pop(_SUM, None)
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise VerificationError(
+            f"{path.name} is damaged: it is no record ({error})", where=str(path), hint=hint
+        ) from error
+    if stated is not None and stated != _record_sum(record):
+        raise VerificationError(
+            f"{path.name} is damaged: it is not what was written, by its checksum", where=str(path), hint=hint
+        )
+    return record
 
 
 @dataclass
@@ -140,19 +201,36 @@ class Artifact:
     def has(self, name: str) -> bool:
         return any(f.rsplit(".", 1)[0] == name for f in self.record["files"])
 
+    @contextlib.contextmanager
+    def _reading(self, name: str, *errors: type[Exception]) -> Iterator[Path]:
+        """The file `name`; what its reader raises for a damaged one is told as damage."""
+        path = self._file(name)
+        try:
+            yield path
+        except errors as error:
+            raise VerificationError(
+                f"{name} of artifact {self.key} is damaged: {error}",
+                where=str(path),
+                hint=f"delete the folder {self.folder} and run again",
+            ) from error
+
     def array(self, name: str) -> np.ndarray:
         """Memory-mapped, read-only."""
         import numpy as np
 
-        return np.load(self._file(f"{name}.npy"), mmap_mode="r", allow_pickle=False)
+        with self._reading(f"{name}.npy", ValueError) as path:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(self._file(f"{name}.safetensors"))
+        with self._reading(f"{name}.safetensors", SafetensorError) as path:
+            return load_file(path)
 
     def table(self, name: str) -> Any:
-        return json.loads(self._file(f"{name}.json").read_text(encoding="utf-8"))
+        with self._reading(f"{name}.json", ValueError) as path:
+            return json.loads(path.read_text(encoding="utf-8"))
 
     def damaged_files(self) -> list[str]:
         """Files whose SHA-256 is not the recorded one."""
@@ -200,16 +278,20 @@ class Store:
 
         Raises:
             KeyError: it is not there.
+            VerificationError: its record is damaged, or of another artifact.
         """
         folder = self._folder(key)
+        hint = f"delete the folder {folder} and run again; `kdbench verify` names all that is damaged"
         try:
-            record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+            record = _read_record(folder / "record.json", hint)
         except FileNotFoundError:
             raise KeyError(key) from None
-        except ValueError as error:
+        if record.get("key") != key:
             raise VerificationError(
-                "record.json is damaged", where=str(folder), hint="delete the folder and run again"
-            ) from error
+                f"record.json is of another artifact, {record.get('key')}",
+                where=str(folder / "record.json"),
+                hint=hint,
+            )
         return Artifact(folder, record)
 
     @contextlib.contextmanager
@@ -228,7 +310,7 @@ class Store:
             }
             record = {"key": key, **description, **draft.description, "values": draft.values, "files": files}
             canonical(record)  # refuses NaN and what JSON can't hold, before anything is kept
-            _write_json(folder / "record.json", record)
+            _write_record(folder / "record.json", record)
             target = self._folder(key)
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -271,39 +353,102 @@ class Store:
 
         return FileLock(self.root / "locks" / f"{key}.lock")
 
+    def keys(self) -> list[str]:
+        """Of every artifact, in no particular order."""
+        return [path.parent.name for path in (self.root / "objects").glob("*/*/record.json")]
+
     def records(self) -> Iterator[Mapping[str, Any]]:
-        """The record of every artifact, in no particular order."""
-        for path in (self.root / "objects").glob("*/*/record.json"):
-            yield json.loads(path.read_text(encoding="utf-8"))
+        """The record of every artifact but of damaged ones, which `verify` names; in no particular order."""
+        for key in self.keys():
+            with contextlib.suppress(VerificationError, KeyError):  # or another process removed it since
+                yield self.open(key).record
 
     def save_cell(self, cell: CellRecord) -> Path:
-        path = self.root / "cells" / cell.suite / cell.scale / f"{cell.key}.json"
-        _write_json(path, cell.to_json())
+        """Write a cell's record, in the place of the one before.
+
+        Raises:
+            WorkspaceError: it can't be written.
+        """
+        path = self._cell_file(cell.suite, cell.scale, cell.key)
+        try:
+            _write_record(path, cell.to_json())
+        except OSError as error:
+            raise WorkspaceError(
+                f"the record of a cell can't be written: {error.strerror or error}",
+                where=str(path),
+                hint="make room there, then run again: what is finished is kept",
+            ) from error
         return path
 
-    def cell(self, suite: str, scale: str, key: str) -> CellRecord | None:
-        """A cell's record, or None."""
-        path = self.root / "cells" / suite / scale / f"{key}.json"
-        if not path.is_file():
-            return None
-        return CellRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+    def _cell_file(self, suite: str, scale: str, key: str) -> Path:
+        return self.root / "cells" / suite / scale / f"{key}.json"
 
-    def cells(self, suite: str | None = None, scale: str | None = None) -> list[CellRecord]:
-        """Records of cells, of one suite and scale or of all, oldest first; of one age by key."""
-        pattern = f"{suite or '*'}/{scale or '*'}/*.json"
-        found = [
-            CellRecord.from_json(json.loads(p.read_text(encoding="utf-8")))
-            for p in (self.root / "cells").glob(pattern)
-        ]
+    def cell(self, suite: str, scale: str, key: str) -> CellRecord | None:
+        """A cell's record, or None.
+
+        Raises:
+            VerificationError: it is damaged. The next run of its suite makes it anew.
+        """
+        path = self._cell_file(suite, scale, key)
+        return self._read_cell(path) if path.is_file() else None
+
+    def _read_cell(self, path: Path) -> CellRecord:
+        *_, suite, scale, name = path.parts
+        hint = f"`kdbench run {suite} --scale {scale}` makes it anew from its stages; or delete the file"
+        record = _read_record(path, hint)
+        try:
+            cell = CellRecord.from_json(record)
+        except (TypeError, AttributeError) as error:
+            raise VerificationError(
+                f"{path.name} is damaged: it is no record of a cell ({error})", where=str(path), hint=hint
+            ) from error
+        if self._cell_file(cell.suite, cell.scale, cell.key) != path:
+            raise VerificationError(
+                f"{name} is damaged: it is of another cell, {cell.key} of {cell.suite!r} at {cell.scale!r}",
+                where=str(path),
+                hint=hint,
+            )
+        return cell
+
+    def cells(
+        self,
+        suite: str | None = None,
+        scale: str | None = None,
+        damaged: list[VerificationError] | None = None,
+    ) -> list[CellRecord]:
+        """Records of cells, of one suite and scale or of all, oldest first; of one age by key.
+
+        Args:
+            damaged: gathers what is wrong with damaged records, which are then left out.
+
+        Raises:
+            VerificationError: a record is damaged, where `damaged` is not given.
+        """
+        found = []
+        for path in sorted((self.root / "cells").glob(f"{suite or '*'}/{scale or '*'}/*.json")):
+            try:
+                found.append(self._read_cell(path))
+            except VerificationError as error:
+                if damaged is None:
+                    raise
+                damaged.append(error)
         return sorted(found, key=lambda c: (c.created, c.key, c.suite, c.scale))
 
     def verify(self, keys: Iterable[str] | None = None) -> list[str]:
-        """Paths of files that do not match their recorded SHA-256, over `keys` or the whole store."""
-        chosen = [r["key"] for r in self.records()] if keys is None else list(keys)
+        """Paths of records and files that do not match their SHA-256: of the artifacts `keys`, or of all
+        artifacts and cells."""
         wrong: list[str] = []
-        for key in chosen:
-            if self.has(key):
+        for key in self.keys() if keys is None else keys:
+            try:
                 wrong += self.open(key).damaged_files()
+            except VerificationError as error:
+                wrong.append(error.where)
+            except KeyError:
+                continue
+        if keys is None:
+            damaged: list[VerificationError] = []
+            self.cells(damaged=damaged)
+            wrong += [error.where for error in damaged]
         return sorted(wrong)
 
     def sweep(self) -> None:

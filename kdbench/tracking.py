@@ -13,15 +13,15 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from kdbench import tracking_codec as codec
 from kdbench import tracking_sqlite
 from kdbench.api.records import CellRecord, RunSummary, StageSummary
-from kdbench.errors import WorkspaceError
+from kdbench.errors import VerificationError, WorkspaceError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -83,18 +83,11 @@ class Tracker:
             self._client = open_client(self.uri)
 
     def holds(self, cell: CellRecord) -> bool:
-        """Whether the store has exactly this finished record: then logging it would add nothing.
+        """Whether the store says of this finished cell what this record says: then logging it would add nothing.
 
         Asking an SQLite file does not import MLflow.
         """
-        path = _readable(self.uri)
-        if path is not None:
-            with contextlib.suppress(tracking_sqlite.UnknownLayout):  # the client knows it, or what is wrong
-                name = experiment_name(cell.suite)
-                found = tracking_sqlite.finished_run(path, name, cell.key, codec.digest(cell))
-                return found is not None
-        with self._talking():
-            return self._find_finished(cell) is not None
+        return self._find_finished(cell) is not None
 
     @property
     def client(self) -> MlflowClient:
@@ -187,23 +180,25 @@ class Tracker:
     def sync(self, records: Iterable[CellRecord]) -> dict[str, int]:
         """Log every record that the store does not hold yet; twice is as good as once.
 
+        A run whose record was damaged or changed since it was logged holds nothing: its cell is logged again.
+
         Returns:
             {"logged": runs written, "found": records that were there}.
         """
         counts = {"logged": 0, "found": 0}
-        held: dict[str, set[str]] = {}
+        held: dict[str, dict[str, list[_Logged]]] = {}
         with self._talking():
             for cell in records:
                 if cell.suite not in held:
                     self._experiment(cell.suite)  # one that was deleted is told before anything is logged
-                    runs = _cell_runs(self.uri, cell.suite, None, "kdbench.digest")
-                    held[cell.suite] = {r.tags.get("kdbench.digest", "") for r in runs}
-                digest = codec.digest(cell)
-                if digest in held[cell.suite]:
+                    held[cell.suite] = {}
+                    for logged in _read(_cell_runs(self.uri, cell.suite, None, codec.RECORD_TAG))[0]:
+                        held[cell.suite].setdefault(logged.record.key, []).append(logged)
+                known = held[cell.suite].setdefault(cell.key, [])
+                if _holding(known, cell):
                     counts["found"] += 1
                     continue
-                self._log_cell(cell, parent=None)
-                held[cell.suite].add(digest)
+                known.append(_Logged(self._log_cell(cell, parent=None), cell))
                 counts["logged"] += 1
         return counts
 
@@ -245,13 +240,11 @@ class Tracker:
         return self._parents[run.id]
 
     def _find_finished(self, cell: CellRecord) -> str | None:
-        """The run that holds exactly this record, whole and finished, if there is one."""
-        query = (
-            f"tags.`kdbench.cell` = '{cell.key}' and tags.`kdbench.digest` = '{codec.digest(cell)}' "
-            "and tags.`kdbench.status` = 'finished' and tags.`kdbench.complete` = '1'"
-        )
-        runs = self.client.search_runs([self._experiment(cell.suite)], query, max_results=1)
-        return runs[0].info.run_id if runs else None
+        """The run that holds exactly this record, whole and finished, and that no later run contradicts."""
+        if cell.status != "finished":
+            return None
+        runs = _cell_runs(self.uri, cell.suite, None, codec.RECORD_TAG, cell.key, lambda: self.client)
+        return _holding(_read(runs)[0], cell)
 
     def _log_cell(self, cell: CellRecord, parent: str | None) -> str:
         tags = {**codec.describing_tags(cell), "mlflow.source.name": "kdbench"}
@@ -336,58 +329,126 @@ class Tracker:
             self.client.log_batch(run, metrics=batch_metrics, params=batch_params, tags=batch_tags)
 
 
+class _Logged(NamedTuple):
+    """A whole record, and the run that holds it."""
+
+    run_id: str
+    record: CellRecord
+
+
 def fetch_cells(uri: str, suite: str, scale: str | None = None) -> list[CellRecord]:
-    """The cells of a suite in a tracking store, one a key, oldest first by when they were made, without curves.
+    """The cells of a suite in a tracking store, one a key and scale, oldest first by when they were made, without
+    curves.
 
     A failed cell is kept when no finished one has its key. No artifact is opened.
 
     Raises:
-        WorkspaceError: the store is not there, or a run in it can't be read.
+        WorkspaceError: the store is not there.
+        VerificationError: a run in it holds no readable record or another one than was logged, and no other run
+            holds that.
     """
-    records = []
-    for run in _cell_runs(uri, suite, scale, codec.RECORD_TAG):
-        try:
-            records.append(codec.from_tags(run.tags))
-        except ValueError as error:
-            raise WorkspaceError(
-                f"run {run.run_id} ({run.run_name}) holds no readable record: {error}",
-                where=uri,
-                hint="delete that run in the tracking store, then `kdbench track sync`",
-            ) from error
+    whole, damaged = _read(_cell_runs(uri, suite, scale, codec.RECORD_TAG))
+    if damaged:
+        run, error = damaged[0]
+        more = f" (and {len(damaged) - 1} more runs)" if len(damaged) > 1 else ""
+        raise VerificationError(
+            f"run {run.run_id} ({run.run_name}){more}: {error.what}",
+            where=_public(uri),
+            hint="`kdbench track sync` logs it again from a workspace that has it; where that does not help, "
+            "delete the run in the tracking store",
+        ) from error
+    return _merged(logged.record for logged in whole)
+
+
+def _merged(records: Iterable[CellRecord]) -> list[CellRecord]:
+    """One record a cell, of records in the order in which they were logged."""
     # A run may be logged long after its cell was made (`sync`), and older cells after newer ones.
     return codec.merged(sorted(records, key=lambda c: c.created))
 
 
-def _cell_runs(uri: str, suite: str, scale: str | None, tags: str) -> list[tracking_sqlite.StoredRun]:
+def _read(
+    runs: Iterable[tracking_sqlite.StoredRun],
+) -> tuple[list[_Logged], list[tuple[tracking_sqlite.StoredRun, VerificationError]]]:
+    """The whole records, and the runs whose records are damaged with what is wrong.
+
+    A damaged run is left out where another holds what was logged in it (`sync` does that): nothing is missing.
+    """
+    whole, damaged = [], []
+    sums: set[str] = set()
+    for run in runs:
+        try:
+            whole.append(_Logged(run.run_id, codec.from_tags(run.tags)))
+        except VerificationError as error:
+            damaged.append((run, error))
+        else:
+            sums.add(run.tags.get(codec.SUM_TAG, ""))
+    sums.discard("")  # of what was logged before there were checksums
+    return whole, [(run, error) for run, error in damaged if run.tags.get(codec.SUM_TAG) not in sums]
+
+
+def _holding(known: Iterable[_Logged], cell: CellRecord) -> str | None:
+    """The last of the runs `known` that holds exactly `cell`, if with one more the store would say the same.
+
+    It would not where a later run has other labels: then this record is the newer one, and is to be seen.
+    """
+    known = [k for k in known if (k.record.scale, k.record.key) == (cell.scale, cell.key)]
+    own = codec.digest(cell)
+    runs = [k.run_id for k in known if codec.digest(k.record) == own]
+    if not runs or len(runs) == len(known):
+        return runs[-1] if runs else None
+    records = [k.record for k in known]
+    (said,), (then,) = _merged(records), _merged([*records, cell])
+    return runs[-1] if codec.digest(said) == codec.digest(then) else None
+
+
+def _cell_runs(
+    uri: str,
+    suite: str,
+    scale: str | None,
+    tags: str,
+    cell: str | None = None,
+    client: Callable[[], MlflowClient] | None = None,
+) -> list[tracking_sqlite.StoredRun]:
     """The whole cell runs of a suite, oldest first, with those of their tags whose names begin with `tags`.
 
     An SQLite file is read without MLflow, unless its layout is one that only MLflow knows.
+
+    Args:
+        scale, cell: of this scale, of the cell of this key alone.
+        client: gives one that is open, where one is needed.
     """
     path = _readable(uri)
     if path is not None:
         with contextlib.suppress(tracking_sqlite.UnknownLayout):  # the client knows it, or what is wrong
-            return tracking_sqlite.cell_runs(path, experiment_name(suite), tags, scale)
-    return client_cell_runs(uri, suite, scale, tags)
+            return tracking_sqlite.cell_runs(path, experiment_name(suite), tags, scale, cell)
+    return client_cell_runs(uri, suite, scale, tags, cell, client)
 
 
-def client_cell_runs(uri: str, suite: str, scale: str | None, tags: str) -> list[tracking_sqlite.StoredRun]:
+def client_cell_runs(
+    uri: str,
+    suite: str,
+    scale: str | None,
+    tags: str,
+    cell: str | None = None,
+    client: Callable[[], MlflowClient] | None = None,
+) -> list[tracking_sqlite.StoredRun]:
     """`kdbench.tracking_sqlite.cell_runs` through MLflow's client, of any store; [] without the experiment.
 
     Raises:
         WorkspaceError: the store is not there.
     """
     query = "tags.`kdbench.kind` = 'cell' and tags.`kdbench.complete` = '1'"
-    if scale:
-        query += f" and tags.`kdbench.scale` = '{scale}'"
+    for name, value in (("scale", scale), ("cell", cell)):
+        query += f" and tags.`kdbench.{name}` = '{value}'" if value else ""
     found = []
     token: str | None = None
     with talking(uri):
-        client = open_client(uri, create=False)
-        experiment = client.get_experiment_by_name(experiment_name(suite))
+        asked = client() if client is not None else open_client(uri, create=False)
+        experiment = asked.get_experiment_by_name(experiment_name(suite))
         if experiment is None:
             return []
         while True:
-            page = client.search_runs(
+            page = asked.search_runs(
                 [experiment.experiment_id],
                 query,
                 max_results=1_000,

@@ -3,7 +3,7 @@
 A run's metrics are for people, who read, chart and compare them in the tracking store's pages. The record
 itself, all but its curves and its error's full text, travels beside them in numbered tags as compact JSON:
 exact names, exact values (NaN and infinities too), and one search returns thousands of records without
-opening an artifact.
+opening an artifact. Their checksum stands in a tag of its own, for anybody may edit a tag.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from kdbench.api.records import CellRecord, Result
+from kdbench.errors import VerificationError
 
 #: MLflow's limits are 8,000 (a tag), 6,000 (a parameter), 250 (a name) characters.
 TAG_CHUNK = 7_500
@@ -25,45 +26,79 @@ NAME_LENGTH = 250
 ERROR_TAIL = 2_000
 
 RECORD_TAG = "kdbench.record"
+#: The SHA-256 of the record's text. Its name begins as the record's do, so that who asks for those has it too.
+SUM_TAG = f"{RECORD_TAG}_sum"
 _RESULT_COLUMNS = ("metric", "value_name", "value", "tap", "reducer", "setting", "primary")
 
 
+#: What of a record its digest is of, beside its results and its error.
+_DIGESTED = (
+    "key", "suite", "scale", "dataset", "dataset_digest", "budget", "fold", "seed", "scheme", "student",
+    "teacher", "status", "params",
+)  # fmt: skip
+
+
 def digest(record: CellRecord) -> str:
-    """32 hex digits of what was measured: the same if it ran twice, another after a result was added."""
-    data = record.to_json()
-    kept = {k: data[k] for k in ("key", "status", "results", "params", "error")}
-    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str)
+    """32 hex digits of what was measured and of what a reader is shown it as: the same if it ran twice, another
+    after a result was added or a label changed, and for the same work in another suite or at another scale.
+
+    It is the same of a record and of what `from_tags` makes of its tags.
+    """
+    data = _carried(record)
+    kept = {name: data[name] for name in (*_DIGESTED, "error")}
+    kept["results"] = sorted(zip(*data["results"], strict=True), key=repr)
+    # Keys become texts before they are sorted, as those of a record that was read are.
+    kept = json.loads(json.dumps(kept, default=str))
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def to_tags(record: CellRecord) -> dict[str, str]:
-    """The record as numbered tags of at most `TAG_CHUNK` characters each."""
+def _carried(record: CellRecord) -> dict[str, Any]:
+    """What of a record travels in tags, its results by column."""
     data = record.to_json()
     del data["history"]
     data["error"] = record.error[-ERROR_TAIL:]
     columns: dict[str, list] = {c: [getattr(r, c) for r in record.results] for c in _RESULT_COLUMNS}
     columns["value"] = [float(v) for v in columns["value"]]  # a NumPy scalar is no JSON number
     data["results"] = [columns[c] for c in _RESULT_COLUMNS]
-    text = json.dumps(data, separators=(",", ":"), default=str)
+    return data
+
+
+def to_tags(record: CellRecord) -> dict[str, str]:
+    """The record as numbered tags of at most `TAG_CHUNK` characters each, and their checksum."""
+    text = json.dumps(_carried(record), separators=(",", ":"), default=str)
     chunks = [text[i : i + TAG_CHUNK] for i in range(0, len(text), TAG_CHUNK)]
-    return {f"{RECORD_TAG}.{i:03d}": chunk for i, chunk in enumerate(chunks)}
+    tags = {f"{RECORD_TAG}.{i:03d}": chunk for i, chunk in enumerate(chunks)}
+    return {**tags, SUM_TAG: _sum(text)}
+
+
+def _sum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def from_tags(tags: Mapping[str, str]) -> CellRecord:
-    """The record that `to_tags` wrote, without curves.
+    """The record that `to_tags` wrote, without curves. One that was logged before there were checksums has none,
+    and is taken as it is.
 
     Raises:
-        ValueError: the tags hold no whole record.
+        VerificationError: the tags hold no whole record, or another one than was logged.
     """
     parts = sorted(name for name in tags if name.startswith(f"{RECORD_TAG}."))
+    text = "".join(tags[name] for name in parts)
     try:
-        data = json.loads("".join(tags[name] for name in parts))
+        if tags.get(SUM_TAG) not in (None, _sum(text)):
+            raise ValueError(f"it is not what was logged, by its checksum in {SUM_TAG}")
+        data = json.loads(text)
         columns = data.pop("results")
         rows = zip(*columns, strict=True) if columns else ()
         results = [dict(zip(_RESULT_COLUMNS, row, strict=True)) for row in rows]
         return CellRecord.from_json({**data, "results": results})
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"not a record: {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise VerificationError(
+            f"the record in the tags of a run can't be used: {error}",
+            where=", ".join(parts),
+            hint="delete that run in the tracking store, then `kdbench track sync`",
+        ) from error
 
 
 def title(record: CellRecord) -> str:
@@ -143,25 +178,30 @@ def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def merged(records: Iterable[CellRecord]) -> list[CellRecord]:
-    """One record a key, in the order of the newest of each; records are given oldest first.
+    """One record a cell of a suite and scale, in the order of the newest of each; records are given oldest first.
 
-    A failed record stands only where no finished one does. The results of finished records with one key are
-    united, the newest value of each winning, so that measuring something new does not lose what was measured
-    before.
+    A key alone says what was computed: suites and scales that share work share keys, and rows of theirs never
+    merge. A failed record stands only where no finished one does. The results of the finished records of a cell
+    are united, the newest value and the newest labels winning, so that measuring something new does not lose
+    what was measured before.
     """
-    chosen: dict[str, CellRecord] = {}
+    chosen: dict[tuple[str, str, str], CellRecord] = {}
     for record in records:
-        before = chosen.get(record.key)
+        cell = (record.suite, record.scale, record.key)
+        before = chosen.get(cell)
         if before is not None and before.status == "finished":
             if record.status != "finished":
                 continue
             record = _united(before, record)
-        chosen.pop(record.key, None)
-        chosen[record.key] = record
+        chosen.pop(cell, None)
+        chosen[cell] = record
     return list(chosen.values())
 
 
 def _united(old: CellRecord, new: CellRecord) -> CellRecord:
+    if old.stages and set(old.stages.values()) <= set(new.stages.values()):
+        return new  # of all that was measured: a result missing here is one that has another label now
+
     def identity(r: Result) -> tuple:
         return (r.metric, r.value_name, r.tap, r.reducer, r.setting)
 

@@ -28,9 +28,9 @@ _CELLS = """
         AND whole.key = 'kdbench.complete' AND whole.value = '1'
     WHERE runs.experiment_id = :experiment AND runs.lifecycle_stage = 'active'
 """
-_OF_SCALE = """
+_OF_TAG = """
     AND EXISTS (SELECT 1 FROM tags WHERE tags.run_uuid = runs.run_uuid
-        AND tags.key = 'kdbench.scale' AND tags.value = :scale)
+        AND tags.key = 'kdbench.{name}' AND tags.value = :{name})
 """
 
 
@@ -65,13 +65,15 @@ def check(path: Path) -> None:
         pass
 
 
-def cell_runs(path: Path, experiment: str, tags: str, scale: str | None = None) -> list[StoredRun]:
+def cell_runs(
+    path: Path, experiment: str, tags: str, scale: str | None = None, cell: str | None = None
+) -> list[StoredRun]:
     """The whole cell runs of an experiment, oldest first; none where there is no such experiment.
 
     Args:
         experiment: its name.
         tags: what the names of the wanted tags begin with.
-        scale: of this scale alone.
+        scale, cell: of this scale, of the cell of this key alone.
 
     Raises:
         UnknownLayout: the file is no database of this layout, or it can't be read now.
@@ -80,40 +82,20 @@ def cell_runs(path: Path, experiment: str, tags: str, scale: str | None = None) 
         number = _experiment(db, experiment)
         if number is None:
             return []
-        cells = _CELLS + (_OF_SCALE if scale else "")
+        asked = {name: value for name, value in (("scale", scale), ("cell", cell)) if value}
+        cells = _CELLS + "".join(_OF_TAG.format(name=name) for name in asked)
         query = f"""
             SELECT cells.run_uuid, cells.name, tags.key, tags.value FROM ({cells}) AS cells
             LEFT JOIN tags ON tags.run_uuid = cells.run_uuid AND tags.key >= :first AND tags.key < :after
             ORDER BY cells.start_time, cells.run_uuid
         """
-        about = {"experiment": number, "scale": scale, "first": tags, "after": tags + "\U0010ffff"}
+        about = {"experiment": number, "first": tags, "after": tags + "\U0010ffff", **asked}
         runs: dict[str, StoredRun] = {}
         for run_id, name, key, value in db.execute(query, about):
             tags_of = runs.setdefault(run_id, StoredRun(run_id, name or "", {})).tags
             if key is not None:
                 tags_of[key] = value
         return list(runs.values())
-
-
-def finished_run(path: Path, experiment: str, cell: str, digest: str) -> str | None:
-    """The id of a run that holds exactly this finished record, whole; None where there is none.
-
-    Raises:
-        UnknownLayout: as `cell_runs`.
-    """
-    with _reading(path) as db:
-        number = _experiment(db, experiment)
-        if number is None:
-            return None
-        query = _CELLS
-        wanted = {"kdbench.cell": cell, "kdbench.digest": digest, "kdbench.status": "finished"}
-        about: dict[str, str | int] = {"experiment": number}
-        for i, (key, value) in enumerate(wanted.items()):
-            query += f""" AND EXISTS (SELECT 1 FROM tags WHERE tags.run_uuid = runs.run_uuid
-                AND tags.key = :key{i} AND tags.value = :value{i})"""
-            about |= {f"key{i}": key, f"value{i}": value}
-        found = db.execute(query, about).fetchone()
-        return found[0] if found else None
 
 
 def _experiment(db: sqlite3.Connection, name: str) -> int | None:

@@ -25,21 +25,29 @@ def sync(
 ) -> None:
     """Log the workspace's records that the tracking store does not hold yet, of SUITE or of all suites.
 
-    Doing it twice changes nothing. Use it to bring runs of another machine to a shared server.
+    Doing it twice changes nothing. Use it to bring runs of another machine to a shared server. Exit code 4 when
+    a record of the workspace is damaged; the others are logged all the same.
     """
     from kdbench.cli.options import console, echo_json
-    from kdbench.errors import WorkspaceError
+    from kdbench.errors import VerificationError, WorkspaceError
     from kdbench.store import Store
     from kdbench.tracking import Tracker
 
     if not workspace.is_dir():
         raise WorkspaceError("there is no workspace", where=str(workspace), hint="give the right --workspace")
-    records = list(Store(workspace).cells(suite=suite, scale=scale))
+    damaged: list[VerificationError] = []
+    records = Store(workspace).cells(suite=suite, scale=scale, damaged=damaged)
     tracker = Tracker(tracking_uri, workspace)
     tracker.check()
     counts = tracker.sync(records)
     if as_json:
-        echo_json({"tracking_uri": tracker.uri, **counts})
+        echo_json({"tracking_uri": tracker.uri, **counts, "damaged": [error.where for error in damaged]})
     else:
         line = f"{counts['logged']} logged, {counts['found']} found there already: {tracker.uri}"
         console().print(line, soft_wrap=True)
+    if damaged:
+        raise VerificationError(
+            f"damaged records of cells, not logged: {len(damaged)}; the first: {damaged[0].what}",
+            where=damaged[0].where,
+            hint=damaged[0].hint,
+        )

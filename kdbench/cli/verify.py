@@ -26,8 +26,10 @@ def command(
 ) -> None:
     """Give the verdict on each claim of SUITE, and check every stored result against its checksum.
 
-    Reads the workspace's records, or the cells of a tracking store when --tracking-uri is given. Exit code 4
-    when a claim is contradicted or a result is damaged.
+    Reads the workspace's records, or the cells of a tracking store when --tracking-uri is given. Checked are the
+    records of all stages and cells, and the files beside them; verdicts are over what is whole. Records written
+    before they had checksums have nothing to be checked against. Exit code 4 when a claim is contradicted or a
+    result is damaged.
     """
     from kdbench.cli.options import console, echo_json, registry_from
     from kdbench.errors import VerificationError, WorkspaceError
@@ -52,8 +54,8 @@ def command(
             raise WorkspaceError("there is no workspace", where=where, hint="give the right --workspace")
         store = Store(workspace)
         damaged = list(store.verify())
-        cells = list(store.cells(suite=loaded.name, scale=loaded.scale or None))
-    if not cells:
+        cells = store.cells(suite=loaded.name, scale=loaded.scale or None, damaged=[])  # named above
+    if not cells and not damaged:
         raise WorkspaceError(
             f"no cell of {loaded.name!r} at scale {loaded.scale!r}",
             where=where,
@@ -83,4 +85,10 @@ def command(
     if damaged:
         problems.append(f"{len(damaged)} stored results damaged")
     if problems:
-        raise VerificationError("; ".join(problems), where=f"{loaded.name} at scale {loaded.scale}")
+        raise VerificationError(
+            "; ".join(problems),
+            where=f"{loaded.name} at scale {loaded.scale}",
+            hint="delete what is damaged (of an artifact its folder) and run again: it is made anew"
+            if damaged
+            else "",
+        )

@@ -138,7 +138,7 @@ def suites_of(
     from kdbench.leaderboard import completed
     from kdbench.suite import load_suite
 
-    found = {}
+    found: dict[tuple[str, str], Suite] = {}
     for name, scale in sorted({(c.suite, c.scale) for c in cells}):
         try:
             loaded = load_suite((sources or {}).get(name, name), scale=scale, registry=registry)

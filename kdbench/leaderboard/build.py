@@ -16,6 +16,7 @@ from kdbench.leaderboard.page import to_html
 from kdbench.leaderboard.render import Board, to_csv, to_json, to_tex
 from kdbench.leaderboard.samples import Sample, failures, samples
 from kdbench.leaderboard.tables import Directions
+from kdbench.store import replace_files
 
 if TYPE_CHECKING:
     from kdbench.suite.schema import Suite
@@ -99,7 +100,7 @@ def build(
 
 
 def write(board: Board, out: Path) -> list[Path]:
-    """Write the files of a board below `out`; see `build`."""
+    """Write the files of a board below `out`, all of them or none; see `build`."""
     folder = out / board.suite_name / board.scale
     texts = {
         "README.md": to_markdown(board),
@@ -109,11 +110,11 @@ def write(board: Board, out: Path) -> list[Path]:
         "table.tex": to_tex(board),
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        replace_files({folder / name: text.encode() for name, text in texts.items()})
     except OSError as error:
         raise WorkspaceError(
-            f"the leaderboard can't be written: {error}", where=str(folder), hint="choose another --out"
+            f"the leaderboard can't be written: {error.strerror or error}",
+            where=str(folder),
+            hint="make room there, or choose another --out; what was there before is still there",
         ) from error
     return [folder / name for name in texts]

@@ -13,6 +13,7 @@ from kdbench.report.page import Item, page
 from kdbench.report.select import Missing, Selection
 from kdbench.report.stored import Gallery, Stored, galleries
 from kdbench.report.style import Drawing, arrange, styled
+from kdbench.store import replace_files
 
 if TYPE_CHECKING:
     from kdbench.api import CellRecord
@@ -78,16 +79,14 @@ def _made(title: str, make: Callable[[], Sequence[Item]]) -> Sequence[Item]:
 
 def _save(text: str, drawings: Sequence[Drawing | Stored], out: Path, digest: str) -> list[Path]:
     folder = out / "figures"
-    written = [out / "report.html"]
+    contents = {out / "report.html": text.encode()}
+    for drawing in drawings:
+        for suffix, content in ((".png", drawing.png), (".svg", drawing.svg.encode())):
+            contents[folder / (drawing.name + suffix)] = content
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (out / INPUT).unlink(missing_ok=True)  # interrupted here, the page is of nothing that is known
-        written[0].write_text(text, encoding="utf-8")
-        for drawing in drawings:
-            for suffix, content in ((".png", drawing.png), (".svg", drawing.svg.encode())):
-                path = folder / (drawing.name + suffix)
-                path.write_bytes(content)
-                written.append(path)
+        replace_files(contents)
         (out / INPUT).write_text(digest, encoding="ascii")
     except OSError as error:
         raise WorkspaceError(
@@ -95,4 +94,4 @@ def _save(text: str, drawings: Sequence[Drawing | Stored], out: Path, digest: st
             where=str(error.filename or out),
             hint="make that folder writable, or choose another one",
         ) from error
-    return written
+    return list(contents)

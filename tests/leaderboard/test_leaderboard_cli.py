@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,3 +155,76 @@ def test_no_workspace_is_told_and_none_is_made(arguments, synced, tmp_path, monk
     result = invoke(*arguments, "--workspace", tmp_path / "none")
     assert isinstance(result.exception, WorkspaceError)
     assert not (tmp_path / "none").exists()
+
+
+@pytest.fixture
+def damaged(synced, tmp_path) -> tuple[Path, Path]:
+    """A copy of the workspace, and the one record in it that was cut off."""
+    shutil.copytree(synced, tmp_path / "copy")
+    path = tmp_path / "copy/work/cells/demo/quick/kl-400-0.json"
+    path.write_text(path.read_text()[:50])
+    return tmp_path / "copy", path
+
+
+def test_verify_names_what_is_damaged_and_judges_by_the_rest(damaged):
+    folder, path = damaged
+    result = invoke("verify", *suite_and_work(folder), "--json")
+    assert isinstance(result.exception, VerificationError)
+    assert "1 stored results damaged" in str(result.exception)
+    data = json.loads(result.stdout)
+    assert (data["damaged"], data["cells"]) == ([str(path)], 11)
+    for other in path.parent.glob("*.json"):
+        other.write_text("")
+    result = invoke("verify", *suite_and_work(folder), "--json")
+    assert isinstance(result.exception, VerificationError)
+    assert len(json.loads(result.stdout)["damaged"]) == 12
+
+
+def test_verify_names_a_record_that_was_edited(synced, damaged):
+    folder, path = damaged
+    text = (synced / "work/cells/demo/quick" / path.name).read_text()
+    path.write_text(text.replace('"value": 0.', '"value": 0.9'))
+    result = invoke("verify", *suite_and_work(folder))
+    assert f"damaged: {path}" in result.output
+    assert isinstance(result.exception, VerificationError)
+    assert result.exception.exit_code == 4
+
+
+def test_sync_logs_what_is_whole_and_names_the_rest(damaged):
+    folder, path = damaged
+    uri = f"sqlite:///{folder / 'work' / 'mlflow.db'}"
+    from kdbench.store import Store
+
+    Store(folder / "work").save_cell(replace(cells(3)[-1], scale="paper"))
+    result = invoke("track", "sync", "--workspace", folder / "work", "--tracking-uri", uri, "--json")
+    assert isinstance(result.exception, VerificationError)
+    assert str(path) in str(result.exception)
+    assert "kdbench run demo" in result.exception.hint
+    data = json.loads(result.stdout)
+    assert (data["logged"], data["found"], data["damaged"]) == (1, 11, [str(path)])
+
+
+def test_a_board_that_does_not_fit_leaves_the_old_one_whole(synced, tmp_path):
+    suite, *work = suite_and_work(synced)
+    assert invoke("leaderboard", "build", suite, *work, "--out", tmp_path).exception is None
+    folder = tmp_path / "demo" / "quick"
+    before = {}
+    for path in folder.iterdir():
+        path.write_bytes(b"old " + path.read_bytes())
+        before[path] = path.read_bytes()
+    code = (
+        "import resource, sys\n"
+        "from kdbench.cli.main import invoke\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)\n"
+        "sys.exit(invoke(sys.argv[2:]))"
+    )
+    # the largest of them is written after others that would fit
+    sizes = [len(content) for content in before.values()]
+    assert min(sizes) < max(sizes) - 100
+    command = [sys.executable, "-c", code, max(sizes) - 100, "leaderboard", "build", suite, *work]
+    done = subprocess.run(
+        [*map(str, command), "--out", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert "the leaderboard can't be written: File too large" in done.stderr
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from kdbench.api import CellRecord, available_cores
+from kdbench.errors import VerificationError
 from kdbench.registry import Registry
 from kdbench.runner import Observer, RunReport, new_summary, run_plan
 from kdbench.store import Store
@@ -189,9 +192,6 @@ def test_a_new_label_is_shown_though_nothing_is_done_again(finished, tiny_plan, 
 
 def test_a_number_has_the_machine_and_version_that_it_came_from(finished, tiny_plan, carry_out, tmp_path):
     """One embedding ran later, on another machine; its network's training and the other numbers did not."""
-    import json
-    import shutil
-
     from kdbench import tracking_codec as codec
     from kdbench.leaderboard import collate
 
@@ -204,6 +204,7 @@ def test_a_number_has_the_machine_and_version_that_it_came_from(finished, tiny_p
     data = json.loads(record.read_text())
     here = data["hardware"]["label"]
     data["hardware"]["label"], data["versions"]["kdbench"] = "NVIDIA H200", "9.9"
+    del data["sha256"]  # as records were before they had one
     record.write_text(json.dumps(data))
     report = carry_out(plan, store)
     assert report.executed == 0
@@ -229,6 +230,54 @@ def test_a_record_from_before_it_told_machines_apart_is_read(finished):
     old = CellRecord.from_json(data)
     assert old == report.cells[0]
     assert old.origin("embedding-time", "E", "pca")["hardware"] == old.hardware["label"]
+
+
+# -- damage
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Store:
+    """The store of a finished run, to be damaged."""
+    shutil.copytree(finished[1].root, tmp_path / "copy")
+    return Store(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("damage", ["cut off", "edited"])
+def test_the_record_of_a_cell_is_made_anew_where_it_is_damaged(finished, carry_out, copied, damage):
+    plan, _, first = finished
+    (path,) = copied.root.glob(f"cells/tiny/here/{plan.cells[0].key}.json")
+    text = path.read_text()
+    path.write_text(text[:200] if damage == "cut off" else text.replace('"fold": 0', '"fold": 1'))
+    assert copied.verify() == [str(path)]
+    report = carry_out(plan, copied)
+    assert report.executed == 0
+    assert [str(path) in sentence for sentence in report.warnings] == [True]
+    assert copied.verify() == []
+    assert copied.cells("tiny", "here") == sorted(first.cells, key=lambda c: (c.created, c.key))
+    assert carry_out(plan, copied).warnings == []
+
+
+def test_a_result_that_was_edited_in_its_stage_and_its_cell_is_not_shown(finished, carry_out, copied):
+    """Not even where both say the same."""
+    plan, _, _ = finished
+    cell = next(c for c in plan.cells if c.scheme == "distilled")
+    stage = next(s.key for s in cell.scores if s.metric == "accuracy")
+    stored = copied.open(stage)
+    value = json.dumps(stored.values["values"]["accuracy"])
+    for path in (stored.folder / "record.json", copied.root / "cells" / "tiny" / "here" / f"{cell.key}.json"):
+        text = path.read_text()
+        assert f": {value}" in text
+        path.write_text(text.replace(f": {value}", ": 0.99"))
+    assert len(copied.verify()) == 2
+    with pytest.raises(VerificationError, match="not what was written") as caught:
+        carry_out(plan, copied)
+    assert str(stored.folder) in caught.value.hint
+    shutil.rmtree(stored.folder)  # as the hint says
+    report = carry_out(plan, copied)
+    assert report.executed == 1
+    assert copied.verify() == []
+    (read,) = [r.value for r in copied.cell("tiny", "here", cell.key).results if r.metric == "accuracy"][:1]
+    assert read == float(value)
 
 
 # -- failures

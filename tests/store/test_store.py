@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ import torch
 
 from kdbench.api import CellRecord, Result
 from kdbench.errors import VerificationError, WorkspaceError
-from kdbench.store import Store, canonical, content_key
+from kdbench.store import Store, canonical, content_key, replace_files
 
 KEY = "ab" + "0" * 30
 OTHER = "cd" + "1" * 30
@@ -233,11 +236,73 @@ def test_a_file_of_another_size_is_refused_when_it_is_opened(store):
     assert "run again" in str(caught.value)
 
 
-def test_a_damaged_record_is_refused(store):
+def edited(path: Path, before: str, after: str) -> Path:
+    """The file, with one text changed by hand."""
+    text = path.read_text()
+    assert text.count(before) == 1
+    path.write_text(text.replace(before, after))
+    return path
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"key": "ab', b"[]", b"null", b'"\xff"', b"\x00" * 64])
+def test_a_record_that_cannot_be_read_is_refused_and_named(store, content):
     fill(store)
-    (store.open(KEY).folder / "record.json").write_text("{")
-    with pytest.raises(VerificationError, match=r"record\.json is damaged"):
+    fill(store, OTHER)
+    path = store.open(KEY).folder / "record.json"
+    path.write_bytes(content)
+    with pytest.raises(VerificationError, match=r"record\.json is damaged") as caught:
         store.open(KEY)
+    assert str(path) in str(caught.value)
+    assert f"delete the folder {path.parent} and run again" in str(caught.value)
+    assert store.verify() == store.verify([KEY]) == [str(path)]
+    assert [r["key"] for r in store.records()] == [OTHER]
+
+
+def test_a_value_that_was_edited_is_refused_and_named(store):
+    fill(store, value=0.25)
+    path = edited(store.open(KEY).folder / "record.json", '"value": 0.25', '"value": 0.99')
+    with pytest.raises(VerificationError, match="not what was written, by its checksum"):
+        store.open(KEY)
+    assert store.verify() == [str(path)]
+
+
+def test_an_artifact_in_the_place_of_another_is_refused(store):
+    fill(store)
+    shutil.copytree(store.open(KEY).folder, store.root / "objects" / OTHER[:2] / OTHER)
+    with pytest.raises(VerificationError, match=f"of another artifact, {KEY}"):
+        store.open(OTHER)
+    assert len(store.verify()) == 1
+
+
+def test_a_record_from_before_there_were_checksums_is_read(store):
+    fill(store, value=0.25)
+    path = store.open(KEY).folder / "record.json"
+    record = json.loads(path.read_text())
+    del record["sha256"]
+    path.write_text(json.dumps(record, indent=1, sort_keys=True))
+    assert store.open(KEY).values == {"value": 0.25}
+    assert store.verify() == []
+
+
+def test_a_checksum_is_of_what_will_be_read(store):
+    """Numbers as keys sort otherwise than the texts that they become."""
+    with store.write(KEY, {"sizes": {10: "a", 9: "b"}}) as draft:
+        draft.values["pair"] = (1, 2)
+    assert store.open(KEY).record["sizes"] == {"10": "a", "9": "b"}
+    assert "sha256" not in store.open(KEY).record
+
+
+@pytest.mark.parametrize("name", ["history.json", "model.safetensors", "numbers.npy"])
+def test_a_file_of_the_right_size_that_cannot_be_read_is_refused(store, name):
+    fill(store)
+    artifact = store.open(KEY)
+    path = artifact.folder / name
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    read = {"history.json": artifact.table, "model.safetensors": artifact.tensors}.get(name, artifact.array)
+    with pytest.raises(VerificationError, match="is damaged") as caught:
+        read(name.split(".")[0])
+    assert str(path) in str(caught.value)
+    assert store.verify() == [str(path)]
 
 
 # -- several processes
@@ -366,3 +431,78 @@ def test_cells_are_read_back_by_suite_and_scale(store):
     assert again is not None
     assert again.status == "failed"
     assert len(store.cells()) == 4
+
+
+def test_a_cell_that_was_edited_or_cut_off_is_refused_and_named(store):
+    whole = store.save_cell(cell("a"))
+    wrong = [store.save_cell(cell(key)) for key in ("b", "c", "d", "e")]
+    edited(wrong[0], '"value": 0.5', '"value": 0.99')
+    wrong[1].write_text(wrong[1].read_text()[:100])
+    wrong[2].write_text('{"key": "d"}')
+    shutil.copy(whole, wrong[3])
+    for path in wrong:
+        with pytest.raises(VerificationError, match="is damaged") as caught:
+            store.cell("tiny", "here", path.stem)
+        assert str(path) in str(caught.value)
+        assert "kdbench run tiny" in caught.value.hint
+    assert store.verify() == [str(path) for path in wrong]
+    damaged: list[VerificationError] = []
+    assert store.cells(damaged=damaged) == [cell("a")]
+    assert [error.where for error in damaged] == [str(path) for path in wrong]
+    with pytest.raises(VerificationError):
+        store.cells("tiny")
+    assert store.cells("other") == []  # what is damaged elsewhere is in nobody's way
+
+
+def test_a_cell_that_cannot_be_written_is_told_and_the_one_before_stays(store):
+    path = store.save_cell(cell("a"))
+    code = (
+        "import resource, sys; from dataclasses import replace; from kdbench.store import Store\n"
+        "store = Store(sys.argv[1]); record = store.cell('tiny', 'here', 'a')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "store.save_cell(replace(record, error='x' * 1000))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(store.root)], capture_output=True, text=True, check=False
+    )
+    assert "WorkspaceError" in done.stderr
+    assert "can't be written: File too large" in done.stderr
+    assert str(path) in done.stderr
+    assert store.cells() == [cell("a")]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_cell_from_before_there_were_checksums_is_read(store):
+    record = cell(results=(Result("m", "v", float("inf")),), params={"sizes": {10: 1, 9: 2}})
+    path = store.save_cell(record)
+    read = store.cell("tiny", "here", "k")
+    data = json.loads(path.read_text())
+    del data["sha256"]
+    path.write_text(json.dumps(data))
+    assert store.cell("tiny", "here", "k") == read == replace(record, params={"sizes": {"10": 1, "9": 2}})
+    assert store.verify() == []
+
+
+# -- files that belong together
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from kdbench.store import replace_files
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+folder = Path(sys.argv[1])
+try:
+    replace_files({folder / "a": b"new", folder / "b": b"new" * 1000, folder / "c": b"new"})
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_where_one_file_does_not_fit_all_stay_as_they_were(tmp_path):
+    replace_files({tmp_path / name: b"old" for name in "abc"})
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "File too large\n"
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == dict.fromkeys("abc", b"old")

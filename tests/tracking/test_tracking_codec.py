@@ -10,6 +10,7 @@ from synthetic_cells import cell
 
 from kdbench import tracking_codec as codec
 from kdbench.api.records import Result
+from kdbench.errors import VerificationError
 
 numbers = st.floats(allow_nan=False)
 texts = st.text(max_size=20)
@@ -44,8 +45,19 @@ def test_numpy_scalars_are_numbers():
 
 @pytest.mark.parametrize("damage", [{}, {"kdbench.record.000": '{"results"'}, {"kdbench.record.000": "[]"}])
 def test_damaged_tags_are_no_record(damage):
-    with pytest.raises(ValueError):
+    with pytest.raises(VerificationError, match="can't be used"):
         codec.from_tags(damage)
+
+
+def test_a_record_that_was_changed_is_told_from_what_was_logged():
+    tags = codec.to_tags(cell())
+    changed = {**tags, "kdbench.record.000": tags["kdbench.record.000"].replace("2 cores", "9 cores")}
+    assert changed != tags
+    with pytest.raises(VerificationError, match="not what was logged") as caught:
+        codec.from_tags(changed)
+    assert "kdbench track sync" in caught.value.hint
+    del changed[codec.SUM_TAG]  # as it was before there were checksums
+    assert codec.from_tags(changed).hardware["label"] == "9 cores"
 
 
 def test_the_end_of_a_long_error_is_kept():
@@ -98,6 +110,31 @@ def test_a_digest_is_of_what_was_measured():
     assert codec.digest(a) != codec.digest(replace(a, status="failed"))
     again = type(a).from_json(json.loads(json.dumps(a.to_json())))
     assert codec.digest(a) == codec.digest(again)
+    assert codec.digest(a) == codec.digest(replace(a, results=a.results[::-1]))
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"suite": "other"}, {"scale": "paper"}, {"dataset": "cifar100"}, {"budget": 7}, {"fold": 7}, {"seed": 7},
+        {"scheme": "new label"}, {"student": "new label"}, {"teacher": "new label"},
+    ],
+)  # fmt: skip
+def test_a_digest_is_of_what_a_reader_is_shown(shown):
+    assert codec.digest(cell()) != codec.digest(replace(cell(), **shown))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"results": (Result("m", "v", np.float32(0.1)), Result("m", "w", math.nan, "A"))},
+        {"params": {"b": (1, 2), "a": {10: "x", 9: "y"}}},
+        {"status": "failed", "error": "x" * 50_000 + "ValueError: here"},
+    ],
+)
+def test_a_digest_is_the_same_after_the_way_through_tags(changed):
+    record = replace(cell(), **changed)
+    assert codec.digest(codec.from_tags(codec.to_tags(record))) == codec.digest(record)
 
 
 def test_merging_keeps_the_finished_the_newest_and_all_results():
@@ -112,3 +149,21 @@ def test_merging_keeps_the_finished_the_newest_and_all_results():
     assert values["accuracy", "accuracy", None] == 0.9
     assert values["new", "v", None] == 1.0
     assert len(united.results) == len(old.results) + 1
+
+
+def test_merging_keeps_suites_and_scales_apart_that_share_work():
+    several = [cell(), replace(cell(), scale="paper"), replace(cell(), suite="other")]
+    assert codec.merged([*several, *several]) == several
+
+
+def test_merging_shows_the_newest_labels_alone():
+    stages = {"student": "0", "embedding pca": "1", "score pca": "2"}
+    old = replace(cell(), stages=stages, results=(Result("m", "v", 0.5, "A", "pca"),))
+    new = replace(
+        old,
+        student="small",
+        stages={"student": "0", "embedding principal": "1", "score principal": "2"},
+        results=(Result("m", "v", 0.5, "A", "principal"),),
+    )
+    assert codec.merged([old, new]) == [new]
+    assert codec.merged([old, new, old]) == [old]

@@ -9,7 +9,7 @@ import pytest
 from synthetic_cells import cell, cells, suite
 
 from kdbench.api.records import RunSummary, StageSummary
-from kdbench.errors import WorkspaceError
+from kdbench.errors import VerificationError, WorkspaceError
 from kdbench.leaderboard import build, collate
 from kdbench.tracking import Tracker, fetch_cells, tracking_uri
 
@@ -134,6 +134,80 @@ def test_sync_replays_once(workspace):
     assert tracker.sync(records) == {"logged": 2, "found": 1}
     assert Tracker(None, workspace).sync(records) == {"logged": 0, "found": 3}
     assert {c.key for c in fetch_cells(tracker.uri, "demo")} == {c.key for c in records}
+
+
+def at(scale, fold, **changes):
+    """A cell whose key says nothing of the scale, as where scales differ in their folds alone."""
+    return replace(cell("kl", fold=fold), scale=scale, **changes)
+
+
+@pytest.mark.parametrize("how", ["runs", "sync"])
+def test_scales_that_share_work_keep_all_their_folds(workspace, how):
+    tracker = Tracker(None, workspace)
+    a, b = [at("a", fold) for fold in range(2)], [at("b", fold) for fold in range(3)]
+    if how == "sync":
+        assert tracker.sync(a) == {"logged": 2, "found": 0}
+        assert tracker.sync([*a, *b]) == {"logged": 3, "found": 2}
+    else:
+        invocation(tracker, a, replace(RUN, scale="a"))
+        invocation(tracker, b, replace(RUN, id="20261122-101500-ffffff", scale="b"))
+    for scale, folds in (("a", 2), ("b", 3)):
+        read = fetch_cells(tracker.uri, "demo", scale)
+        assert [(c.scale, c.fold) for c in read] == [(scale, fold) for fold in range(folds)]
+    assert len(fetch_cells(tracker.uri, "demo")) == 5
+    assert tracker.sync([*a, *b]) == {"logged": 0, "found": 5}
+    assert all(tracker.holds(c) for c in (*a, *b))
+
+
+@pytest.mark.parametrize("labels", [{"student": "small"}, {"scheme": "soft"}, {"teacher": "big"}])
+def test_the_label_of_the_last_run_is_the_one_that_is_shown(workspace, labels):
+    """Also where it was shown before, and another one in between."""
+    tracker = Tracker(None, workspace)
+    old = cell("kl", created=5.0)
+    new = replace(old, **labels)
+    for number, record in enumerate((old, new, old)):
+        assert not tracker.holds(record)
+        invocation(tracker, [record], replace(RUN, id=f"2026112{number}-101500-ffffff"))
+        assert fetch_cells(tracker.uri, "demo") == [replace(record, history={})]
+        assert tracker.holds(record)
+    assert tracker.sync([new]) == {"logged": 1, "found": 0}
+    assert fetch_cells(tracker.uri, "demo") == [replace(new, history={})]
+
+
+def test_what_an_older_version_logged_is_found(workspace):
+    """Its runs have no checksum, and a digest of another kind."""
+    tracker = Tracker(None, workspace)
+    tracker.sync([cell("kl")])
+    (run,) = children(tracker)
+    tracker.client.delete_tag(run.info.run_id, "kdbench.record_sum")
+    tracker.client.set_tag(run.info.run_id, "kdbench.digest", "0" * 32)
+    assert tracker.holds(cell("kl"))
+    assert tracker.sync([cell("kl"), at("other", 0)]) == {"logged": 1, "found": 1}
+    assert len(fetch_cells(tracker.uri, "demo")) == 2
+
+
+@pytest.mark.parametrize("through_the_client", [False, True])
+def test_a_value_that_was_edited_is_refused_until_it_is_logged_again(
+    workspace, through_the_client, monkeypatch
+):
+    tracker = Tracker(None, workspace)
+    record = cell("kl")
+    tracker.sync([record, cell("undistilled")])
+    (run,) = [r for r in children(tracker) if r.data.tags["kdbench.scheme"] == "kl"]
+    value = str(record.results[0].value)
+    text = run.data.tags["kdbench.record.000"]
+    assert value in text
+    tracker.client.set_tag(run.info.run_id, "kdbench.record.000", text.replace(value, "0.99"))
+    if through_the_client:
+        monkeypatch.setattr("kdbench.tracking._readable", lambda uri: None)
+    with pytest.raises(VerificationError, match="not what was logged") as caught:
+        fetch_cells(tracker.uri, "demo")
+    assert run.info.run_id in str(caught.value)
+    assert "kdbench track sync" in caught.value.hint
+    assert not tracker.holds(record)
+    assert tracker.holds(cell("undistilled"))
+    assert tracker.sync([record, cell("undistilled")]) == {"logged": 1, "found": 1}
+    assert {c.scheme: c for c in fetch_cells(tracker.uri, "demo")}["kl"] == replace(record, history={})
 
 
 def test_a_run_cut_off_half_way_is_no_record(workspace, monkeypatch):

@@ -16,7 +16,7 @@ from kdbench import tracking_codec as codec
 from kdbench import tracking_sqlite
 from kdbench.errors import WorkspaceError
 from kdbench.tracking import Tracker, client_cell_runs, fetch_cells
-from kdbench.tracking_sqlite import UnknownLayout, cell_runs, database_file, finished_run
+from kdbench.tracking_sqlite import UnknownLayout, cell_runs, database_file
 
 
 @pytest.fixture(scope="module")
@@ -60,18 +60,26 @@ def test_it_reads_what_the_client_reads(several, suite, scale, n, tags):
     assert all(bool(run.tags) == (tags != "no such tag") for run in found)
 
 
-def test_it_finds_the_runs_that_the_client_finds(several):
+@pytest.mark.parametrize("key", ["kl-400-7", "undistilled-400-0", "no-such-cell"])
+def test_it_reads_the_runs_of_one_cell_that_the_client_reads(several, key):
+    asked = ("demo", None, codec.RECORD_TAG, key)
+    found = cell_runs(database_file(several.uri), "kdbench/demo", codec.RECORD_TAG, cell=key)
+    assert found == client_cell_runs(several.uri, *asked)
+    assert found == client_cell_runs(several.uri, *asked, lambda: several.client)
+    assert {codec.from_tags(run.tags).key for run in found} == ({key} if found else set())
+    assert len(found) == {"kl-400-7": 1, "undistilled-400-0": 2, "no-such-cell": 0}[key]
+
+
+def test_what_it_holds_is_what_it_holds_by_the_client(several, monkeypatch):
     one, two, three, *rest = cells(1)
-    path = database_file(several.uri)
     failed = replace(cell("kl", fold=7), status="failed", results=(), error="Traceback\nValueError: x")
-    found = []
-    for record in (one, two, three, failed, replace(one, suite="other"), replace(one, seed=1), *rest):
-        by_client = several._find_finished(record)
-        assert several.holds(record) == (by_client is not None)
-        direct = finished_run(path, f"kdbench/{record.suite}", record.key, codec.digest(record))
-        assert (direct is None) == (by_client is None)
-        found.append(by_client is not None)
-    assert found[:5] == [True, True, False, False, True]
+    records = (one, two, three, failed, replace(one, suite="other"), replace(one, seed=1), *rest)
+    direct = [several._find_finished(record) for record in records]
+    assert [several.holds(record) for record in records] == [run is not None for run in direct]
+    monkeypatch.setattr("kdbench.tracking._readable", lambda uri: None)
+    assert [several._find_finished(record) for record in records] == direct
+    # with fewer of its results it was logged once more, which changes nothing of the first
+    assert [run is not None for run in direct][:6] == [True, True, False, False, True, False]
 
 
 def test_records_come_back_the_same_without_the_client(several, monkeypatch):
