@@ -145,8 +145,10 @@ class Draft:
 
         save_file(
             {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
-            self.folder / f"{name}.safetensors",
+            path := self.folder / f"{name}.safetensors",
         )
+        # it writes files that nobody else may read, and a workspace may be a team's
+        path.chmod(self.folder.stat().st_mode & 0o666)
 
     def table(self, name: str, data: Any) -> None:
         """JSON data; NaN is refused, as JSON has none."""

@@ -50,7 +50,7 @@ def build(
     from kdbench import tracking
     from kdbench.cli.options import console, echo_json, registry_from
     from kdbench.errors import KdbenchError, WorkspaceError
-    from kdbench.facade.execution import directions_of
+    from kdbench.facade.execution import as_given, directions_of
     from kdbench.leaderboard import build as write
     from kdbench.leaderboard import completed
     from kdbench.suite import load_suite
@@ -75,8 +75,9 @@ def build(
             left_out[name] = error
             continue
         written += write(
-            loaded.name, name, out, uri, workspace, of_scale, directions=directions_of(registry), cells=cells
-        )
+            loaded.name, name, out, uri, workspace, of_scale, directions=directions_of(registry), cells=cells,
+            given=as_given(suite, registry),
+        )  # fmt: skip
     if as_json:
         built = [name for name in scales if name not in left_out]
         told = {name: str(error) for name, error in left_out.items()}

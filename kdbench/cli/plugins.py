@@ -71,7 +71,7 @@ def new(name: str, kind: str, into: Path) -> None:
 def _report(plugin_files: tuple[Path, ...], as_json: bool, *, tracebacks: bool) -> int:
     from kdbench.registry import Registry
 
-    registry = Registry.discover(files=plugin_files)
+    registry = Registry.discover(files=plugin_files, broken_files=True)
     data = plugin_rows(registry)
     if as_json:
         echo_json(data)

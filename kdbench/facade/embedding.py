@@ -97,9 +97,10 @@ def chosen_taps(network: Built, taps: Sequence[str] | None) -> list[str]:
     """The taps asked for, in the network's order. Raises UsageError for one that it has not."""
     for tap in taps or ():
         if tap not in network.taps:
-            raise UsageError(
-                f"{network.name} has no tap {tap!r}", where="taps", hint=did_you_mean(tap, network.taps)
-            )
+            hint = did_you_mean(tap, network.taps)
+            if tap in dict(network.module.named_modules()):
+                hint = f"name that module: Network(model, taps={{'mine': {tap!r}}})"
+            raise UsageError(f"{network.name} has no tap {tap!r}", where="taps", hint=hint)
     return [t for t in network.taps if taps is None or t in taps]
 
 

@@ -110,6 +110,14 @@ def directions_of(registry: Registry) -> dict[str, bool | None]:
     return {spec.name: getattr(spec, "higher_is_better", None) for spec in registry.specs("metrics")}
 
 
+def as_given(suite: str | Path, registry: Registry) -> str:
+    """A suite as commands take it, with the one-file plugins that they need: "own.toml --plugin nets.py". Files by
+    their names alone, for where they lie is this machine's affair."""
+    files = [Path(info.origin).name for info in registry.plugins() if info.distribution == "file"]
+    name = Path(suite).name if Path(suite).suffix == ".toml" else str(suite)
+    return " ".join([name, *(f"--plugin {file}" for file in files)])
+
+
 def conclude(session: Session, report: RunReport, tracking: Tracking | None) -> tuple[Board, list[Path]]:
     """Write leaderboard and report into the workspace, the report into the tracking store too."""
     from kdbench.leaderboard import completed
@@ -121,6 +129,7 @@ def conclude(session: Session, report: RunReport, tracking: Tracking | None) -> 
     board = board_of(
         report.cells, suite.name, suite.scale, whole, directions_of(session.registry),
         unchanged=completed(before, session.registry) if before else None,
+        given=as_given(session.source, session.registry),
     )  # fmt: skip
     paths = write(board, root / "leaderboards")
     paths += _report(session, report, board)

@@ -34,14 +34,19 @@ class Session:
 
     def unchanged(self) -> Suite | None:
         """The suite without overrides; None where only with them it holds together."""
-        from kdbench.suite import load_suite
+        return unchanged(self.plan.suite, self.source, self.overrides, self.registry)
 
-        if not self.overrides:
-            return self.plan.suite
-        try:
-            return load_suite(self.source, scale=self.plan.suite.scale or None, registry=self.registry)
-        except KdbenchError:
-            return None
+
+def unchanged(suite: Suite, source: str | Path, overrides: Sequence[str], registry: Registry) -> Suite | None:
+    """`suite` as `source` has it without `overrides`; None where only with them it holds together."""
+    from kdbench.suite import load_suite
+
+    if not overrides:
+        return suite
+    try:
+        return load_suite(source, scale=suite.scale or None, registry=registry)
+    except KdbenchError:
+        return None
 
 
 def prepare(

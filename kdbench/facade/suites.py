@@ -158,8 +158,9 @@ class LoadedSuite:
         if not allow_failures:
             execution.raise_failed(report)
         return Results(
-            session.plan.suite, report.cells, self.registry, report.executed, report.cached, tuple(files)
-        )
+            session.plan.suite, report.cells, self.registry, report.executed, report.cached, tuple(files),
+            session.unchanged(),
+        )  # fmt: skip
 
     def results(self, *, workspace: str | Path | None = None) -> Results:
         """What the workspace holds of this suite at this scale, whatever the settings; nothing is run.
@@ -168,6 +169,7 @@ class LoadedSuite:
             WorkspaceError: there is no workspace, or nothing of this suite in it.
         """
         from kdbench.errors import WorkspaceError
+        from kdbench.facade.session import unchanged
         from kdbench.store import Store
 
         root = workspace_or_default(workspace)
@@ -178,7 +180,8 @@ class LoadedSuite:
                 where=str(root),
                 hint="run it first",
             )
-        return Results(self.suite, cells, self.registry)
+        whole = unchanged(self.suite, self.source, self.overrides, self.registry)
+        return Results(self.suite, cells, self.registry, unchanged=whole)
 
     def _session(
         self, workspace: str | Path | None, seed: int, device: str | None, only_plan: bool = False
@@ -305,6 +308,7 @@ class Results:
     Attributes:
         suite: as it was run. cells: `kdbench.api.CellRecord`, one a dataset x budget x fold x scheme.
         executed, found: stages of the run; 0 where nothing was run. files: what it wrote.
+        unchanged: the suite without what was changed in it, which claims are about; None: there is no such suite.
     """
 
     suite: Suite = field(repr=False)
@@ -313,6 +317,7 @@ class Results:
     executed: int = 0
     found: int = 0
     files: tuple[Path, ...] = ()
+    unchanged: Suite | None = field(default=None, repr=False)
 
     @property
     def failed(self) -> list[CellRecord]:
@@ -358,7 +363,9 @@ class Results:
 
         from kdbench.leaderboard import completed, evaluate
 
-        return pd.DataFrame([v.to_json() for v in evaluate(self.cells, completed(self.suite, self.registry))])
+        whole = completed(self.suite, self.registry)
+        unchanged = completed(self.unchanged, self.registry) if self.unchanged is not None else None
+        return pd.DataFrame([v.to_json() for v in evaluate(self.cells, whole, unchanged=unchanged)])
 
     def compare(self, a: str, b: str, *, metrics: Sequence[str] = (), every: bool = False) -> pd.DataFrame:
         """Two schemes or students side by side, paired by fold; what `kdbench compare` prints.

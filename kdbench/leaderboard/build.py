@@ -30,6 +30,7 @@ def board_of(
     directions: Directions | None = None,
     *,
     unchanged: Suite | None = None,
+    given: str = "",
 ) -> Board:
     """Collate the cells of one scale of a suite.
 
@@ -38,6 +39,7 @@ def board_of(
         directions: metric name to whether higher is better, to mark the best.
         unchanged: the suite without overrides, where `suite` has some: what the board says was changed, and what
             its claims are about.
+        given: see `Board`.
     """
     cells = [c for c in cells if c.suite == suite_name and c.scale == scale]
     taken = samples(cells, suite)
@@ -50,6 +52,8 @@ def board_of(
         suite=suite,
         directions=directions or {},
         changes=changes(taken, unchanged or suite) if suite else (),
+        seeds=sorted({seed for sample in taken if not sample.variant for seed, _ in sample.values}),
+        given=given,
     )
 
 
@@ -70,12 +74,14 @@ def build(
     *,
     directions: Directions | None = None,
     cells: Sequence[CellRecord] | None = None,
+    given: str = "",
 ) -> list[Path]:
     """Write README.md, leaderboard.csv and .json, index.html and table.tex to `<out>/<suite>/<scale>/`.
 
     Args:
         tracking_uri, workspace: where the cells are (`kdbench.tracking.Tracker`).
         cells: of a store that was read already, oldest first.
+        given: see `Board`.
 
     Returns:
         The paths written.
@@ -89,7 +95,7 @@ def build(
     uri = tracking.tracking_uri(tracking_uri, workspace)
     if cells is None:
         cells = tracking.fetch_cells(uri, suite_name, scale)
-    board = board_of(cells, suite_name, scale, suite, directions)
+    board = board_of(cells, suite_name, scale, suite, directions, given=given)
     if not board.rows and not board.failed:
         raise WorkspaceError(
             f"no cell of {suite_name!r} at scale {scale!r} in the tracking store",

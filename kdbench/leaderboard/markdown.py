@@ -60,6 +60,7 @@ def _head(board: Board) -> str:
         ("hardware", _distinct(rows, "hardware")),
         ("kdbench", _distinct(rows, "kdbench_version")),
         ("folds", ", ".join(map(str, folds))),
+        ("seeds", ", ".join(map(str, board.seeds)) if len(board.seeds) > 1 else ""),
         ("changed", "; ".join(map(code, board.changes))),
     ]
     lines.append("| | |\n|---|---|\n" + "\n".join(f"| {k} | {_cell(v)} |" for k, v in facts if v))
@@ -70,6 +71,8 @@ def _head(board: Board) -> str:
         "All results, with intervals, stand in [leaderboard.csv](leaderboard.csv) and "
         "[leaderboard.json](leaderboard.json); [index.html](index.html) sorts and filters them."
     )
+    if len(board.seeds) > 1:
+        how += " Folds of every seed count alike: each is a draw of its own."
     if folds and folds[0] < DESCRIPTIVE_BELOW:
         how += f" Rows of fewer than {DESCRIPTIVE_BELOW} folds are **descriptive only**."
     lines.append(how)
@@ -274,13 +277,15 @@ def natural(item: tuple[str, str]) -> list:
 
 
 def _rebuild(board: Board) -> str:
-    name, scale = board.suite_name, board.scale
-    changed = "The first needs a `--set` for each change. " if board.changes else ""
+    given, scale = board.given or board.suite_name, board.scale
+    others = [seed for seed in board.seeds if seed != 0]
+    runs = [f"kdbench run {given} --scale {scale}"] if len(others) < len(board.seeds) or not others else []
+    runs += [f"kdbench run {given} --scale {scale} --seed {seed}" for seed in others]
+    changed = "A run needs a `--set` for each change. " if board.changes else ""
     return (
         "## Rebuild\n\n```\n"
-        f"kdbench run {name} --scale {scale}\n"
-        f"kdbench leaderboard build {name} --scale {scale}\n"
-        f"```\n\n{changed}The second command collates the tracking store; the same runs give the same bytes."
+        + "\n".join([*runs, f"kdbench leaderboard build {given} --scale {scale}"])
+        + f"\n```\n\n{changed}The last command collates the tracking store; the same runs give the same bytes."
     )
 
 

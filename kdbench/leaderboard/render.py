@@ -28,6 +28,8 @@ class Board:
     Attributes:
         directions: metric to whether higher is better.
         changes: what the records had otherwise than the suite file says.
+        seeds: those that the folds were drawn from.
+        given: the suite as commands take it, with the plugins it needs: "own.toml --plugin nets.py"; its name for "".
     """
 
     suite_name: str
@@ -38,6 +40,8 @@ class Board:
     suite: Suite | None = None
     directions: Directions = field(default_factory=dict)
     changes: Sequence[str] = ()
+    seeds: Sequence[int] = ()
+    given: str = ""
 
 
 def rounded(value: Any) -> Any:
@@ -82,6 +86,7 @@ def to_json(board: Board) -> str:
         "title": board.suite.title if board.suite else "",
         "reference": board.suite.reference if board.suite else "",
         "changes": list(board.changes),
+        "seeds": list(board.seeds),
         "columns": list(COLUMNS),
         "rows": [],
         "claims": [v.to_json() for v in board.claims],

@@ -132,6 +132,11 @@ def make_plan(
                         code = registry.code("schemes", choice.pretraining)
                         extra[name] |= {f"pretraining.@{k}": v for k, v in code.items()}
                 add_cell(network, "student", scheme.title, budget, fold, metrics, extra)
+    used = {s.reducer for cell in cells for s in cell.scores}
+    runs_them = any("reducers" in registry.spec("metrics", m.name).needs for m in metrics)  # type: ignore[attr-defined]
+    for reducer in suite.reducers:
+        if reducer.title not in used and not runs_them:
+            builder.exclude(f"reducer {reducer.title}: no metric of the suite looks at its embeddings")
     return Plan(
         suite,
         seed,

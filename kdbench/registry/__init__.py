@@ -83,13 +83,15 @@ class Registry:
         select: Sequence[str] | None = None,
         files: Sequence[str | Path] = (),
         memory: Path | None = None,
+        broken_files: bool = False,
     ) -> Registry:
         """Find and check the plugins.
 
         Args:
             select: names of the installed plugins to load; by default those in `KDBENCH_PLUGINS` (separated
                 by commas), or all of them where that is unset or empty.
-            files: one-file plugins, loaded besides. What is wrong with one of these is always an error.
+            files: one-file plugins, loaded besides. What is wrong with one of these is an error unless
+            `broken_files`, which keeps it among the `failures`.
             memory: a file that keeps what components of installed plugins say of themselves (`answer`), so
                 that the next process need not import them to ask; None: nothing is kept.
 
@@ -112,7 +114,7 @@ class Registry:
         failures = tuple(f for info in infos for f in info.failures)
         stems = {p.stem for p in paths}
         strict = os.environ.get("KDBENCH_STRICT", "") not in ("", "0")
-        raise_failures([f for f in failures if strict or f.plugin in stems])
+        raise_failures([f for f in failures if strict or (f.plugin in stems and not broken_files)])
         return cls(
             select=tuple(select) if select is not None else None,
             files=paths,
@@ -213,6 +215,8 @@ class Registry:
             hint = f"{name!r} is one of the {others[0]}"
         else:
             hint = did_you_mean(name, names)
+            if kind != "suites" and not self.files:
+                hint += "; what a file of your own brings: --plugin FILE.py"
         return hint + (f"; broken plugins: {', '.join(broken)} (kdbench doctor)" if broken else "")
 
     # From a name to an object

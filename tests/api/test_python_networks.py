@@ -238,6 +238,13 @@ def test_what_can_not_be_measured_is_told(small, tensors):
     assert "no reducer was named" in caught.value.hint
     with pytest.raises(UsageError, match="40 neighbours"):
         kdbench.score(small, data=(tensors, LABELS), metrics=[{"name": "knn-accuracy", "k": 40}])
+    with pytest.raises(UsageError, match=r"has no tap 'nothing\.like'"):
+        kdbench.embed(small, tensors, taps=["nothing.like"])
+    nested = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Flatten(), nn.LazyLinear(5))
+    nested(tensors)
+    with pytest.raises(UsageError, match=r"has no tap '0\.0'") as caught:
+        kdbench.embed(nested, tensors, taps=["0.0"])
+    assert "Network(model, taps={'mine': '0.0'})" in caught.value.hint
     with pytest.raises(UsageError, match="has no tap 'hiden'"):
         kdbench.embed(small, tensors, taps=["hiden"])
     with pytest.raises(UsageError, match="has no fit_transform"):

@@ -316,6 +316,22 @@ def test_doctor_exits_2_for_a_workspace_that_can_not_be(capsys, tmp_path):
     assert call(capsys, "doctor", "--workspace", str(tmp_path / "file" / "inside"))[0] == 2
 
 
+def test_plugins_doctor_shows_the_traceback_of_a_broken_file(capsys, tmp_path):
+    file = tmp_path / "broken.py"
+    file.write_text("def x(:\n")
+    code, out, _ = call(capsys, "plugins", "doctor", "--plugin", str(file))
+    assert code == 3
+    assert "def x(:" in out
+    assert "Traceback" in out
+    assert call(capsys, "list", "--plugin", str(file))[0] == 3  # any other verb refuses it
+
+
+def test_what_is_not_known_may_come_from_a_file(capsys):
+    code, _, err = call(capsys, "show", "architectures/my-own")
+    assert code == 2
+    assert "--plugin FILE.py" in " ".join(err.split())
+
+
 @pytest.mark.parametrize("verb", [["doctor"], ["plugins", "list"]])
 def test_a_broken_plugin_is_shown_and_exits_3(capsys, monkeypatch, verb):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "plugins" / "import_error"))

@@ -134,6 +134,20 @@ def test_where_all_cells_depart_from_the_suite_the_board_says_so(name):
     assert change in to_html(told)
 
 
+def test_folds_of_several_seeds_are_told_and_made_again():
+    cells = all_recorded()
+    assert "seeds" not in to_markdown(board_of(cells, "demo", "quick", recorded_suite()))
+    cells += [replace(c, seed=7, key=f"{c.key}-7") for c in cells]
+    board = board_of(cells, "demo", "quick", recorded_suite(), given="own.toml --plugin nets.py")
+    assert {r["n"] for r in board.rows} == {6}
+    text = to_markdown(board)
+    assert "| seeds | 0, 7 |" in text
+    assert json.loads(to_json(board))["seeds"] == [0, 7]
+    given = "own.toml --plugin nets.py --scale quick"
+    for line in (f"run {given}", f"run {given} --seed 7", f"leaderboard build {given}"):
+        assert f"\nkdbench {line}\n" in text
+
+
 def test_a_suite_with_overrides_is_held_to_the_one_without():
     suite = recorded_suite()
     longer = suite.model_copy(update={"student": suite.student.model_copy(update={"epochs": 9})})

@@ -374,6 +374,13 @@ def test_neighbours_are_no_part_of_the_keys_of_what_they_help(tiny_plan):
 # -- what is left out, and what is refused
 
 
+def test_a_reducer_that_no_metric_looks_at_is_left_out_with_a_reason(tiny_plan):
+    plan = tiny_plan('metrics=["accuracy"]')
+    assert "reducer pca: no metric of the suite looks at its embeddings" in plan.exclusions
+    assert not by_kind(plan, "embedding")
+    assert not any(e.startswith("reducer") for e in tiny_plan().exclusions)
+
+
 def test_what_a_dataset_lacks_leaves_its_metrics_out(tiny_plan):
     plan = tiny_plan(data=images(200, 100, 10, superclasses=False))
     assert "metric superclass-correlation: shapes has no superclasses" in plan.exclusions

@@ -201,6 +201,12 @@ def test_a_folder_without_a_record_is_replaced(store):
     assert store.verify() == []
 
 
+def test_whoever_may_read_the_folder_may_read_its_files(store):
+    fill(store)
+    folder = store.open(KEY).folder
+    assert {f.stat().st_mode & 0o777 for f in folder.iterdir()} == {folder.stat().st_mode & 0o666}
+
+
 # -- damage
 
 
