@@ -111,7 +111,11 @@ def _undistilled(sample: Sample, undistilled: dict[tuple, list[Sample]]) -> Samp
         return None
     fitting = undistilled.get(_place(sample), [])
     main = [s for s in fitting if s.setup.scheme == "undistilled"] or fitting
-    main = [s for s in main if s.variant == sample.variant] or [s for s in main if not s.variant] or main
+    main = [s for s in main if s.variant == sample.variant] or main
+    least = min(
+        (s.variant.count("=") for s in main), default=0
+    )  # what differs in no more than the students' share
+    main = [s for s in main if s.variant.count("=") == least]
     return main[0] if len(main) == 1 else None
 
 

@@ -95,7 +95,11 @@ def _about_quotes(board: Board) -> str:
 
 
 def _distinct(rows: Sequence[Row], column: str) -> str:
-    return escaped(", ".join(sorted({str(r[column]) for r in rows if r[column]})))
+    """All that stand in a column; what a number has of several machines or versions, each by itself."""
+    found = {str(r[column]) for r in rows if r[column]}
+    if column in ("hardware", "kdbench_version"):
+        found = {one for text in found for one in text.split("; ")}
+    return escaped(", ".join(sorted(found)))
 
 
 def _section(table: Table) -> str:

@@ -231,6 +231,21 @@ def test_a_variant_names_all_that_it_differs_in():
     }
 
 
+def test_a_variant_is_held_to_the_undistilled_students_trained_like_its_own():
+    """Of two such, to the one that has no setting of its own besides."""
+    odd = [recorded("distilled", 400, f, set_={"student.epochs": 2, "scheme.temperature": 1.0}, key=f"d{f}",
+                    accuracy=0.5) for f in range(3)]  # fmt: skip
+    for passes, accuracy in ((6, 0.3), (1, 0.4)):
+        odd += [
+            recorded("undistilled", 400, f, set_={"student.epochs": 2, "scheme.passes": passes},
+                     key=f"u{passes}{f}", accuracy=accuracy)
+            for f in range(3)
+        ]  # fmt: skip
+    rows = accuracies(all_recorded() + odd, budget=400, scheme="distilled")
+    (variant,) = (r for r in rows if r["variant"])
+    assert variant["difference"] == pytest.approx(0.2)
+
+
 def test_values_that_begin_alike_are_written_out():
     files = ["resnet18.tv_in1k.safetensors.first", "resnet18.tv_in1k.safetensors.second"]
     cells = all_recorded()
