@@ -58,6 +58,7 @@ def command(
     Intervals are of one row each, 95 %, without a correction for how many rows there are.
     """
     from kdbench.cli.options import console, echo_json, registry_from, warn
+    from kdbench.errors import UsageError, WorkspaceError, did_you_mean
     from kdbench.facade.compare import compare, fetch_run, side, suites_of
     from kdbench.facade.execution import directions_of
     from kdbench.leaderboard.render import rounded
@@ -70,7 +71,17 @@ def command(
     sources = _named(suite, registry)
     of_suite = next(iter(sources), suite)
     cells = _cells(of_suite, scale, workspace, uri if from_tracking else None)
-    left, right = (side(name, cells, lambda run: fetch_run(uri, run)) for name in (a, b))
+    try:
+        left, right = (side(name, cells, lambda run: fetch_run(uri, run)) for name in (a, b))
+    except UsageError:
+        if suite is None or cells:
+            raise
+        known = [spec.name for spec in registry.specs("suites")]
+        raise WorkspaceError(
+            f"no cell of {of_suite!r}" + (f" at scale {scale!r}" if scale else ""),
+            where=str(uri if from_tracking else workspace),
+            hint=f"kdbench run {suite}, then compare" if sources else did_you_mean(suite, known),
+        ) from None
     suites = suites_of([*left.cells, *right.cells], registry, sources)
     found = compare(
         left, right, suites=suites, metrics=metrics, directions=directions_of(registry), every=every
@@ -133,6 +144,7 @@ def _cells(suite: str | None, scale: str | None, workspace: Path, uri: str | Non
 
 def comparison_table(found: Comparison) -> Group:
     """One table a metric, reducer and setting."""
+    from rich import box
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -147,7 +159,10 @@ def comparison_table(found: Comparison) -> Group:
         groups.setdefault((row.metric, row.reducer or "", row.setting, *where, row.variant), []).append(row)
     for labels_of, rows in groups.items():
         title = " · ".join(p for p in labels_of if p)
-        table = Table(title=Text(title, "bold"), title_justify="left")
+        # without lines between its columns it fits 80 characters
+        table = Table(
+            title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        )
         with_tap = any(r.tap for r in rows)
         names = ["labels", *(["tap"] if with_tap else [])]
         context = "student" if found.kind == "scheme" else "scheme"
@@ -156,7 +171,7 @@ def comparison_table(found: Comparison) -> Group:
             table.add_column(name, overflow="fold")
         for name in ("A", "B", "A - B", "95 %", "folds"):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("better", overflow="fold")
+        table.add_column("better", no_wrap=True)
         for r in rows:
             labels = [
                 str(r.budget),

@@ -272,3 +272,31 @@ def test_the_command_prints_a_table_and_json(workspace, capsys, monkeypatch):
     assert "--suite" in capsys.readouterr().err
     assert invoke(["compare", "kl", str(workspace), *where]) == 2
     assert invoke(["compare", "kl", "nothing", *where]) == 2
+
+
+@pytest.mark.parametrize(
+    ("suite", "words"),
+    [
+        ("schemes", "hint: kdbench run schemes, then compare"),
+        ("schemez", "did you mean 'schemes'?"),
+    ],
+)
+def test_a_suite_that_was_not_run_is_told(workspace, capsys, suite, words):
+    from kdbench.cli.main import invoke
+
+    given = ["compare", "kl", "undistilled", "--suite", suite, "--workspace", str(workspace)]
+    assert invoke(given) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"no cell of '{suite}'" in said
+    assert words in said
+
+
+def test_tables_by_tap_fit_80_characters(workspace, capsys, monkeypatch):
+    from kdbench.cli.main import invoke
+
+    monkeypatch.setenv("COLUMNS", "80")
+    assert invoke(["compare", "kl", "undistilled", "--all", "--workspace", str(workspace)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    (head,) = {" ".join(line.split()) for line in lines if " tap " in line and "student" not in line}
+    assert head == "labels tap A B A - B 95 % folds better"
