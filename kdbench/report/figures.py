@@ -375,8 +375,10 @@ def by_layer(
     places = [(reducer, budget) for reducer in reducers for budget in budgets]
     columns = len(budgets) if len(reducers) > 1 else min(4, len(budgets))
     rows = -(-len(places) // columns)
-    width = 0.7 + max(2.3, 0.42 * len(taps)) * columns + (2.2 if columns == 1 else 0.6)
-    figure, axes = panels(rows, columns, width, 0.7 + 2.1 * rows, sharey="row")
+    width = (
+        0.7 + max(2.3 if columns < 5 else 1.8, 0.36 * len(taps)) * columns + (2.2 if columns == 1 else 0.6)
+    )
+    figure, axes = panels(rows, columns, width, 0.7 + 2.1 * rows, sharey="row" if len(reducers) > 1 else True)
     flat = [ax for row in axes for ax in row]
     for ax in flat[len(places) :]:
         ax.set_visible(False)
