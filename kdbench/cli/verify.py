@@ -40,6 +40,7 @@ def command(
     registry = registry_from(plugin_files)
     loaded = load_suite(suite, scale=scale, registry=registry)
     damaged: list[str] = []
+    checked = False
     given = click.get_current_context().get_parameter_source("tracking_uri")
     if tracking_uri and given is click.core.ParameterSource.COMMANDLINE:
         from kdbench.tracking import fetch_cells
@@ -53,7 +54,7 @@ def command(
         if not workspace.is_dir():
             raise WorkspaceError("there is no workspace", where=where, hint="give the right --workspace")
         store = Store(workspace)
-        damaged = list(store.verify())
+        damaged, checked = list(store.verify()), True
         cells = store.cells(suite=loaded.name, scale=loaded.scale or None, damaged=[])  # named above
     if not cells and not damaged:
         raise WorkspaceError(
@@ -73,7 +74,11 @@ def command(
             }
         )
     else:
-        console().print(claims_table(verdicts))
+        if verdicts:
+            console().print(claims_table(verdicts))
+        else:
+            whole = "; every stored result is whole" if checked and not damaged else ""
+            console().print(f"{loaded.name} makes no claims to give a verdict on{whole}", soft_wrap=True)
         for line in damaged:
             console().print(f"damaged: {line}", soft_wrap=True)
     contradicted = [v.id for v in verdicts if v.verdict == "contradicted"]

@@ -141,10 +141,12 @@ def conclude(session: Session, report: RunReport, tracking: Tracking | None) -> 
 def _report(session: Session, report: RunReport, board: Board) -> list[Path]:
     """The page of figures, of the cells that the leaderboard beside it is of; one that is there already is drawn
     again only when it shows something else, or a stage that it may have missed was executed."""
+    from kdbench.facade.session import load_data
     from kdbench.leaderboard.render import rounded
     from kdbench.report import write_report
 
     suite, root = session.plan.suite, session.store.root
+    reference = suite.data.dataset
     return write_report(
         report.cells,
         suite=suite,
@@ -152,6 +154,7 @@ def _report(session: Session, report: RunReport, board: Board) -> list[Path]:
         store_root=root,
         leaderboard_rows=rounded([dict(row) for row in board.rows]),
         claims=[v.to_json() for v in board.claims],
+        dataset=lambda: load_data(session.registry, reference.name, reference.params, session.places),
         changes=board.changes,
         again=bool(report.executed or report.failed),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kdbench.api import CellRecord
+    from kdbench.api.data import ImageData
     from kdbench.suite.schema import Suite
 
 
@@ -21,6 +22,7 @@ def write_report(
     claims: Sequence[Mapping[str, Any]] | None = None,
     superclass_of: Sequence[int] | None = None,
     superclass_names: Sequence[str] = (),
+    dataset: Callable[[], ImageData] | None = None,
     changes: Sequence[str] = (),
     again: bool = True,
 ) -> list[Path]:
@@ -34,9 +36,11 @@ def write_report(
         leaderboard_rows: rows of `leaderboard.csv`, shown as they are.
         claims: verdicts with "text", "where", "verdict" and, where known, "effect", "low", "high", "n",
             "descriptive" and "decisive" (what was compared).
-        superclass_of, superclass_names: of the dataset, where the records' arrays do not say: the
-            metric superclass-correlation leaves "names", class-area leaves "label" and "superclass". An
-            embedding whose points have no known class is drawn in one colour.
+        superclass_of, superclass_names: of the dataset, where neither it nor the records' arrays say: the
+            metric superclass-correlation leaves "names", class-area leaves "label" and "superclass".
+        dataset: loads what the records are of: the classes of embedded points, and the names of classes and
+            superclasses. Asked for when the page is drawn. An embedding whose points have no known class is
+            drawn in one colour.
         changes: what was done otherwise than the suite file says.
         again: with False, a page in `out` that was made from this very input is left as it is.
 
@@ -70,6 +74,7 @@ def write_report(
         claims=claims or (),
         superclass_of=superclass_of,
         superclass_names=superclass_names,
+        dataset=dataset,
         changes=changes,
         digest=of,
     )

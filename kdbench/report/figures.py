@@ -1,24 +1,37 @@
-"""The figures of LW from records: accuracy, superclass correlation, class area, embeddings."""
+"""Figures from records: accuracy, superclass correlation, class area, embeddings, as in LW; any metric by layer."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdbench.report.classes import Classes
 from kdbench.report.select import TEACHER, Missing, Place, Selection, same_length
-from kdbench.report.style import COLOURS, INK, MARKERS, Drawing, looks, panels
+from kdbench.report.style import (
+    CLASS_COLOURS,
+    CLASS_MARKERS,
+    COLOURS,
+    INK,
+    MARKERS,
+    Drawing,
+    looks,
+    panels,
+)
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-Made = list[Drawing | Missing]
+Made = Sequence[Drawing | Missing]
 QUOTED = "quoted from the paper"
 #: More schemes than a legend holds.
 MANY = 10
+#: As many classes as a legend names.
+FEW_CLASSES = 20
 
 
 def accuracy(data: Selection) -> Made:
@@ -26,7 +39,7 @@ def accuracy(data: Selection) -> Made:
     title = "Accuracy by number of labels"
     found = data.values(data.label("accuracy"), "accuracy")
     if not found:
-        return [Missing(title, "no record has a value accuracy.accuracy")]
+        return data.absent(title, "accuracy", "no record has a value accuracy.accuracy")
     schemes = data.order(p.scheme for p in found)
     budgets = sorted({p.budget for p in found})
     if len(budgets) == 1 and len(schemes) > MANY:
@@ -62,7 +75,7 @@ def accuracy(data: Selection) -> Made:
     caption = f"Mean over folds ({_folds(found)}); bars are one standard deviation."
     if quoted:
         caption += " Open markers are the paper's own numbers, on its data and training."
-    return [Drawing("accuracy", f"{title} (LW Fig. 4)", caption, figure)]
+    return [Drawing("accuracy", data.titled(title, "LW Fig. 4"), caption, figure)]
 
 
 def _ranked_accuracy(found: Mapping[Place, Sequence[float]]) -> Drawing:
@@ -91,13 +104,14 @@ def superclass_correlation(data: Selection, names: Sequence[str] = ()) -> Made:
     from matplotlib.patches import Rectangle
 
     title = "Output correlation within superclasses"
-    found = {p: a for p, a in data.arrays("superclass-correlation.r").items() if p.scheme != TEACHER}
+    metric = data.label("superclass-correlation")
+    found = {p: a for p, a in data.arrays(f"{metric}.r").items() if p.scheme != TEACHER}
     if not found:
-        return [Missing(title, "no record has an array superclass-correlation.r")]
+        return data.absent(title, "superclass-correlation", f"no record has an array {metric}.r")
     schemes, budgets = data.order(p.scheme for p in found), sorted({p.budget for p in found})
     look = looks(schemes)
     n = same_length([a for arrays in found.values() for a in arrays]).shape[1]
-    stored = data.arrays("superclass-correlation.names")
+    stored = data.arrays(f"{metric}.names")
     if not names and stored:
         names = [str(name) for name in next(iter(stored.values()))[0]]
     labels = list(names) if len(names) == n else [f"superclass {i}" for i in range(n)]
@@ -137,16 +151,17 @@ def superclass_correlation(data: Selection, names: Sequence[str] = ()) -> Made:
     )
     if quoted:
         caption += " Diamonds are the paper's own numbers, on its data and training."
-    return [Drawing("superclass-correlation", f"{title} (LW Fig. 5)", caption, figure)]
+    return [Drawing("superclass-correlation", data.titled(title, "LW Fig. 5"), caption, figure)]
 
 
 def class_area(data: Selection) -> Made:
     """LW Figs. 7 and 8: share of the embedding's area that a class takes, over classes, by tap and budget."""
     title = "Class area"
-    found = {p: a for p, a in data.arrays("class-area.ratio").items() if p.scheme != TEACHER}
+    metric = data.label("class-area")
+    found = {p: a for p, a in data.arrays(f"{metric}.ratio").items() if p.scheme != TEACHER}
     if not found:
-        return [Missing(title, "no record has an array class-area.ratio")]
-    made: Made = []
+        return data.absent(title, "class-area", f"no record has an array {metric}.ratio")
+    made: list[Drawing | Missing] = []
     for reducer in sorted({p.reducer or "" for p in found}):
         here = {p: a for p, a in found.items() if (p.reducer or "") == reducer}
         schemes, taps = data.order(p.scheme for p in here), data.taps(p.tap for p in here)
@@ -173,7 +188,7 @@ def class_area(data: Selection) -> Made:
             "median, quartiles, whiskers to the outermost class within 1.5 interquartile ranges. Lower is "
             "tighter."
         )
-        heading = f"{title} by layer, {reducer} (LW Figs. 7 and 8)"
+        heading = data.titled(f"{title} by layer, {reducer}", "LW Figs. 7 and 8")
         made.append(Drawing(f"class-area-{slug(reducer)}", heading, caption, figure))
     return made
 
@@ -222,8 +237,9 @@ def _boxes(
     return handles
 
 
-def embeddings(data: Selection, superclass_of: Sequence[int] | None = None) -> Made:
-    """Scatter plots, taps x schemes, of the first fold at each budget and reducer."""
+def embeddings(data: Selection, known: Classes) -> Made:
+    """Scatter plots, taps x schemes, of the first fold at each budget and reducer; in the colours of superclasses
+    where there are any, else of classes."""
     title = "Embeddings"
     drawn = [
         r for r in data.records if r.scheme != TEACHER and any(a.endswith("/embedding") for a in r.arrays)
@@ -232,33 +248,46 @@ def embeddings(data: Selection, superclass_of: Sequence[int] | None = None) -> M
     here = Selection(tuple(first), data.suite, data.store_root)
     found = here.arrays("embedding")
     if not found:
-        return [Missing(title, "no record has an array <tap>/<reducer>/embedding")]
-    groups = {p: a[0] for p, a in (here.arrays("labels") | here.arrays("class-area.label")).items()}
-    stored = [arrays[0] for arrays in here.arrays("class-area.superclass").values()]
-    if superclass_of is None and stored:
-        superclass_of = [int(s) for s in stored[0]]
+        reason = "no record has an array <tap>/<reducer>/embedding"
+        return [Missing(title, reason)] if data.suite.reducers else []
+    area = data.label("class-area")
+    groups = {p: a[0] for p, a in (here.arrays("labels") | here.arrays(f"{area}.label")).items()}
+    stored = [arrays[0] for arrays in here.arrays(f"{area}.superclass").values()]
+    if known.superclass_of is None and stored:
+        known = replace(known, superclass_of=tuple(int(s) for s in stored[0]))
     seconds = data.values("embedding-time", "seconds")
-    made: Made = []
+    made: list[Drawing | Missing] = []
     for reducer in sorted({p.reducer or "" for p in found}):
         for budget in sorted({p.budget for p in found if (p.reducer or "") == reducer}):
             shown = {p: a[0] for p, a in found.items() if p.budget == budget and (p.reducer or "") == reducer}
             schemes, taps = data.order(p.scheme for p in shown), data.taps(p.tap for p in shown)
-            figure, axes = panels(len(schemes), len(taps), 1.85 * len(taps) + 0.4, 1.95 * len(schemes) + 0.3)
-            coloured = True
+            labels = {p: _labels(groups, p, known) for p in shown}
+            coloured = all(g is not None and len(g) == len(shown[p]) for p, g in labels.items())
+            entries = _class_legend(labels.values(), known) if coloured else {}
+            width = max(1.85 * len(taps) + 0.4, 4.2 if entries else 0)
+            columns = max(1, int(width / (0.32 + 0.07 * max(map(len, entries), default=0))))
+            height = 1.95 * len(schemes) + 0.3 + 0.19 * -(-len(entries) // columns)
+            figure, axes = panels(len(schemes), len(taps), width, height)
             for row, scheme in zip(axes, schemes, strict=True):
                 for ax, tap in zip(row, taps, strict=True):
-                    points = shown.get(Place(budget, scheme, tap, reducer or None))
-                    labels = _labels(groups, budget, scheme, tap, reducer, superclass_of)
-                    coloured &= _scatter(ax, points, labels)
+                    place = Place(budget, scheme, tap, reducer or None)
+                    _scatter(ax, shown.get(place), labels.get(place))
                     if scheme == schemes[0]:
                         ax.set_title(tap)
                 row[0].set_ylabel(scheme)
+            if entries:
+                figure.legend(
+                    [*entries.values()], [*entries], loc="outside lower left", ncols=columns,
+                    handletextpad=0.1, columnspacing=0.9, labelspacing=0.25, fontsize=8.5,
+                )  # fmt: skip
             caption = (
                 f"The test images at each layer, {budget:,} labels, fold {first[0].fold + 1}, {reducer}."
             )
             if coloured:
-                what = "class" if superclass_of is None else "superclass"
+                what = "class" if known.superclass_of is None else "superclass"
                 caption += f" Colour and marker tell each {what}; axes have no unit."
+            else:
+                caption += " In one colour where the points' classes are not on record."
             times = [s for p, v in seconds.items() if (p.budget, p.reducer) == (budget, reducer) for s in v]
             if times:
                 caption += f" An embedding took {min(times):.3g} to {max(times):.3g} s."
@@ -267,40 +296,137 @@ def embeddings(data: Selection, superclass_of: Sequence[int] | None = None) -> M
     return made
 
 
-def _labels(
-    groups: dict[Place, np.ndarray],
-    budget: int,
-    scheme: str,
-    tap: str,
-    reducer: str,
-    superclass_of: Sequence[int] | None,
-) -> np.ndarray | None:
-    """Group of each point, from the nearest array "labels": the embedding's, the tap's or the cell's."""
-    places = (Place(budget, scheme, tap, reducer or None), Place(budget, scheme, tap), Place(budget, scheme))
-    labels = next((groups[p] for p in places if p in groups), None)
-    if labels is None or superclass_of is None:
+def _labels(groups: dict[Place, np.ndarray], place: Place, known: Classes) -> np.ndarray | None:
+    """Group of each point: from the nearest array "labels", the embedding's, the tap's or the cell's, else from the
+    dataset."""
+    bare = replace(place, reducer=None)
+    labels = next((groups[p] for p in (place, bare, replace(bare, tap=None)) if p in groups), known.labels)
+    if labels is None or known.superclass_of is None:
         return labels
-    return np.asarray(superclass_of)[labels]
+    return np.asarray(known.superclass_of)[labels]
 
 
-def _scatter(ax: Axes, points: np.ndarray | None, labels: np.ndarray | None) -> bool:
-    """Draw one panel; whether it is coloured."""
+def _look(group: int) -> tuple[str, str]:
+    """Colour and marker of a class or superclass: no two alike below a hundred."""
+    return (
+        CLASS_COLOURS[group % len(CLASS_COLOURS)],
+        CLASS_MARKERS[group // len(CLASS_COLOURS) % len(CLASS_MARKERS)],
+    )
+
+
+def _class_legend(labels: Iterable[np.ndarray | None], known: Classes) -> dict[str, Artist]:
+    """A mark by name of each class or superclass that is drawn; {} of more than can be told apart."""
+    from matplotlib.lines import Line2D
+
+    groups = sorted({int(g) for each in labels if each is not None for g in np.unique(each)})
+    if len(groups) > FEW_CLASSES:
+        return {}
+    marks: dict[str, Artist] = {}
+    for group in groups:
+        colour, marker = _look(group)
+        marks[known.name(group)] = Line2D([], [], ls="none", marker=marker, ms=5, mew=0, color=colour)
+    return marks
+
+
+def _scatter(ax: Axes, points: np.ndarray | None, labels: np.ndarray | None) -> None:
+    """Draw one panel, in one colour where the points' groups are not known."""
     ax.grid(False)
     ax.set(xticks=[], yticks=[])
     for side in ("top", "right"):
         ax.spines[side].set_visible(True)
     if points is None:
         ax.text(0.5, 0.5, "no embedding", ha="center", va="center", transform=ax.transAxes)
-        return True
+        return
     known = labels is not None and len(labels) == len(points)
-    group = np.asarray(labels) if known else np.zeros(len(points), dtype=int)
-    colour, marker = group % len(COLOURS), group // len(COLOURS) % len(MARKERS)
-    for m in np.unique(marker):
-        own = marker == m
-        colours = [COLOURS[i] for i in colour[own]]
-        style: dict[str, Any] = {"s": 4, "linewidths": 0, "alpha": 0.8, "rasterized": True}
-        ax.scatter(points[own, 0], points[own, 1], c=colours, marker=MARKERS[m], **style)
-    return known
+    groups = np.asarray(labels) if known else np.zeros(len(points), dtype=int)
+    looks_of = [_look(int(g)) for g in groups]
+    markers = np.array([marker for _, marker in looks_of])
+    size = float(np.clip(2400 / max(len(points), 1), 4, 10))  # few points are to be seen, too
+    style: dict[str, Any] = {"linewidths": 0, "alpha": 0.85, "rasterized": True}
+    for marker in dict.fromkeys(markers.tolist()):
+        own = markers == marker
+        colours = [colour for colour, m in looks_of if m == marker]
+        ax.scatter(
+            points[own, 0],
+            points[own, 1],
+            c=colours,
+            marker=marker,
+            s=size * (1 if marker == "o" else 1.6),
+            **style,
+        )
+
+
+def by_layer(
+    data: Selection,
+    title: str,
+    metric: str,
+    value_name: str,
+    found: Mapping[Place, list[float]],
+    setting: str,
+) -> Drawing:
+    """A metric's primary value over the taps: a line a scheme, a column a budget, a row a reducer."""
+    named = [c.title for c in data.suite.reducers]
+    reducers = sorted(
+        {p.reducer or "" for p in found},
+        key=lambda r: (named.index(r) if r in named else len(named), r),
+    )
+    budgets = sorted({p.budget for p in found})
+    taps, schemes = data.taps(p.tap for p in found), data.order(p.scheme for p in found)
+    places = [(reducer, budget) for reducer in reducers for budget in budgets]
+    columns = len(budgets) if len(reducers) > 1 else min(4, len(budgets))
+    rows = -(-len(places) // columns)
+    width = (
+        0.7 + max(2.3 if columns < 5 else 1.8, 0.36 * len(taps)) * columns + (2.2 if columns == 1 else 0.6)
+    )
+    figure, axes = panels(rows, columns, width, 0.7 + 2.1 * rows, sharey="row" if len(reducers) > 1 else True)
+    flat = [ax for row in axes for ax in row]
+    for ax in flat[len(places) :]:
+        ax.set_visible(False)
+    look = looks(schemes)
+    handles: dict[str, Any] = {}
+    quoted = False
+    for i, (ax, (reducer, budget)) in enumerate(zip(flat, places, strict=False)):
+        for s, scheme in enumerate(schemes):
+            colour, marker = look[scheme]
+            own = [(t, Place(budget, scheme, tap, reducer or None)) for t, tap in enumerate(taps)]
+            own = [(t, place) for t, place in own if place in found]
+            if not own:
+                continue
+            # A little aside, so that error bars do not cover each other.
+            x = [t + 0.06 * (s - (len(schemes) - 1) / 2) for t, _ in own]
+            values = [found[place] for _, place in own]
+            sd = [float(np.std(v, ddof=1)) if len(v) > 1 else 0.0 for v in values]
+            handles[scheme] = ax.errorbar(
+                x, [float(np.mean(v)) for v in values], sd, color=colour, marker=marker, ms=5, capsize=2,
+                elinewidth=1, ls="--" if scheme == TEACHER else "-",
+            )  # fmt: skip
+            for at, (_, place) in zip(x, own, strict=True):
+                paper = data.published(metric, value_name, budget, scheme, place.tap, place.reducer)
+                if paper is not None:
+                    quoted = True
+                    ax.plot(at, paper.value, marker=marker, ms=8, mfc="none", mec=colour, mew=1.1, ls="none")
+        ax.set_xticks(range(len(taps)), taps, rotation=40 if max(map(len, taps)) > 4 else 0)
+        ax.set_xlim(-0.4, len(taps) - 0.6)
+        if i < len(budgets):
+            ax.set_title(f"{budget:,} labels", loc="left")
+        if i % columns == 0:
+            ax.set_ylabel(f"{reducer}\n{value_name}" if reducer else value_name)
+        if i + columns >= len(places):
+            ax.set_xlabel("layer")
+    order = [scheme for scheme in schemes if scheme in handles]
+    marks = [handles[scheme] for scheme in order]
+    if quoted:
+        from matplotlib.lines import Line2D
+
+        order.append(QUOTED)
+        marks.append(Line2D([], [], marker="o", ms=8, mfc="none", mec=INK, mew=1.1, ls="none"))
+    figure.legend(marks, order, loc="outside upper left", ncols=max(1, int(width / 1.6)))
+    caption = f"Mean over folds ({_folds(found)}); bars are one standard deviation."
+    caption += f" {setting}." if setting else ""
+    if quoted:
+        caption += " Open markers are the paper's own numbers, on its data and training."
+    name = slug(f"{metric} {setting}" if setting else metric)
+    return Drawing(f"layers-{name}", title, caption, figure)
 
 
 def _budget_axis(ax: Axes, budgets: Sequence[int]) -> None:

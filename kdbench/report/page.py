@@ -75,7 +75,8 @@ def page(
             f'<p class="failed">{_cells(len(failed))} failed; <a href="#failed">what happened</a>.</p>'
         )
     if claims:
-        parts += ["<h2>The paper's claims, against these records</h2>", tables.claims(claims)]
+        whose = "The paper's claims" if suite.published else "Claims"
+        parts += [f"<h2>{whose}, against these records</h2>", tables.claims(claims)]
     parts += [_item(item) for item in items if not isinstance(item, Missing)]
     parts += _missing([item for item in items if isinstance(item, Missing)])
     if leaderboard_rows:
@@ -87,7 +88,8 @@ def page(
     if suite.assumptions:
         inside = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in suite.assumptions.items())
         parts.append(
-            "<h2>Assumptions</h2><p>What the paper does not say and this suite had to choose.</p>"
+            f"<h2>Assumptions</h2><p>What {'the paper does not say and ' * bool(suite.published)}this suite had to "
+            "choose.</p>"
             f'<dl class="assumed">{inside}</dl>'
         )
     if failed:

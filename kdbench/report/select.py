@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from kdbench.api import CellRecord
     from kdbench.suite.schema import Published, Suite
 
+#: Lee & Wallraven 2021, LW: suites whose `reference` names it have its figures and tables under its titles.
+LW = "2110.04483"
 TEACHER = "teacher"
 UNDISTILLED = "undistilled"
 
@@ -85,6 +87,15 @@ class Selection:
                 if (r.metric, r.value_name) == (metric, value_name):
                     found[Place(record.budget, record.scheme, r.tap, r.reducer, r.setting)].append(r.value)
         return dict(found)
+
+    def titled(self, title: str, where: str) -> str:
+        """`title`, with the place in LW that it repeats where the suite is of that paper."""
+        return f"{title} ({where})" if LW in self.suite.reference else title
+
+    def absent(self, title: str, component: str, reason: str) -> list[Missing]:
+        """What a report says of a figure of the metric `component` that there is nothing for: the reason where the
+        suite has that metric, and nothing where nobody asked for it."""
+        return [Missing(title, reason)] if any(m.name == component for m in self.suite.metrics) else []
 
     def label(self, component: str) -> str:
         """What a metric is called here: its name, or its first label in the suite."""
@@ -190,6 +201,16 @@ def _place(record: CellRecord, key: str, name: str) -> Place | None:
 
 def _named(text: str) -> str | None:
     return None if text in ("", "-") else text
+
+
+def parted(found: Mapping[Place, list[float]]) -> list[tuple[str, dict[Place, list[float]]]]:
+    """Values by place without its setting, and the settings that they are of: all in one, or one part a setting
+    where a place has values of several, which are never merged."""
+    bare = {p: replace(p, setting="") for p in found}
+    settings = sorted({p.setting for p in found})
+    if len(set(bare.values())) == len(bare):
+        return [("; ".join(s for s in settings if s), {bare[p]: values for p, values in found.items()})]
+    return [(s, {bare[p]: values for p, values in found.items() if p.setting == s}) for s in settings]
 
 
 def same_length(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kdbench.report.select import TEACHER, UNDISTILLED
 
@@ -24,6 +24,9 @@ _WHITE = "#ffffff"
 #: Okabe and Ito's colours, told apart by colour-blind readers, without the two that vanish on white or black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+#: Of classes, of which there are more than schemes: ten colours, and after ten classes another marker.
+CLASS_COLOURS = (*COLOURS, "#7f3fbf", "#8c564b", "#a3ad00", GREY)
+CLASS_MARKERS = ("o", "^", "s", "P", "D", "v", "X", "*", "<", ">")
 
 _RC: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -89,7 +92,13 @@ def styled() -> Iterator[None]:
 
 
 def panels(
-    rows: int, columns: int, width: float, height: float, *, sharex: bool = False, sharey: bool = False
+    rows: int,
+    columns: int,
+    width: float,
+    height: float,
+    *,
+    sharex: bool = False,
+    sharey: bool | Literal["row"] = False,
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure of rows x columns axes, sizes in inches."""
     from matplotlib.figure import Figure

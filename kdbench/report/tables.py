@@ -21,6 +21,8 @@ ROW_COLUMNS = (
     "ci_high", "difference", "difference_low", "difference_high", "published", "setting", "variant",
     "steps", "images_seen",
 )  # fmt: skip
+#: So many of a claim's comparisons that nobody measured are named.
+MOST_NAMED = 4
 VERDICTS = ("supported", "contradicted", "undecided", "no data")
 
 
@@ -34,12 +36,12 @@ class Table:
     html: str
 
 
-def accuracy(data: Selection) -> Table | Missing:
+def accuracy(data: Selection) -> Sequence[Table | Missing]:
     """LW Table 1: mean +- standard deviation over folds, and the published number below it."""
-    title = "Test accuracy (LW Table 1)"
+    title = data.titled("Test accuracy", "LW Table 1")
     found = data.values(data.label("accuracy"), "accuracy")
     if not found:
-        return Missing(title, "no record has a value accuracy.accuracy")
+        return data.absent(title, "accuracy", "no record has a value accuracy.accuracy")
     budgets = sorted({p.budget for p in found})
     students = [p for p in found if p.scheme != TEACHER]
     best = {b: max((np.mean(found[p]) for p in students if p.budget == b), default=None) for b in budgets}
@@ -69,16 +71,17 @@ def accuracy(data: Selection) -> Table | Missing:
     head = ["scheme", *(f"{b:,} labels" for b in budgets)]
     rules = " and ".join(sorted({escape(p.setting) for p in found if p.setting}))
     caption = "Percent, mean ± standard deviation over folds; best student in bold. "
-    caption += (f"Selection: {rules}. " if rules else "") + QUOTED + _spreads(papers)
-    return Table("accuracy-table", title, caption, _table(head, body))
+    caption += (f"Selection: {rules}. " if rules else "") + _about_quoted(papers)
+    return [Table("accuracy-table", title, caption, _table(head, body))]
 
 
-def ivis_loss(data: Selection) -> list[Table | Missing]:
+def ivis_loss(data: Selection) -> Sequence[Table | Missing]:
     """LW Table 2: converged ivis loss by tap and budget, a table a reducer and setting."""
-    title = "Converged ivis loss (LW Table 2)"
-    found = {p: v for p, v in data.values("ivis-loss", "last").items() if p.scheme != TEACHER}
+    title = data.titled("Converged ivis loss", "LW Table 2")
+    metric = data.label("ivis-loss")
+    found = {p: v for p, v in data.values(metric, "last").items() if p.scheme != TEACHER}
     if not found:
-        return [Missing(title, "no record has a value ivis-loss.last")]
+        return data.absent(title, "ivis-loss", f"no record has a value {metric}.last")
     made: list[Table | Missing] = []
     for reducer, setting in sorted({(p.reducer or "", p.setting) for p in found}):
         here = {p: v for p, v in found.items() if (p.reducer or "", p.setting) == (reducer, setting)}
@@ -98,7 +101,7 @@ def ivis_loss(data: Selection) -> list[Table | Missing]:
         caption = (
             f"{escape(reducer)}, {escape(setting)}: loss of the last epoch, mean over folds and their range; "
             "lower embeds better. It depends on n and k before anything else: compare tables of one setting "
-            f"alone. {QUOTED}{_spreads(papers)}"
+            f"alone. {_about_quoted(papers)}"
         )
         made.append(Table("ivis-loss", title, caption, _table(["labels", "scheme", *taps], body)))
     return made
@@ -113,6 +116,7 @@ def embedding_time(data: Selection) -> list[Table]:
     rows = {(p.reducer or "", p.setting) for p in found}
     taps = data.taps(p.tap for p in found)
     body = []
+    papers: list[Published | None] = []
     for reducer, setting in sorted(
         rows, key=lambda r: (named.index(r[0]) if r[0] in named else len(named), r)
     ):
@@ -123,6 +127,7 @@ def embedding_time(data: Selection) -> list[Table]:
             )
             values = [seconds for one in here for seconds in one]
             paper = data.published_time(tap, reducer)
+            papers.append(paper)
             cells.append(f"<td>{_seconds(values)}{_below(_quoted(paper, digits=0))}</td>")
         body.append(cells)
     machines = sorted(
@@ -137,11 +142,63 @@ def embedding_time(data: Selection) -> list[Table]:
     caption = (
         f"Seconds in the reducer, mean and range over all networks{', on ' if machines else ''}"
         f"{escape(' and '.join(machines))}; finding exact "
-        "neighbours comes before and is not counted. " + QUOTED
+        "neighbours comes before and is not counted. " + _about_quoted(papers)
     )
-    return [
-        Table("embedding-time", "Time of an embedding (LW section 3.2)", caption, _table(["", *taps], body))
-    ]
+    title = data.titled("Time of an embedding", "LW section 3.2")
+    return [Table("embedding-time", title, caption, _table(["", *taps], body))]
+
+
+def by_budget(
+    data: Selection, title: str, metric: str, name: str, found: Mapping[Place, list[float]], setting: str
+) -> Table:
+    """A metric of whole networks: its primary value by scheme and budget."""
+    budgets = sorted({p.budget for p in found})
+    body = []
+    papers: list[Published | None] = []
+    for scheme in data.order(p.scheme for p in found):
+        cells = [f'<th scope="row">{escape(scheme)}</th>']
+        for budget in budgets:
+            paper = data.published(metric, name, budget, scheme)
+            papers.append(paper)
+            values = found.get(Place(budget, scheme), [])
+            cells.append(f"<td>{_deviating(values)}{_below(_quoted(paper))}</td>")
+        body.append(cells)
+    head = ["scheme", *(f"{b:,} labels" for b in budgets)]
+    return Table(f"{metric}-table", title, _about(setting, papers), _table(head, body))
+
+
+def by_layer(
+    data: Selection, title: str, metric: str, name: str, found: Mapping[Place, list[float]], setting: str
+) -> Table:
+    """A metric of layers or embeddings: its primary value by reducer, budget, scheme and tap."""
+    taps, named = data.taps(p.tap for p in found), [c.title for c in data.suite.reducers]
+    reduced = any(p.reducer for p in found)
+    body = []
+    papers: list[Published | None] = []
+
+    def place(p: tuple[str, int]) -> tuple[int, str, int]:
+        return named.index(p[0]) if p[0] in named else len(named), *p
+
+    for reducer, budget in sorted({(p.reducer or "", p.budget) for p in found}, key=place):
+        here = {p for p in found if (p.reducer or "", p.budget) == (reducer, budget)}
+        schemes = data.order(p.scheme for p in here)
+        for i, scheme in enumerate(schemes):
+            group = [escape(reducer)] * reduced + [f"{budget:,}"]
+            cells = [f'<th scope="rowgroup" rowspan="{len(schemes)}">{g}</th>' for g in group if i == 0]
+            cells.append(f'<th scope="row">{escape(scheme)}</th>')
+            for tap in taps:
+                paper = data.published(metric, name, budget, scheme, tap, reducer or None)
+                papers.append(paper)
+                values = found.get(Place(budget, scheme, tap, reducer or None), [])
+                cells.append(f"<td>{_deviating(values)}{_below(_quoted(paper))}</td>")
+            body.append(cells)
+    head = [*["reducer"] * reduced, "labels", "scheme", *taps]
+    return Table(f"{metric}-layers", title, _about(setting, papers), _table(head, body))
+
+
+def _about(setting: str, papers: Sequence[Published | None]) -> str:
+    caption = "Mean ± standard deviation over folds. " + (f"{escape(setting)}. " if setting else "")
+    return caption + _about_quoted(papers)
 
 
 QUOTED = "Numbers in italics are quoted from the paper, on its data and training."
@@ -167,7 +224,13 @@ def _claims(verdicts: Sequence[Mapping[str, Any]]) -> str:
         text, where = (escape(str(claim.get(key, ""))) for key in ("text", "where"))
         about = f'{text} <span class="dim">{where}</span>'
         if claim.get("decisive"):
-            about += f'<br><span class="dim">decided by {escape(str(claim["decisive"]))}</span>'
+            about += f'<br><span class="dim">{_shown(claim)}: {escape(str(claim["decisive"]))}</span>'
+        if missing := claim.get("missing"):
+            wanted = claim.get("wanted", len(missing))
+            told = f"{wanted - len(missing)} of {wanted} comparisons measured"
+            if names := [m for m in missing if m]:
+                told += f"; missing: {', '.join(names[:MOST_NAMED])}{', …' * (len(names) > MOST_NAMED)}"
+            about += f'<br><span class="dim">{escape(told)}</span>'
         effect = claim.get("effect")
         size = "–" if effect is None else f"{effect:+.3g}{_interval(claim)}"
         if claim.get("n"):
@@ -176,6 +239,14 @@ def _claims(verdicts: Sequence[Mapping[str, Any]]) -> str:
         mark = f'<span class="verdict {kind}">{escape(verdict)}</span>'
         body.append([f"<td>{mark}</td>", f'<td class="text">{about}</td>', f"<td>{size}</td>"])
     return _table(["verdict", "claim", "effect, 95 % interval"], body)
+
+
+def _shown(claim: Mapping[str, Any]) -> str:
+    """What the comparison is that a claim's effect is of: only one that contradicts it decides alone."""
+    if claim.get("verdict") == "contradicted":
+        return "decided by"
+    one = len(claim.get("comparisons", ())) == 1
+    return "compared" if one else "the comparison that speaks most against it"
 
 
 def leaderboard(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -197,6 +268,14 @@ def _percent(values: Sequence[float]) -> str:
         return "–"
     text = f"{100 * np.mean(values):.1f}"
     return f"{text} ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else text
+
+
+def _deviating(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    digits = 3 if max(map(abs, values)) < 100 else 1
+    text = f"{np.mean(values):.{digits}f}"
+    return f"{text} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else text
 
 
 def _spanned(values: Sequence[float]) -> str:
@@ -228,6 +307,11 @@ def _quoted(paper: Published | None, percent: bool = False, digits: int | None =
         text += f" ± {scale * paper.spread:.{digits}f}"
         about += f"; ± {paper.spread_kind}"
     return f'<i class="quoted" title="{escape(about)}">{text}</i>'
+
+
+def _about_quoted(papers: Sequence[Published | None]) -> str:
+    """What a caption says of the quoted numbers of its table; nothing of a table that has none."""
+    return QUOTED + _spreads(papers) if any(papers) else ""
 
 
 def _spreads(papers: Sequence[Published | None]) -> str:

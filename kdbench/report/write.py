@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from kdbench.errors import DataError, WorkspaceError
 from kdbench.report import figures, tables
+from kdbench.report.classes import known_classes
 from kdbench.report.current import INPUT
+from kdbench.report.metrics import primary_values, shown_elsewhere
 from kdbench.report.page import Item, page
 from kdbench.report.select import Missing, Selection
 from kdbench.report.stored import Gallery, Stored, galleries
@@ -17,6 +19,7 @@ from kdbench.store import replace_files
 
 if TYPE_CHECKING:
     from kdbench.api import CellRecord
+    from kdbench.api.data import ImageData
     from kdbench.suite.schema import Suite
 
 
@@ -30,6 +33,7 @@ def write(
     claims: Sequence[Mapping[str, Any]],
     superclass_of: Sequence[int] | None,
     superclass_names: Sequence[str],
+    dataset: Callable[[], ImageData] | None,
     changes: Sequence[str],
     digest: str,
 ) -> list[Path]:
@@ -39,10 +43,11 @@ def write(
         digest: of the input, kept beside the page.
     """
     data = Selection.of(records, suite, store_root)
+    known = known_classes(data.records, suite, dataset, superclass_of, superclass_names)
     ordered = sorted(records, key=lambda r: (r.budget, r.fold, r.scheme, r.key))
     with styled():
         items: list[Item] = [
-            *_made("Accuracy", lambda: [tables.accuracy(data)]),
+            *_made("Accuracy", lambda: tables.accuracy(data)),
             *_made("Accuracy by number of labels", lambda: figures.accuracy(data)),
             *_made(
                 "Output correlation within superclasses",
@@ -50,7 +55,8 @@ def write(
             ),
             *_made("Converged ivis loss", lambda: tables.ivis_loss(data)),
             *_made("Class area", lambda: figures.class_area(data)),
-            *_made("Embeddings", lambda: figures.embeddings(data, superclass_of)),
+            *primary_values(data, shown_elsewhere(data)),
+            *_made("Embeddings", lambda: figures.embeddings(data, known)),
             *tables.embedding_time(data),
             *galleries(data),
         ]

@@ -123,6 +123,15 @@ def test_leaderboard_and_report_are_written(results):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_report_knows_classes_that_no_metric_tells_it(here, suite):
+    changed = suite.with_('metrics=["accuracy", "silhouette"]', 'reducers=["pca"]')
+    files = changed.run(workspace=here / "classes", tracking=False).files
+    page = next(Path(p) for p in files if Path(p).name == "report.html").read_text()
+    assert "Colour and marker tell each superclass;" in page
+    assert "<h2>silhouette</h2>" in page
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_report_is_of_the_cells_that_the_leaderboard_beside_it_is_of(here, suite):
     """The second setting was run between two runs of the first, which found all of theirs done."""
     work = here / "back-and-forth"

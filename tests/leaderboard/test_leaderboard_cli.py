@@ -120,6 +120,17 @@ def test_verify_gives_verdicts(synced):
     assert "supported" in shown.output
 
 
+def test_verify_says_that_a_suite_makes_no_claims(synced, tmp_path):
+    text = (synced / "demo.toml").read_text()
+    claims = text.index("[[claim]]")
+    (tmp_path / "demo.toml").write_text(text[:claims] + text[text.index("[scales", claims) :])
+    arguments = (tmp_path / "demo.toml", "--workspace", synced / "work")
+    result = invoke("verify", *arguments)
+    assert result.exit_code == 0
+    assert result.output == "demo makes no claims to give a verdict on; every stored result is whole\n"
+    assert json.loads(invoke("verify", *arguments, "--json").stdout)["claims"] == []
+
+
 def test_verify_reads_a_tracking_store_where_one_is_named(synced, tmp_path):
     uri = f"sqlite:///{synced / 'work' / 'mlflow.db'}"
     result = invoke("verify", synced / "demo.toml", "--tracking-uri", uri, "--workspace", tmp_path, "--json")

@@ -10,6 +10,7 @@ from kdbench.api import CellRecord, Result
 from kdbench.suite.schema import Component, Data, Published, Student, Suite
 
 TAPS = ("A", "B", "C", "D", "E")
+METRICS = ("accuracy", "superclass-correlation", "ivis-loss", "class-area")
 SUPERCLASS_OF = np.repeat(np.arange(20), 5)
 SUPERCLASS_NAMES = [
     "aquatic mammals",
@@ -66,11 +67,14 @@ def suite(**changes) -> Suite:
         "name": "paper-reference",
         "title": "Lee & Wallraven 2021",
         "summary": "Made-up numbers.",
+        "reference": "Lee & Wallraven 2021, arXiv:2110.04483",
         "scale": "small",
         "data": Data(dataset="cifar100", budgets=(400, 2500)),
         "student": Student(architecture="wide-resnet"),
         "schemes": (Component(name="undistilled"), Component(name="kl")),
         "taps": TAPS,
+        "reducers": (Component(name="ivis-torch"),),
+        "metrics": tuple(Component(name=name) for name in METRICS),
         "published": PUBLISHED,
         "claim": (),
         "assumptions": {"LW-A1": "200 epochs", "LW-A10": "95 % region of a <kernel> density"},
