@@ -184,7 +184,7 @@ def test_one_fold_has_no_independent_teacher(tiny_plan, carry_out, tmp_path):
 def test_a_suite_without_a_teacher_leaves_them_out_with_a_reason(load_tiny, plain_registry, tiny_data):
     from kdbench.plan import make_plan
 
-    suite = load_tiny('schemes=["undistilled"]', 'metrics=["accuracy", "fidelity", "cka"]')
+    suite = load_tiny('schemes=["undistilled"]', 'metrics=["accuracy", "fidelity", "cka"]', "reducers=[]")
     plan = make_plan(suite.model_copy(update={"teacher": None}), plain_registry, tiny_data)
     assert plan.exclusions == (
         "metric fidelity: the suite has no teacher", "metric cka: the suite has no teacher",
