@@ -362,8 +362,9 @@ def fetch_cells(uri: str, suite: str, scale: str | None = None) -> list[CellReco
 
 def _merged(records: Iterable[CellRecord]) -> list[CellRecord]:
     """One record a cell, of records in the order in which they were logged."""
-    # A run may be logged long after its cell was made (`sync`), and older cells after newer ones.
-    return codec.merged(sorted(records, key=lambda c: c.created))
+    # A run may be logged long after its cell was made (`sync`), and older cells after newer ones. Of one cell a
+    # record that tells its code is newer than one from before records did, whichever was logged last.
+    return codec.merged(sorted(records, key=lambda c: (c.created, any("@" in name for name in c.params))))
 
 
 def _read(

@@ -327,8 +327,9 @@ class Results:
     def frame(self) -> pd.DataFrame:
         """One row a result of a cell; see `RESULT_COLUMNS`. `tap` and `reducer` are None where none is involved.
 
-        A workspace may hold several settings of one suite: take one `variant`, or group by it, before a mean.
-        What was measured of one network for two lists of metrics stands in two cells, told apart by `key`.
+        A workspace may hold several settings of one suite: take one `variant`, or group by it, before a mean. What
+        several cells have of one fold (a network that was measured for two lists of metrics) stands here once, as
+        the newest finished one has it: a leaderboard counts it so.
         """
         import pandas as pd
 
@@ -336,16 +337,16 @@ class Results:
 
         own = (*RESULT_COLUMNS[:9], "key", "status")
         variant_of = _variants(self.cells, completed(self.suite, self.registry))
-        rows = [
-            {
-                **{name: getattr(cell, name) for name in own},
-                **vars(result),
-                "variant": variant_of(cell, result),
-            }
-            for cell in self.cells
-            for result in cell.results
-        ]
-        return pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
+        rows: dict[tuple, dict[str, Any]] = {}
+        for cell in sorted(self.cells, key=lambda c: (c.status == "finished", c.created)):
+            about = {name: getattr(cell, name) for name in own}
+            for result in cell.results:
+                row = {**about, **vars(result), "variant": variant_of(cell, result)}
+                measured = tuple(
+                    row[c] for c in RESULT_COLUMNS if c not in ("value", "primary", "key", "status")
+                )
+                rows[measured] = row
+        return pd.DataFrame(list(rows.values()), columns=list(RESULT_COLUMNS))
 
     def leaderboard(self) -> pd.DataFrame:
         """The leaderboard's rows: means over folds with 95 % intervals, paired differences to the undistilled

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -96,7 +96,7 @@ def placed(cells: Iterable[CellRecord]) -> list[Placed]:
     A cell whose network failed has taken no steps: it belongs where its siblings of the same setup and
     parameters do (of several experiments to the one with most cells, then to the newest).
     """
-    ordered = sorted(cells, key=lambda c: c.created)
+    ordered = _with_code(sorted(cells, key=lambda c: c.created))
     setups, trainings = [setup_of(c) for c in ordered], [_training(c) for c in ordered]
     siblings: dict[tuple, dict[Fingerprint, list[int]]] = defaultdict(lambda: defaultdict(list))
     for i, (setup, training) in enumerate(zip(setups, trainings, strict=True)):
@@ -110,6 +110,50 @@ def placed(cells: Iterable[CellRecord]) -> list[Placed]:
         Placed(cell, setup, training, _shared(cell))
         for cell, setup, training in zip(ordered, setups, trainings, strict=True)
     ]
+
+
+def network_of(cell: CellRecord) -> str:
+    """Key of the stage that trained a cell's network; "" where the record names none."""
+    measuring = ("score ", "embedding ")
+    return next((key for title, key in cell.stages.items() if not title.startswith(measuring)), "")
+
+
+def _with_code(cells: Sequence[CellRecord]) -> list[CellRecord]:
+    """The cells; to those that were recorded before cells told versions comes what others tell of the same stages.
+
+    Stages of one key are of one code: a network's parameters are those of any cell that it is in, a metric's or
+    reducer's those of any cell with the same result.
+    """
+    telling: dict[str, list[CellRecord]] = defaultdict(list)
+    for cell in cells:
+        if _tells_code(cell):
+            telling[network_of(cell)].append(cell)
+    telling.pop("", None)
+    if not telling or len(telling) == len(cells):
+        return list(cells)
+    return [
+        cell if _tells_code(cell) else _told_by(cell, telling.get(network_of(cell), ())) for cell in cells
+    ]
+
+
+def _tells_code(cell: CellRecord) -> bool:
+    return any("@" in name for name in cell.params)
+
+
+def _told_by(cell: CellRecord, others: Sequence[CellRecord]) -> CellRecord:
+    if not others:
+        return cell
+    params = {k: v for k, v in cell.params.items() if k.split(".")[0] in _MEASURING}
+    params |= {k: v for k, v in others[-1].params.items() if k.split(".")[0] not in _MEASURING}
+    for other in others:
+        same = set(cell.stages.values()) & set(other.stages.values())
+        for title, key in cell.stages.items():
+            what, _, rest = title.partition(" ")
+            kind = {"score": "metrics", "embedding": "reducers"}.get(what)
+            if kind and key in same:
+                own = f"{kind}.{rest.partition(' · ')[0]}."
+                params |= {k: v for k, v in other.params.items() if k.startswith(own)}
+    return replace(cell, params=params)
 
 
 # -- fingerprints
@@ -128,6 +172,8 @@ def _text(value: Any) -> str:
 
 @lru_cache(maxsize=10_000)  # asked of the same few names in every cell
 def _incidental(name: str) -> bool:
+    if ".dataset." in name:  # images of another seed are other images
+        return False
     first, last = name.split(".", 1)[0], name.rsplit(".", 1)[-1]
     return last in (_INCIDENTAL_TO_COMPONENTS if first in _COMPONENTS else _INCIDENTAL)
 
@@ -222,12 +268,13 @@ def _labels(named: Mapping[tuple, Differences]) -> dict[tuple, str]:
     """Differences as text, values shortened unless two rows would read alike then."""
 
     def text(differences: Differences, shown: Callable[[str], str], unsaid: Container[str] = ()) -> str:
-        return ", ".join(
+        told = (
             f"{name}={shown(value)}"
             for part in differences.values()
             for name, value in sorted(part.items())
             if name not in unsaid
         )
+        return ", ".join(dict.fromkeys(told))
 
     short = {place: text(found, _short, _explained(found)) for place, found in named.items()}
     whole = {place: text(found, _whole) for place, found in named.items()}
@@ -279,7 +326,7 @@ def departures(cells: Iterable[CellRecord], suite: Suite, measuring: Iterable[Fi
         measuring: the parameters of metrics and reducers that values shown were measured with. A cell's own may be of
             values that are not shown.
     """
-    found = set()
+    found: dict[str, set[str]] = defaultdict(set)
     wanted: dict[str, dict[str, Any]] = {}
 
     def compare(had: Mapping[str, Any], scheme: str, budget: int) -> None:
@@ -290,7 +337,10 @@ def departures(cells: Iterable[CellRecord], suite: Suite, measuring: Iterable[Fi
                 continue  # a file is known by its content
             role, _, rest = name.partition(".")
             title = f"{scheme}: {rest}" if role == "scheme" else name
-            found.add(f"{_plain(title)}={_short(_text(ours))}, not {_short(_text(theirs))}")
+            texts = [_short(_text(v)) for v in (ours, theirs)]
+            if texts[0] == texts[1]:
+                texts = [_whole(_text(v)) for v in (ours, theirs)]
+            found[title].add(f"{_plain(title)}={texts[0]}, not {texts[1]}")
 
     for cell in cells:
         compare(
@@ -300,7 +350,8 @@ def departures(cells: Iterable[CellRecord], suite: Suite, measuring: Iterable[Fi
         )
     for params in set(measuring):
         compare({name: _Told(value) for name, value in params}, "", 0)
-    return sorted(found)
+    said = _said_by_parameters(found)
+    return sorted(text for title, texts in found.items() if title not in said for text in texts)
 
 
 class _Told(str):
@@ -325,21 +376,34 @@ def _compared(had: Mapping[str, Any], wanted: Mapping[str, Any], budget: int) ->
 
 
 def _explained(differences: Differences) -> set[str]:
-    """Digests of images that follow from a dataset's parameters which differ as well: "data.digest"."""
+    """What a dataset's parameters that differ as well say better: its digest, and its name where that has them."""
     names = {name for part in differences.values() for name in part}
-    return {
-        name
-        for name in names
-        if name.endswith("digest")
-        and any(other.startswith(name.removesuffix("digest") + "dataset") for other in names)
-    }
+    return _said_by_parameters(names)
+
+
+def _said_by_parameters(names: Collection[str]) -> set[str]:
+    """ "data.digest" and "data.dataset" where there is a "data.dataset.n_train" among the names."""
+    roles = {name.partition(".dataset.")[0] for name in names if ".dataset." in name}
+    return {f"{role}.{last}" for role in roles for last in ("digest", "dataset")} & set(names)
 
 
 def differing(found: Fingerprint, main: Fingerprint) -> dict[str, str]:
-    """Name to value of what an experiment has otherwise than the main one; "none" for what it has not."""
+    """Name to value of what an experiment has otherwise than the main one; "none" for what it has not.
+
+    Of records from before they told code and images, "versions" is "unknown" in place of all that they don't tell.
+    """
     ours, theirs = dict(found), dict(main)
-    names = (n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))
+    names = {n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n)}
+    untold = {n for n in names - ours.keys() if _of_code(n)}
+    if untold and not any(map(_of_code, ours)):
+        names -= untold
+        return {**{_plain(n): ours.get(n, "none") for n in names}, "versions": "unknown"}
     return {_plain(n): ours.get(n, "none") for n in names}
+
+
+def _of_code(name: str) -> bool:
+    """Whether a parameter says which code or images something is of, which cells have not always told."""
+    return "@" in name or ".dataset." in name or name.startswith("stages.") or name.endswith("source.digest")
 
 
 def difference(found: Fingerprint, main: Fingerprint, *, whole: bool = False) -> str:

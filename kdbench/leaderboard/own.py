@@ -66,20 +66,29 @@ def own_params(suite: Suite, scheme: str = "") -> dict[str, Any]:
         **_network("student", student.architecture),
         **_recipe("student", student),
     }
-    if suite.teacher is not None:
-        named |= {
-            **_network("teacher", suite.teacher.architecture),
-            **_recipe("teacher", suite.teacher),
-            "teacher.mode": suite.teacher.mode,
-            "teacher.source.dataset": ABSENT,
-        }
-        if (source := suite.teacher.source) is not None:
-            named |= {"teacher.source.dataset": source.dataset.title, **_recipe("teacher.source", source)}
-            named |= _flat("teacher.source.dataset", source.dataset.params)
+    taught = _teacher(suite)
+    named |= taught
     named |= {k: v for c in suite.schemes if c.title == scheme for k, v in _flat("scheme", c.params).items()}
-    for kind, components in (("reducers", suite.reducers), ("metrics", suite.metrics)):
-        for c in components:
-            named |= _flat(f"{kind}.{c.title}", c.params)
+    reducers = {k: v for c in suite.reducers for k, v in _flat(f"reducers.{c.title}", c.params).items()}
+    for c in suite.metrics:
+        named |= _flat(f"metrics.{c.title}", c.params)
+        # of one that looks at the teacher, or runs the reducers itself
+        named |= {f"metrics.{c.title}.{name}": value for name, value in (taught | reducers).items()}
+    return named | reducers
+
+
+def _teacher(suite: Suite) -> dict[str, Any]:
+    if suite.teacher is None:
+        return {}
+    named = {
+        **_network("teacher", suite.teacher.architecture),
+        **_recipe("teacher", suite.teacher),
+        "teacher.mode": suite.teacher.mode,
+        "teacher.source.dataset": ABSENT,
+    }
+    if (source := suite.teacher.source) is not None:
+        named |= {"teacher.source.dataset": source.dataset.title, **_recipe("teacher.source", source)}
+        named |= _flat("teacher.source.dataset", source.dataset.params)
     return named
 
 

@@ -20,6 +20,7 @@ from kdbench.leaderboard.experiments import (
     difference,
     fingerprint,
     nearest,
+    network_of,
     placed,
     variants,
 )
@@ -129,12 +130,6 @@ def samples(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Sam
 def _beside_whole(p: Placed, networks: Mapping[tuple, set[str]]) -> bool:
     """Whether a cell failed where another one finished."""
     return p.cell.status != "finished" and p.place in networks
-
-
-def network_of(cell: CellRecord) -> str:
-    """Key of the stage that trained a cell's network; "" where the record names none."""
-    measuring = ("score ", "embedding ")
-    return next((key for title, key in cell.stages.items() if not title.startswith(measuring)), "")
 
 
 def failures(cells: Iterable[CellRecord]) -> list[CellRecord]:

@@ -246,6 +246,73 @@ def test_a_variant_is_held_to_the_undistilled_students_trained_like_its_own():
     assert variant["difference"] == pytest.approx(0.2)
 
 
+def test_records_from_before_they_told_versions_join_newer_ones_of_the_same_stages():
+    """Run again with fewer metrics, say, everything found: the older cells are of the very same networks."""
+    old = [
+        replace(c, stages={f"student {c.key}": c.key, f"score accuracy · {c.key}": c.key + "a",
+                           f"embedding ivis · A · {c.key}": c.key + "e"})
+        for c in all_recorded(3)
+    ]  # fmt: skip
+    told = {
+        "scheme.@version": 1,
+        "stages.targets": 2,
+        "metrics.accuracy.@version": 3,
+        "reducers.ivis.@version": 3,
+    }
+    new = [
+        replace(c, key=c.key + "n", created=9.0, params=c.params | told, results=c.results[:1]) for c in old
+    ]
+    whole = collate([*old, *new], recorded_suite())
+    assert {r["variant"] for r in whole} == {""}
+    assert len(whole) == len(collate(old, recorded_suite()))
+    # of other stages nothing is known
+    strangers = [replace(c, stages={t: k + "x" for t, k in c.stages.items()}) for c in new]
+    apart = {r["variant"] for r in collate([*old, *strangers], recorded_suite())}
+    assert apart == {"", "versions=unknown"}
+
+
+def test_what_a_metric_sees_beside_is_held_to_the_suite():
+    """A student's agreement with another teacher is another measurement, though it is of the same student."""
+
+    def measured(epochs, created):
+        name, key = "metrics.accuracy.teacher.epochs", f"e{epochs}"
+        return [recorded("undistilled", 400, f, set_={name: epochs}, key=f"{key}{f}", created=created,
+                         accuracy=epochs / 100) for f in range(3)]  # fmt: skip
+
+    cells = [*all_recorded(), *measured(60, 0.0), *measured(2, 9.0)]
+    rows = accuracies(cells, scheme="undistilled", budget=400)
+    labels = {r["variant"]: r["mean"] for r in rows if r["mean"] in (pytest.approx(0.6), pytest.approx(0.02))}
+    assert labels == {"": pytest.approx(0.6), "metrics.accuracy.teacher.epochs=2": pytest.approx(0.02)}
+
+
+@pytest.mark.parametrize("role", ["data", "teacher.source"])
+def test_the_seed_of_a_dataset_is_no_seed_of_a_run(role):
+    def of(seed, created, digest):
+        given = {f"{role}.dataset.seed": seed} | ({} if role == "data" else {f"{role}.digest": digest})
+        return [
+            replace(
+                recorded("distilled", 400, f, set_=given, key=f"{seed}-{f}", created=created),
+                dataset_digest=digest if role == "data" else "same",
+            )
+            for f in range(3)
+        ]
+
+    suite = recorded_suite()
+    dataset = suite.data.dataset.model_copy(update={"params": {"n_train": POOL, "seed": 0}})
+    source = suite.teacher.source
+    if role == "data":
+        suite = suite.model_copy(update={"data": suite.data.model_copy(update={"dataset": dataset})})
+    else:
+        source = source.model_copy(
+            update={"dataset": source.dataset.model_copy(update={"params": {"seed": 0}})}
+        )
+        suite = suite.model_copy(update={"teacher": suite.teacher.model_copy(update={"source": source})})
+    both = [*of(0, 0.0, "a" * 64), *of(5, 9.0, "b" * 64)]
+    rows = accuracies(both, suite, scheme="distilled")
+    assert sorted((r["variant"], r["n"]) for r in rows) == [("", 3), (f"{role}.dataset.seed=5", 3)]
+    assert board_of(of(5, 9.0, "b" * 64), "demo", "quick", suite).changes == [f"{role}.dataset.seed=5, not 0"]
+
+
 def test_values_that_begin_alike_are_written_out():
     files = ["resnet18.tv_in1k.safetensors.first", "resnet18.tv_in1k.safetensors.second"]
     cells = all_recorded()

@@ -136,6 +136,16 @@ def test_sync_replays_once(workspace):
     assert {c.key for c in fetch_cells(tracker.uri, "demo")} == {c.key for c in records}
 
 
+def test_copies_of_a_workspace_agree_on_the_record_that_tells_more(workspace):
+    """One of them was refreshed since records tell versions: neither sync makes the other log again."""
+    old = cell("kl")
+    new = replace(old, params={**old.params, "scheme.@version": 1})
+    tracker = Tracker(None, workspace)
+    assert [tracker.sync([record])["logged"] for record in (old, new, old, new)] == [1, 1, 0, 0]
+    (found,) = fetch_cells(tracker.uri, "demo")
+    assert found.params["scheme.@version"] == 1
+
+
 def at(scale, fold, **changes):
     """A cell whose key says nothing of the scale, as where scales differ in their folds alone."""
     return replace(cell("kl", fold=fold), scale=scale, **changes)
