@@ -104,7 +104,7 @@ class CellRecord:
             "hardware": str(self.hardware.get("label") or self.hardware.get("device") or ""),
             "kdbench": self.versions.get("kdbench", ""),
         }
-        return own | dict(self.origins.get(measurement(metric, tap, reducer), {}))
+        return own | dict(self.origins.get(measurement(metric, tap, reducer), {})) if self.origins else own
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CellRecord:
