@@ -364,7 +364,7 @@ def _merged(records: Iterable[CellRecord]) -> list[CellRecord]:
     """One record a cell, of records in the order in which they were logged."""
     # A run may be logged long after its cell was made (`sync`), and older cells after newer ones. Of one cell a
     # record that tells its code is newer than one from before records did, whichever was logged last.
-    return codec.merged(sorted(records, key=lambda c: (c.created, any("@" in name for name in c.params))))
+    return codec.merged(sorted(records, key=lambda c: (c.created, c.tells_code)))
 
 
 def _read(

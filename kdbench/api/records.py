@@ -98,6 +98,11 @@ class CellRecord:
         data["results"] = tuple(dict(vars(r)) for r in self.results)
         return data
 
+    @property
+    def tells_code(self) -> bool:
+        """Whether its parameters say which code it is of, as those of older records do not."""
+        return any("@" in name for name in self.params)
+
     def origin(self, metric: str, tap: str | None = None, reducer: str | None = None) -> dict[str, str]:
         """{"hardware", "kdbench"} that a measurement came from: the training's, but for those in `origins`."""
         own = {

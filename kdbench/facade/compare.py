@@ -12,7 +12,7 @@ from kdbench.errors import UsageError, WorkspaceError, did_you_mean
 
 if TYPE_CHECKING:
     from kdbench.api.records import CellRecord
-    from kdbench.leaderboard.experiments import Fingerprint
+    from kdbench.leaderboard.differences import Fingerprint
     from kdbench.leaderboard.samples import Sample
     from kdbench.registry import Registry
     from kdbench.suite.schema import Suite
@@ -307,10 +307,6 @@ def _difference(a: Sample, b: Sample, kind: Kind, directions: dict[str, bool | N
     )
 
 
-#: What a training came to: told only where nothing that was set tells why.
-_OUTCOME = frozenset({"steps", "images_seen"})
-
-
 def _settings(sample: Sample, kind: Kind) -> Fingerprint:
     """What a sample was set to, of all that two sides of this kind should have in common.
 
@@ -333,13 +329,14 @@ def _of_teacher(item: tuple[str, str]) -> bool:
 
 def _notes(a: Fingerprint, b: Fingerprint) -> str:
     """ "A: student.epochs=20; B: student.epochs=5"."""
-    from kdbench.leaderboard.experiments import difference
+    from kdbench.leaderboard.differences import difference
+    from kdbench.leaderboard.experiments import OUTCOME
 
     ours, theirs = a - b, b - a
     if not (any(map(_of_teacher, a)) and any(map(_of_teacher, b))):  # one of two schemes has none
         ours, theirs = (frozenset(i for i in side_ if not _of_teacher(i)) for side_ in (ours, theirs))
-    if {name for name, _ in ours | theirs} - _OUTCOME:
-        ours, theirs = (frozenset(i for i in side_ if i[0] not in _OUTCOME) for side_ in (ours, theirs))
+    if {name for name, _ in ours | theirs} - OUTCOME:  # told only where nothing that was set tells why
+        ours, theirs = (frozenset(i for i in side_ if i[0] not in OUTCOME) for side_ in (ours, theirs))
     if not ours | theirs:
         return ""
     return "; ".join(

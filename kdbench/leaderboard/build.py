@@ -10,7 +10,7 @@ from kdbench.api.records import CellRecord
 from kdbench.errors import WorkspaceError
 from kdbench.leaderboard.claims import evaluate
 from kdbench.leaderboard.collate import collate
-from kdbench.leaderboard.experiments import departures
+from kdbench.leaderboard.differences import departures
 from kdbench.leaderboard.markdown import to_markdown
 from kdbench.leaderboard.page import to_html
 from kdbench.leaderboard.render import Board, to_csv, to_json, to_tex

@@ -112,9 +112,8 @@ def _undistilled(sample: Sample, undistilled: dict[tuple, list[Sample]]) -> Samp
     fitting = undistilled.get(_place(sample), [])
     main = [s for s in fitting if s.setup.scheme == "undistilled"] or fitting
     main = [s for s in main if s.variant == sample.variant] or main
-    least = min(
-        (s.variant.count("=") for s in main), default=0
-    )  # what differs in no more than the students' share
+    # what differs in no more than what the students share
+    least = min((s.variant.count("=") for s in main), default=0)
     main = [s for s in main if s.variant.count("=") == least]
     return main[0] if len(main) == 1 else None
 

@@ -8,16 +8,23 @@ they differ in.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdbench.api.records import CellRecord
-from kdbench.leaderboard.own import ABSENT, RECIPE_ROLES, own_params, own_student
-from kdbench.plan.model import LATER_RECIPE_FIELDS
+from kdbench.leaderboard.differences import (
+    MEASURING,
+    Differences,
+    Fingerprint,
+    alike,
+    differing,
+    labels,
+    text_of,
+)
+from kdbench.leaderboard.own import own_params, own_student
 
 if TYPE_CHECKING:
     from kdbench.suite.schema import Suite
@@ -29,20 +36,14 @@ _INCIDENTAL = frozenset(
 #: The same of a component, whose "seed" or "label" is its own affair.
 _INCIDENTAL_TO_COMPONENTS = frozenset({"n_jobs", "device", "workers"})
 _COMPONENTS = frozenset({"scheme", "metric", "metrics", "reducer", "reducers"})
-#: Parameters of what is measured afterwards.
-_MEASURING = frozenset({"metric", "metrics", "teacher_metrics", "reducer", "reducers", "taps"})
 #: Parameters that a student shares with those of other schemes.
 _SHARED = frozenset({"data", "student"})
 #: What a training came to; nothing is known of it where the network failed.
-_OUTCOME = frozenset({"steps", "images_seen"})
+OUTCOME = frozenset({"steps", "images_seen"})
 #: What follows from the budget: told apart within one budget, never across budgets.
-_BUDGET_BOUND = frozenset({"data.unlabelled"}) | _OUTCOME
-
-_PLAIN = (str, int, float, type(None))
+_BUDGET_BOUND = frozenset({"data.unlabelled"}) | OUTCOME
 
 Replicate = tuple[int, int]  # seed, fold
-Differences = dict[int, dict[str, str]]
-Fingerprint = frozenset[tuple[str, str]]
 
 
 class Setup(NamedTuple):
@@ -126,25 +127,19 @@ def _with_code(cells: Sequence[CellRecord]) -> list[CellRecord]:
     """
     telling: dict[str, list[CellRecord]] = defaultdict(list)
     for cell in cells:
-        if _tells_code(cell):
+        if cell.tells_code:
             telling[network_of(cell)].append(cell)
     telling.pop("", None)
     if not telling or len(telling) == len(cells):
         return list(cells)
-    return [
-        cell if _tells_code(cell) else _told_by(cell, telling.get(network_of(cell), ())) for cell in cells
-    ]
-
-
-def _tells_code(cell: CellRecord) -> bool:
-    return any("@" in name for name in cell.params)
+    return [cell if cell.tells_code else _told_by(cell, telling.get(network_of(cell), ())) for cell in cells]
 
 
 def _told_by(cell: CellRecord, others: Sequence[CellRecord]) -> CellRecord:
     if not others:
         return cell
-    params = {k: v for k, v in cell.params.items() if k.split(".")[0] in _MEASURING}
-    params |= {k: v for k, v in others[-1].params.items() if k.split(".")[0] not in _MEASURING}
+    params = {k: v for k, v in cell.params.items() if k.split(".")[0] in MEASURING}
+    params |= {k: v for k, v in others[-1].params.items() if k.split(".")[0] not in MEASURING}
     for other in others:
         same = set(cell.stages.values()) & set(other.stages.values())
         for title, key in cell.stages.items():
@@ -161,13 +156,7 @@ def _told_by(cell: CellRecord, others: Sequence[CellRecord]) -> CellRecord:
 
 def fingerprint(params: Mapping[str, Any]) -> Fingerprint:
     """Flat parameters to something that is equal for equal ones, without what is incidental."""
-    return frozenset((name, _text(value)) for name, value in params.items() if not _incidental(name))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, _Told):
-        return str(value)
-    return repr(value) if isinstance(value, _PLAIN) else json.dumps(value, sort_keys=True, default=str)
+    return frozenset((name, text_of(value)) for name, value in params.items() if not _incidental(name))
 
 
 @lru_cache(maxsize=10_000)  # asked of the same few names in every cell
@@ -179,7 +168,7 @@ def _incidental(name: str) -> bool:
 
 
 def _training(cell: CellRecord) -> Fingerprint:
-    kept = {k: v for k, v in cell.params.items() if k.split(".")[0] not in _MEASURING}
+    kept = {k: v for k, v in cell.params.items() if k.split(".")[0] not in MEASURING}
     return fingerprint(kept) | _circumstances(cell)
 
 
@@ -189,7 +178,7 @@ def _shared(cell: CellRecord) -> Fingerprint:
 
 
 def _planned(training: Fingerprint) -> Fingerprint:
-    return frozenset(item for item in training if item[0] not in _OUTCOME)
+    return frozenset(item for item in training if item[0] not in OUTCOME)
 
 
 def _circumstances(cell: CellRecord) -> Fingerprint:
@@ -235,53 +224,29 @@ def variants(cells: Sequence[Placed], suite: Suite | None) -> dict[tuple, str]:
         return nearest(weights, suite, scheme)
 
     main_shared = {family: main_of(several) for family, several in shared_parts.items()}
-    parts: list[Differences] = [{i: {} for i in range(len(cells))} for _ in range(3)]
+    apart: list[Differences] = [{} for _ in cells]
     for family, several in shared_parts.items():
         for shared, members in several.items():
             for i in members:
-                parts[0][i] = differing(shared, main_shared[family])
+                apart[i]["shared"] = differing(shared, main_shared[family])
     for (family, *_), several_own in own_parts.items():
         # the main one of those whose students share what the main one's do, where there are such
         among = {own: m for (shared, own), m in several_own.items() if shared == main_shared[family]}
         main = main_of(among or {own: m for (_, own), m in several_own.items()})
         for (_, own), members in several_own.items():
             for i in members:
-                parts[1][i] = differing(own, main)
+                apart[i]["own"] = differing(own, main)
     for several in bound_parts.values():
         main = main_of(several)
         for bound, members in several.items():
             for i in members:
-                parts[2][i] = differing(bound, main)
+                apart[i]["bound"] = differing(bound, main)
 
     # told apart are the rows that would stand under one name
     rows: dict[tuple, dict[tuple, Differences]] = defaultdict(dict)
-    for i, p in enumerate(cells):
-        apart = {n: part[i] for n, part in enumerate(parts)}
-        rows[p.setup._replace(budget=0)][p.experiment, p.setup.budget] = apart
-    labels: dict[tuple, str] = {}
-    for named in rows.values():
-        labels |= _labels(named)
-    return labels
-
-
-def _labels(named: Mapping[tuple, Differences]) -> dict[tuple, str]:
-    """Differences as text, values shortened unless two rows would read alike then."""
-
-    def text(differences: Differences, shown: Callable[[str], str], unsaid: Container[str] = ()) -> str:
-        told = (
-            f"{name}={shown(value)}"
-            for part in differences.values()
-            for name, value in sorted(part.items())
-            if name not in unsaid
-        )
-        return ", ".join(dict.fromkeys(told))
-
-    short = {place: text(found, _short, _explained(found)) for place, found in named.items()}
-    whole = {place: text(found, _whole) for place, found in named.items()}
-    meant: dict[str, set[str]] = defaultdict(set)
-    for place, label in short.items():
-        meant[label].add(whole[place])
-    return {place: label if len(meant[label]) == 1 else whole[place] for place, label in short.items()}
+    for p, found in zip(cells, apart, strict=True):
+        rows[p.setup._replace(budget=0)][p.experiment, p.setup.budget] = found
+    return {place: label for named in rows.values() for place, label in labels(named).items()}
 
 
 def nearest(several: Mapping[Fingerprint, tuple], suite: Suite | None, scheme: str = "") -> Fingerprint:
@@ -301,130 +266,7 @@ def nearest(several: Mapping[Fingerprint, tuple], suite: Suite | None, scheme: s
 
     def rank(found: Fingerprint) -> tuple:
         values = dict(found)
-        strange = sum(not _alike(values.get(name), value) for name, value in wanted.items())
+        strange = sum(not alike(values.get(name), value) for name, value in wanted.items())
         return (-strange, *several[found])
 
     return max(several, key=rank)
-
-
-def _alike(found: str | None, wanted: Any) -> bool:
-    """Whether a fingerprint's value is the one wanted; 4 and 4.0 are one number."""
-    found = _text(ABSENT) if found is None else found
-    text = _text(wanted)
-    try:
-        return found == text or float(found) == float(text)
-    except ValueError:
-        return False
-
-
-def departures(cells: Iterable[CellRecord], suite: Suite, measuring: Iterable[Fingerprint] = ()) -> list[str]:
-    """What was done otherwise than the suite says: "student.epochs=1, not 3"; of a scheme's own parameters
-    "kl: temperature=2, not 4".
-
-    Args:
-        cells: those whose trainings are compared.
-        measuring: the parameters of metrics and reducers that values shown were measured with. A cell's own may be of
-            values that are not shown.
-    """
-    found: dict[str, set[str]] = defaultdict(set)
-    wanted: dict[str, dict[str, Any]] = {}
-
-    def compare(had: Mapping[str, Any], scheme: str, budget: int) -> None:
-        if scheme not in wanted:
-            wanted[scheme] = own_params(suite, scheme)
-        for name, (ours, theirs) in _compared(had, wanted[scheme], budget).items():
-            if _alike(_text(ours), theirs) or "sha256:" in str(ours):
-                continue  # a file is known by its content
-            role, _, rest = name.partition(".")
-            title = f"{scheme}: {rest}" if role == "scheme" else name
-            texts = [_short(_text(v)) for v in (ours, theirs)]
-            if texts[0] == texts[1]:
-                texts = [_whole(_text(v)) for v in (ours, theirs)]
-            found[title].add(f"{_plain(title)}={texts[0]}, not {texts[1]}")
-
-    for cell in cells:
-        compare(
-            {k: v for k, v in cell.params.items() if k.split(".")[0] not in _MEASURING},
-            cell.scheme,
-            cell.budget,
-        )
-    for params in set(measuring):
-        compare({name: _Told(value) for name, value in params}, "", 0)
-    said = _said_by_parameters(found)
-    return sorted(text for title, texts in found.items() if title not in said for text in texts)
-
-
-class _Told(str):
-    """A value as the text that a fingerprint has of it."""
-
-
-def _compared(had: Mapping[str, Any], wanted: Mapping[str, Any], budget: int) -> dict[str, tuple[Any, Any]]:
-    """Name to what a cell had and what the suite wants, of all that the two can be compared by."""
-    pairs: dict[str, tuple[Any, Any]] = {}
-    roles = {name.rpartition(".")[0] for name in had}
-    for name, theirs in wanted.items():
-        role, _, last = name.rpartition(".")
-        before = LATER_RECIPE_FIELDS.get(last, ABSENT) if role in RECIPE_ROLES else ABSENT
-        if name == "data.unlabelled":
-            if name in had and theirs == "rest" and isinstance(had.get("data.train"), int):
-                theirs = had["data.train"] - had.get("data.validation", 0) - budget
-            elif theirs == "rest":
-                continue
-        if name in had or (role in RECIPE_ROLES and last in LATER_RECIPE_FIELDS and role in roles):
-            pairs[name] = (had.get(name, before), before if theirs is ABSENT else theirs)
-    return pairs
-
-
-def _explained(differences: Differences) -> set[str]:
-    """What a dataset's parameters that differ as well say better: its digest, and its name where that has them."""
-    names = {name for part in differences.values() for name in part}
-    return _said_by_parameters(names)
-
-
-def _said_by_parameters(names: Collection[str]) -> set[str]:
-    """ "data.digest" and "data.dataset" where there is a "data.dataset.n_train" among the names."""
-    roles = {name.partition(".dataset.")[0] for name in names if ".dataset." in name}
-    return {f"{role}.{last}" for role in roles for last in ("digest", "dataset")} & set(names)
-
-
-def differing(found: Fingerprint, main: Fingerprint) -> dict[str, str]:
-    """Name to value of what an experiment has otherwise than the main one; "none" for what it has not.
-
-    Of records from before they told code and images, "versions" is "unknown" in place of all that they don't tell.
-    """
-    ours, theirs = dict(found), dict(main)
-    names = {n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n)}
-    untold = {n for n in names - ours.keys() if _of_code(n)}
-    if untold and not any(map(_of_code, ours)):
-        names -= untold
-        return {**{_plain(n): ours.get(n, "none") for n in names}, "versions": "unknown"}
-    return {_plain(n): ours.get(n, "none") for n in names}
-
-
-def _of_code(name: str) -> bool:
-    """Whether a parameter says which code or images something is of, which cells have not always told."""
-    return "@" in name or ".dataset." in name or name.startswith("stages.") or name.endswith("source.digest")
-
-
-def difference(found: Fingerprint, main: Fingerprint, *, whole: bool = False) -> str:
-    """What an experiment differs in from the main one: "student.epochs=40".
-
-    Args:
-        whole: long values are not shortened.
-    """
-    shown = _whole if whole else _short
-    return ", ".join(f"{name}={shown(value)}" for name, value in sorted(differing(found, main).items()))
-
-
-def _plain(name: str) -> str:
-    """A parameter's name for people: "@version", which no component takes, is "version"."""
-    return name.replace("@", "")
-
-
-def _whole(value: str) -> str:
-    return value.strip("\"'")
-
-
-def _short(value: str) -> str:
-    value = _whole(value)
-    return value if len(value) <= 24 else f"{value[:16]}..."

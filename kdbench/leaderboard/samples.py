@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdbench.api.records import CellRecord, Result
+from kdbench.leaderboard.differences import Fingerprint, difference
 from kdbench.leaderboard.experiments import (
-    Fingerprint,
     Placed,
     Replicate,
     Setup,
-    difference,
     fingerprint,
     nearest,
     network_of,

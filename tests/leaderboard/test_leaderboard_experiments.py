@@ -9,7 +9,7 @@ from recorded_cells import BUDGETS, POOL, SCHEMES, all_recorded, recorded, recor
 from kdbench.api.specs import MetricSpec
 from kdbench.leaderboard import collate, completed, evaluate
 from kdbench.leaderboard.build import board_of
-from kdbench.leaderboard.experiments import departures
+from kdbench.leaderboard.differences import departures
 from kdbench.leaderboard.markdown import to_markdown
 from kdbench.leaderboard.page import to_html
 from kdbench.leaderboard.render import to_json
