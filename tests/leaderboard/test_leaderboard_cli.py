@@ -172,7 +172,7 @@ def test_no_workspace_is_told_and_none_is_made(arguments, synced, tmp_path, monk
 def damaged(synced, tmp_path) -> tuple[Path, Path]:
     """A copy of the workspace, and the one record in it that was cut off."""
     shutil.copytree(synced, tmp_path / "copy")
-    path = tmp_path / "copy/work/cells/demo/quick/kl-400-0.json"
+    path = tmp_path / "copy" / "work" / "cells" / "demo" / "quick" / "kl-400-0.json"
     path.write_text(path.read_text()[:50])
     return tmp_path / "copy", path
 

@@ -514,3 +514,39 @@ def test_another_reducers_parameters_do_not_touch_a_result():
         for c in cells
     ]
     assert of_tap(named, "ivis-loss.last") == [("", 2)]
+
+
+def test_a_frame_has_what_two_cells_measured_of_one_fold_once(plain_registry):
+    """As a leaderboard counts it: a mean over the frame's main rows is the row's."""
+    from kdbench.facade.suites import Results
+
+    cells = all_recorded()
+    again = [replace(c, key=c.key + "-again", created=9.0, results=c.results[:1]) for c in cells]
+    results = Results(recorded_suite(), [*cells, *again], plain_registry)
+    frame = results.frame().query("metric == 'accuracy' and variant == ''")
+    assert len(frame) == len(cells)
+    assert set(frame["key"]) == {c.key for c in again}  # the newest
+    rows = {(r["scheme"], r["budget"]): r["mean"] for r in accuracies(cells)}
+    means = frame.groupby(["scheme", "budget"])["value"].mean().to_dict()
+    assert means == pytest.approx(rows)
+
+
+def test_a_change_in_a_long_value_is_told_whole():
+    """Shortened, both would read alike."""
+    suite = recorded_suite()
+    names = [f"resnet18.tv_in1k.safetensors.{n}" for n in ("first", "second")]
+    network = Component(name="resnet18", params={"weights": names[0]})
+    suite = suite.model_copy(update={"teacher": suite.teacher.model_copy(update={"architecture": network})})
+    found = departures([recorded(set_={"teacher.architecture.weights": names[1]})], suite)
+    assert found == [f"teacher.architecture.weights={names[1]}, not {names[0]}"]
+
+
+def test_a_suite_as_commands_take_it_names_files_alone(tmp_path):
+    from kdbench.facade.execution import as_given
+    from kdbench.registry import Registry
+
+    (tmp_path / "nets.py").write_text("")
+    plain, mine = Registry.discover(), Registry.discover(files=[tmp_path / "nets.py"], broken_files=True)
+    assert as_given("paper-reference", plain) == "paper-reference"
+    assert as_given(tmp_path / "own.toml", plain) == "own.toml"
+    assert as_given(str(tmp_path / "own.toml"), mine) == "own.toml --plugin nets.py"
