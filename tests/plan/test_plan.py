@@ -50,6 +50,17 @@ def images(
     )
 
 
+def raise_version(monkeypatch, registry: type, kind: str, name: str) -> None:
+    """Have the registry give one component's spec a higher version."""
+    spec = registry.spec
+
+    def raised(self, k, n):
+        found = spec(self, k, n)
+        return replace(found, version=found.version + 1) if (k, n) == (kind, name) else found
+
+    monkeypatch.setattr(registry, "spec", raised)
+
+
 # -- what a plan consists of
 
 
@@ -234,13 +245,7 @@ def test_a_components_version_is_in_its_keys(
     tiny_plan, plain_registry, monkeypatch, kind, name, changed, kept
 ):
     before = tiny_plan()
-    spec = type(plain_registry).spec
-
-    def raised(self, k, n):
-        found = spec(self, k, n)
-        return replace(found, version=found.version + 1) if (k, n) == (kind, name) else found
-
-    monkeypatch.setattr(type(plain_registry), "spec", raised)
+    raise_version(monkeypatch, type(plain_registry), kind, name)
     after = tiny_plan()
     assert by_kind(before, changed) != by_kind(after, changed)
     if kept:
@@ -305,13 +310,7 @@ def test_the_version_of_a_component_stands_in_the_parameters_of_cells(
     tiny_plan, plain_registry, monkeypatch, kind, name
 ):
     before = tiny_plan()
-    spec = type(plain_registry).spec
-
-    def raised(self, k, n):
-        found = spec(self, k, n)
-        return replace(found, version=found.version + 1) if (k, n) == (kind, name) else found
-
-    monkeypatch.setattr(type(plain_registry), "spec", raised)
+    raise_version(monkeypatch, type(plain_registry), kind, name)
     assert told_apart(before, tiny_plan())
 
 
