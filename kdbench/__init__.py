@@ -6,7 +6,7 @@ From Python: `load_suite` for whole experiments; `score` and `embed` for network
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["LoadedSuite", "Network", "Results", "Scores", "__version__", "embed", "load_suite", "score"]
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Raised when the layout of the store changes; part of every key.
-STORE_VERSION = 1
+STORE_VERSION = 2
 _FIGURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kdbench.api.records import CellRecord
-from kdbench.leaderboard.own import ABSENT, RECIPE_ROLES, own_params
-from kdbench.plan.model import LATER_RECIPE_FIELDS
+from kdbench.leaderboard.own import ABSENT, own_params
 
 if TYPE_CHECKING:
     from kdbench.suite.schema import Suite
@@ -166,15 +165,12 @@ class _Told(str):
 def _compared(had: Mapping[str, Any], wanted: Mapping[str, Any], budget: int) -> dict[str, tuple[Any, Any]]:
     """Name to what a cell had and what the suite wants, of all that the two can be compared by."""
     pairs: dict[str, tuple[Any, Any]] = {}
-    roles = {name.rpartition(".")[0] for name in had}
     for name, theirs in wanted.items():
-        role, _, last = name.rpartition(".")
-        before = LATER_RECIPE_FIELDS.get(last, ABSENT) if role in RECIPE_ROLES else ABSENT
         if name == "data.unlabelled":
             if name in had and theirs == "rest" and isinstance(had.get("data.train"), int):
                 theirs = had["data.train"] - had.get("data.validation", 0) - budget
             elif theirs == "rest":
                 continue
-        if name in had or (role in RECIPE_ROLES and last in LATER_RECIPE_FIELDS and role in roles):
-            pairs[name] = (had.get(name, before), before if theirs is ABSENT else theirs)
+        if name in had:
+            pairs[name] = (had[name], theirs)
     return pairs

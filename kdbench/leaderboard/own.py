@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kdbench.plan.builder import BESIDE_TEACHER
-from kdbench.plan.model import LATER_RECIPE_FIELDS
 from kdbench.suite.schema import Suite
 
 if TYPE_CHECKING:
@@ -110,8 +109,6 @@ def _recipe(role: str, training: Training) -> dict[str, Any]:
     from kdbench.suite.schema import Training as Base
 
     fields = {name: getattr(training, name) for name in Base.model_fields}
-    # cells leave these out where they are what held before there was a choice
-    fields |= {name: ABSENT for name, before in LATER_RECIPE_FIELDS.items() if fields[name] == before}
     if training.precision == "auto":
         del fields["precision"]
     return {f"{role}.{name}": value for name, value in fields.items()}

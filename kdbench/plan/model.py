@@ -31,16 +31,6 @@ STAGE_VERSIONS: Mapping[str, int] = {
     "targets": 2,
 }
 
-#: Fields of a recipe that came after the first ones, and what holds where one does not say. A field at this value
-#: is left out of keys, so that what was done before it existed is still found.
-LATER_RECIPE_FIELDS: Mapping[str, Any] = {
-    "steps": None,
-    "optimizer": "sgd",
-    "weight_decay_on": "all",
-    "shift_fill": "zero",
-    "compile": False,
-}
-
 
 @dataclass(frozen=True)
 class Stage:

@@ -12,7 +12,7 @@ from kdbench.api.draws import derive_seed
 from kdbench.api.specs import SchemeSpec
 from kdbench.errors import SuiteError
 from kdbench.plan.checks import check_whole_passes
-from kdbench.plan.model import LATER_RECIPE_FIELDS, Stage
+from kdbench.plan.model import Stage
 from kdbench.plan.teachers import (
     TeacherChoice,
     is_taught,
@@ -95,9 +95,7 @@ class Trainings:
         fields = {name: getattr(training, name) for name in Base.model_fields}
         if training.precision == "auto":
             fields["precision"] = self.auto_precision
-        return {
-            k: v for k, v in fields.items() if k not in LATER_RECIPE_FIELDS or v != LATER_RECIPE_FIELDS[k]
-        }
+        return fields
 
     def draw(self, budget: int, fold: int, *, unlabelled: bool) -> dict[str, Any]:
         d = self.suite.data

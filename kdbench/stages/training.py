@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from kdbench.api.draws import Fold, draw_fold
-from kdbench.plan.model import LATER_RECIPE_FIELDS
 from kdbench.stages.task import Task
 from kdbench.training.data import Augmentation, FeatureSource, ImageSource
 from kdbench.training.evaluate import accuracy, predict
@@ -20,7 +19,7 @@ from kdbench.training.evaluate import accuracy, predict
 
 def recipe_of(fields: Mapping[str, Any]) -> Any:
     """A recipe from a stage's identity; precision is resolved there."""
-    return SimpleNamespace(**{**LATER_RECIPE_FIELDS, **fields})
+    return SimpleNamespace(**fields)
 
 
 def fold_of(task: Task, labels: np.ndarray, n_classes: int) -> Fold:
