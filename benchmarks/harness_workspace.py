@@ -13,7 +13,7 @@ import numpy as np
 
 from kdbench.api.records import CellRecord, Result
 from kdbench.plan import Plan, Stage
-from kdbench.stages.machine import hardware, versions
+from kdbench.stages.provenance import hardware, versions
 from kdbench.store import Draft, Store
 
 #: `quick` with 14 folds instead of 3 has 1,009 stages.
@@ -131,8 +131,8 @@ def log_cells(uri: str, cells: list[CellRecord]) -> None:
     import sqlite3
     import uuid
 
-    from kdbench import tracking_codec as codec
     from kdbench.tracking import Tracker
+    from kdbench.tracking import tags as codec
 
     path = Path(uri.removeprefix("sqlite:///"))
     Tracker(uri, path.parent).sync(cells[:1])

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.cli.plan import amount_of, seconds_of
-from kdbench.facade.session import duration
+from kdbench.session.prepare import duration
 
 RECORD = Path(__file__).parent / "paper_scale.json"
 #: What the figure of 60 minutes is about; embeddings and scores come on top.
@@ -55,7 +55,7 @@ def rows(work: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 def done_work(workspace: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
     """What stages of the plan that are done took, by kind and component."""
     from kdbench.api import available_cores
-    from kdbench.stages.machine import hardware
+    from kdbench.stages.provenance import hardware
     from kdbench.store import Store
 
     cores = len(available_cores())

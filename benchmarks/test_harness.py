@@ -178,9 +178,9 @@ def test_store(benchmark, what: str, tmp_path) -> None:
 @pytest.mark.benchmark(group=f"{CELLS:,} cells in this process")
 @pytest.mark.parametrize("what", ["collate", "fetch-sqlite", "fetch-through-mlflow"])
 def test_cells(benchmark, what: str, cells, tracked) -> None:
-    from kdbench import tracking_codec as codec
     from kdbench.leaderboard import collate
-    from kdbench.tracking import client_cell_runs, fetch_cells
+    from kdbench.tracking import tags as codec
+    from kdbench.tracking.tracker import client_cell_runs, fetch_cells
 
     if what == "collate":
         rows = benchmark.pedantic(collate, (cells,), rounds=3, warmup_rounds=1)

@@ -12,13 +12,13 @@ __all__ = ["LoadedSuite", "Network", "Results", "Scores", "__version__", "embed"
 
 #: Public name -> its module. `__init__.pyi` says the same to type checkers.
 _HOMES = {
-    "LoadedSuite": "kdbench.facade.suites",
-    "Results": "kdbench.facade.suites",
-    "load_suite": "kdbench.facade.suites",
-    "Network": "kdbench.facade.networks",
-    "embed": "kdbench.facade.embedding",
-    "score": "kdbench.facade.scoring",
-    "Scores": "kdbench.facade.scoring",
+    "LoadedSuite": "kdbench.session.suites",
+    "Results": "kdbench.session.suites",
+    "load_suite": "kdbench.session.suites",
+    "Network": "kdbench.standalone.networks",
+    "embed": "kdbench.standalone.embed",
+    "score": "kdbench.standalone.score",
+    "Scores": "kdbench.standalone.score",
 }
 
 

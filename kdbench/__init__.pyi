@@ -1,9 +1,9 @@
-from kdbench.facade.embedding import embed as embed
-from kdbench.facade.networks import Network as Network
-from kdbench.facade.scoring import Scores as Scores
-from kdbench.facade.scoring import score as score
-from kdbench.facade.suites import LoadedSuite as LoadedSuite
-from kdbench.facade.suites import Results as Results
-from kdbench.facade.suites import load_suite as load_suite
+from kdbench.session.suites import LoadedSuite as LoadedSuite
+from kdbench.session.suites import Results as Results
+from kdbench.session.suites import load_suite as load_suite
+from kdbench.standalone.embed import embed as embed
+from kdbench.standalone.networks import Network as Network
+from kdbench.standalone.score import Scores as Scores
+from kdbench.standalone.score import score as score
 
 __version__: str

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from kdbench.api.protocols import Executor
 from kdbench.api.records import CellRecord, Result, RunSummary, StageSummary, measurement
 from kdbench.errors import VerificationError
-from kdbench.executors.backlog import Backlog
+from kdbench.executors.ready_queue import Backlog
 from kdbench.plan import Cell, Plan, Stage
-from kdbench.stages.machine import git_commit, hardware, versions
+from kdbench.stages.provenance import git_commit, hardware, versions
 from kdbench.store import Artifact, Store, canonical
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 Control = Literal["positive", "negative"]
+MetricScope = Literal["network", "tap", "embedding"]
 
 #: What the engine must prepare for a scheme. `unlabelled`: images without labels, at least one;
 #: `unlabelled_if_any`: those that the budget leaves, perhaps none; `teacher_logits`: a teacher's logits for the
@@ -130,6 +131,16 @@ class SchemeSpec(Spec):
     variants: tuple[str, ...] = ()
     whole_passes: tuple[str, Any] | None = None
 
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether a student learns from a teacher."""
+        return bool(self.needs & {"teacher_logits", "teacher_features", "several_teachers"})
+
+    @property
+    def uses_unlabelled(self) -> bool:
+        """Whether a student sees unlabelled images, where the budget leaves any."""
+        return bool(self.needs & {"unlabelled", "unlabelled_if_any"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReducerSpec(Spec):
@@ -159,6 +170,25 @@ class MetricSpec(Spec):
     primary: str = "value"
     higher_is_better: bool | None = None
     bounds: tuple[float | None, float | None] = (None, None)
+
+    @property
+    def scope(self) -> MetricScope:
+        """Where the metric is computed: once a network, once a tap, or once a tap and reducer."""
+        if self.needs & {"embedding", "loss_history"}:
+            return "embedding"
+        if self.needs & {"features", "neighbours", "teacher_features"}:
+            return "tap"
+        return "network"
+
+    @property
+    def last_tap_only(self) -> bool:
+        """Whether the metric is computed at the last tap alone, because it reads the classifier on top of it."""
+        return self.scope != "network" and "head" in self.needs
+
+    @property
+    def requires_teacher(self) -> bool:
+        """Whether the metric compares a student with a teacher."""
+        return bool(self.needs & {"teacher", "teacher_features", "independent_teacher"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from kdbench.api.records import CellRecord
-    from kdbench.facade.compare import Comparison
+    from kdbench.leaderboard.compare import Comparison
     from kdbench.registry import Registry
 
 _STYLES = {"A": "green", "B": "green", "differs": "", "undecided": "dim"}
@@ -59,10 +59,11 @@ def command(
     """
     from kdbench.cli.options import console, echo_json, registry_from, warn
     from kdbench.errors import UsageError, WorkspaceError, did_you_mean
-    from kdbench.facade.compare import compare, fetch_run, side, suites_of
-    from kdbench.facade.execution import directions_of
-    from kdbench.leaderboard.render import rounded
+    from kdbench.leaderboard.compare import compare, side, suites_of
+    from kdbench.rendering.export import rounded
+    from kdbench.session.execute import directions_of
     from kdbench.tracking import tracking_uri as uri_of
+    from kdbench.tracking.query import fetch_run
 
     registry = registry_from(plugin_files)
     given = click.get_current_context().get_parameter_source("tracking_uri")

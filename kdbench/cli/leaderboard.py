@@ -50,9 +50,9 @@ def build(
     from kdbench import tracking
     from kdbench.cli.options import console, echo_json, registry_from
     from kdbench.errors import KdbenchError, WorkspaceError
-    from kdbench.facade.execution import as_given, directions_of
-    from kdbench.leaderboard import build as write
     from kdbench.leaderboard import completed
+    from kdbench.session.execute import as_given, directions_of
+    from kdbench.session.leaderboards import build as write
     from kdbench.suite import load_suite
 
     registry = registry_from(plugin_files)

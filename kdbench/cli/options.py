@@ -172,7 +172,7 @@ def registry_from(plugin_files: Sequence[Path] = ()) -> Registry:
     Raises:
         UsageError, PluginError: as `Registry.discover`.
     """
-    from kdbench.facade.places import discover
+    from kdbench.locations import discover
 
     return discover(plugin_files, warn)
 
@@ -183,10 +183,10 @@ def warn(sentence: str) -> None:
 
 
 def data_places(data_dir: Path | None = None, download: bool = True) -> DataPlaces:
-    """See `kdbench.facade.places.data_places`."""
-    from kdbench.facade import places
+    """See `kdbench.locations.data_places`."""
+    from kdbench import locations
 
-    return places.data_places(data_dir, download)
+    return locations.data_places(data_dir, download)
 
 
 def console(stderr: bool = False) -> Console:

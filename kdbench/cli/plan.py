@@ -22,8 +22,8 @@ from kdbench.cli.options import (
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from kdbench.facade.estimate import WorkLeft
-    from kdbench.facade.session import Session
+    from kdbench.session.estimate import WorkLeft
+    from kdbench.session.prepare import Session
 
 
 def device_option(function: Any) -> Any:
@@ -70,7 +70,7 @@ def command(
 
 def plan_data(session: Session) -> dict[str, Any]:
     """The plan as plain data."""
-    from kdbench.facade.estimate import work_left
+    from kdbench.session.estimate import work_left
 
     plan = session.plan
     left = {s.key for s in session.outstanding}
@@ -105,7 +105,7 @@ def plan_data(session: Session) -> dict[str, Any]:
 
 def cost_cells(work: list[WorkLeft]) -> tuple[str, ...]:
     """The work left of one kind, what a unit of it costs, what that comes to; a guess has a question mark."""
-    from kdbench.facade.session import duration
+    from kdbench.session.prepare import duration
 
     if not work:
         return ()
@@ -151,9 +151,9 @@ def plan_table(session: Session) -> Group:
     from rich.table import Table
     from rich.text import Text
 
-    from kdbench.facade.estimate import work_left
-    from kdbench.facade.session import duration
     from kdbench.plan import KINDS
+    from kdbench.session.estimate import work_left
+    from kdbench.session.prepare import duration
 
     plan = session.plan
     every = Counter(s.kind for s in plan.stages.values())

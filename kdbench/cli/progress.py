@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from kdbench.api.records import CellRecord, RunSummary, StageSummary
-from kdbench.facade.session import duration
 from kdbench.plan import Stage
 from kdbench.runner import Observer
+from kdbench.session.prepare import duration
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

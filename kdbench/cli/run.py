@@ -27,9 +27,9 @@ from kdbench.cli.options import (
 from kdbench.cli.plan import device_option
 
 if TYPE_CHECKING:
-    from kdbench.facade.observers import Tracking
-    from kdbench.facade.session import Session
     from kdbench.runner import Observer, RunReport
+    from kdbench.session.observers import Tracking
+    from kdbench.session.prepare import Session
 
 
 @click.command()
@@ -67,8 +67,8 @@ def command(
     from kdbench.cli.options import console, warn
     from kdbench.cli.plan import plan_table
     from kdbench.cli.session import prepare
-    from kdbench.facade.execution import check_executor, chosen_jobs, raise_failed
-    from kdbench.facade.observers import Tracking
+    from kdbench.session.execute import check_executor, chosen_jobs, raise_failed
+    from kdbench.session.observers import Tracking
     from kdbench.tracking import Tracker
 
     session = prepare(
@@ -122,9 +122,9 @@ def _execute(
 ) -> RunReport:
     from kdbench.cli.options import warn
     from kdbench.cli.progress import BarProgress, LineProgress
-    from kdbench.facade.estimate import stage_seconds
-    from kdbench.facade.execution import execute
-    from kdbench.facade.observers import Hooks
+    from kdbench.session.estimate import stage_seconds
+    from kdbench.session.execute import execute
+    from kdbench.session.observers import Hooks
 
     observers = [tracking, Hooks(session.registry, warn)]
     if not quiet:
@@ -137,10 +137,10 @@ def _execute(
 def _conclude(session: Session, report: RunReport, tracking: Tracking, *, as_json: bool) -> None:
     """Write leaderboard and report, and tell what came out."""
     from kdbench.cli.options import console, echo_json
-    from kdbench.facade.execution import conclude, directions_of
-    from kdbench.facade.session import duration
-    from kdbench.leaderboard import claims_table, terminal_table
-    from kdbench.leaderboard.render import rounded
+    from kdbench.rendering.export import rounded
+    from kdbench.rendering.terminal import claims_table, terminal_table
+    from kdbench.session.execute import conclude, directions_of
+    from kdbench.session.prepare import duration
 
     suite = session.plan.suite
     board, paths = conclude(session, report, tracking)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kdbench.facade.session import Session
+    from kdbench.session.prepare import Session
 
 
 def prepare(
@@ -21,9 +21,9 @@ def prepare(
     device: str | None,
     only_plan: bool = False,
 ) -> Session:
-    """See `kdbench.facade.session.prepare`; plugins and data are looked for where the options say."""
+    """See `kdbench.session.prepare.prepare`; plugins and data are looked for where the options say."""
     from kdbench.cli.options import data_places, registry_from
-    from kdbench.facade import session
+    from kdbench.session import prepare as session
 
     return session.prepare(
         suite, scale=scale, overrides=overrides, registry=registry_from(plugin_files), workspace=workspace,

@@ -33,8 +33,9 @@ def command(
     """
     from kdbench.cli.options import console, echo_json, registry_from
     from kdbench.errors import VerificationError, WorkspaceError
-    from kdbench.leaderboard import claims_table, completed, evaluate
-    from kdbench.leaderboard.render import rounded
+    from kdbench.leaderboard import completed, evaluate
+    from kdbench.rendering.export import rounded
+    from kdbench.rendering.terminal import claims_table
     from kdbench.suite import load_suite
 
     registry = registry_from(plugin_files)

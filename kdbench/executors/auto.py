@@ -157,7 +157,7 @@ def _cores(cores: Sequence[int]) -> str:
 def _key(probe: Probe, most: int) -> str:
     import torch
 
-    from kdbench.stages.machine import hardware
+    from kdbench.stages.provenance import hardware
 
     identity = asdict(probe) | {"plugin_files": [], "cores": len(probe.cores), "most": most}
     identity["input_shape"] = list(probe.input_shape)

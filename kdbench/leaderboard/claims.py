@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kdbench.api.records import CellRecord
 from kdbench.errors import SuiteError, did_you_mean
-from kdbench.leaderboard.likeness import comparable, of_suite, several_of
+from kdbench.leaderboard.comparability import comparable, of_suite, several_of
 from kdbench.leaderboard.own import CompletedSuite, Scope
 from kdbench.leaderboard.samples import Sample, base_name, samples
 from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW, LEVEL, Estimate, paired

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kdbench.plan.builder import BESIDE_TEACHER
+from kdbench.plan.metric_stages import BESIDE_TEACHER
 from kdbench.suite.schema import Suite
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def completed(suite: Suite, registry: Registry) -> CompletedSuite:
 
 
 def _scope(suite: Suite, registry: Registry, metric: Component) -> Scope:
-    """Where the plan of a suite has a metric (`kdbench.plan.builder`), as far as that hangs on no dataset."""
+    """Where the plan of a suite has a metric (`kdbench.plan.metric_stages`), as far as that hangs on no dataset."""
     spec: MetricSpec = registry.spec("metrics", metric.name)  # type: ignore[assignment]
     taps: tuple[str | None, ...] | None = (None,)
     reducers: tuple[str | None, ...] = (None,)

@@ -1,7 +1,7 @@
 """Cells to samples: one value a fold for all that was measured, and never two experiments in one sample.
 
 What was measured on the cells of one experiment belongs together when the metric's and the reducer's
-parameters agree too; see `kdbench.leaderboard.experiments` for what an experiment is.
+parameters agree too; see `kdbench.leaderboard.grouping` for what an experiment is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdbench.api.records import CellRecord, Result
 from kdbench.leaderboard.differences import Fingerprint, difference
-from kdbench.leaderboard.experiments import (
+from kdbench.leaderboard.grouping import (
     Placed,
     Replicate,
     Setup,

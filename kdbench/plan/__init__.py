@@ -9,8 +9,8 @@ from kdbench.api.data import ImageData
 from kdbench.api.draws import draw_fold, draw_test
 from kdbench.api.specs import MetricSpec, SchemeSpec
 from kdbench.errors import SuiteError
-from kdbench.plan.builder import BESIDE_TEACHER, Builder
 from kdbench.plan.checks import check_metrics, check_views, wants_pool
+from kdbench.plan.metric_stages import BESIDE_TEACHER, Builder
 from kdbench.plan.model import KINDS, STAGE_VERSIONS, Cell, Plan, Score, Stage, ordered
 from kdbench.plan.teachers import TeacherChoice, is_taught
 from kdbench.store import content_key

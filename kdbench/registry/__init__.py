@@ -33,8 +33,8 @@ from kdbench.registry.components import (
     plain,
     read_parameters,
 )
-from kdbench.registry.foreign import foreign_spec, is_import_path, two_dimensional
-from kdbench.registry.memory import Memory, names_a_file, question
+from kdbench.registry.import_paths import foreign_spec, is_import_path, two_dimensional
+from kdbench.registry.introspection_cache import Memory, names_a_file, question
 from kdbench.registry.plugins import (
     Failure,
     PluginInfo,

@@ -18,7 +18,7 @@ from kdbench.api.specs import (
     Spec,
 )
 from kdbench.errors import did_you_mean
-from kdbench.registry.manners import MANNERS, watched
+from kdbench.registry.import_guard import MANNERS, watched
 from kdbench.registry.plugins import Candidate, Failure, Loaded, error_place, function_place
 
 _NAME = re.compile(r"[a-z0-9]+([-_.][a-z0-9]+)*(/(\*|[a-z0-9]+([-_.][a-z0-9]+)*))?")

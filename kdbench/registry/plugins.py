@@ -27,7 +27,7 @@ import pluggy
 from kdbench.api import hookspecs
 from kdbench.api.version import API_VERSION
 from kdbench.errors import PluginError, UsageError, did_you_mean
-from kdbench.registry.manners import MANNERS, watched
+from kdbench.registry.import_guard import MANNERS, watched
 from kdbench.registry.requirements import absent_of, pip_install
 from kdbench.registry.versions import verdict
 

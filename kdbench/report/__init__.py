@@ -51,7 +51,7 @@ def write_report(
     Raises:
         WorkspaceError: `out` can't be written.
     """
-    from kdbench.report.current import digest, is_current
+    from kdbench.report.fingerprint import digest, is_current
 
     of = digest(
         records,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdbench.report.classes import Classes
-from kdbench.report.select import TEACHER, Missing, Place, Selection, same_length
+from kdbench.report.selection import TEACHER, Missing, Place, Selection, same_length
 from kdbench.report.style import (
     CLASS_COLOURS,
     CLASS_MARKERS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from kdbench.report import figures, tables
-from kdbench.report.select import Missing, Selection, parted
+from kdbench.report.selection import Missing, Selection, parted
 from kdbench.report.style import Drawing
 
 #: Components that have figures or tables of their own.

@@ -7,8 +7,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kdbench.report import tables
-from kdbench.report.select import Missing
-from kdbench.report.stored import Gallery
+from kdbench.report.metric_figures import Gallery
+from kdbench.report.selection import Missing
 from kdbench.report.style import Drawing, inlined
 
 if TYPE_CHECKING:

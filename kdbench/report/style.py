@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from kdbench.report.select import TEACHER, UNDISTILLED
+from kdbench.report.selection import TEACHER, UNDISTILLED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

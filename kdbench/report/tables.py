@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdbench.leaderboard.tables import about_spreads, is_deviation, source_text
-from kdbench.report.select import TEACHER, Missing, Place, Selection
+from kdbench.rendering.tables import about_spreads, is_deviation, source_text
+from kdbench.report.selection import TEACHER, Missing, Place, Selection
 
 if TYPE_CHECKING:
     from kdbench.suite.schema import Published

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from kdbench.errors import DataError, WorkspaceError
 from kdbench.report import figures, tables
 from kdbench.report.classes import known_classes
-from kdbench.report.current import INPUT
+from kdbench.report.fingerprint import INPUT
+from kdbench.report.metric_figures import Gallery, Stored, galleries
 from kdbench.report.metrics import primary_values, shown_elsewhere
 from kdbench.report.page import Item, page
-from kdbench.report.select import Missing, Selection
-from kdbench.report.stored import Gallery, Stored, galleries
+from kdbench.report.selection import Missing, Selection
 from kdbench.report.style import Drawing, arrange, styled
 from kdbench.store import replace_files
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from kdbench.evaluation.view import load_neighbours
 from kdbench.stages.reducers import embed, make_reducer
 from kdbench.stages.task import Task
 from kdbench.store import Draft
-from kdbench.view import load_neighbours
 
 
 def run(task: Task, draft: Draft) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from kdbench.api.data import ImageData, MetricResult
 from kdbench.api.draws import draw_test
 from kdbench.api.specs import MetricSpec
+from kdbench.evaluation.view import ArtifactView
 from kdbench.stages.reducers import suite_reducers
 from kdbench.stages.task import Task
 from kdbench.store import Draft
-from kdbench.view import ArtifactView
 
 if TYPE_CHECKING:
     import numpy as np

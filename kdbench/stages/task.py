@@ -142,7 +142,7 @@ def execute_in_turns(tasks: Sequence[Task]) -> Iterator[Outcome]:
 
 def _execution(task: Task) -> Generator[None, None, Outcome]:
     """`execute`, pausing where the stage does. Its seconds are those of its own turns."""
-    from kdbench.stages.machine import git_commit, hardware, versions
+    from kdbench.stages.provenance import git_commit, hardware, versions
 
     stage, store = task.stage, task.store
     with _locked(task):

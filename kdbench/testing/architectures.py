@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from kdbench.api.data import Normalization
-from kdbench.testing.bench_architectures import N_CLASSES, ArchitectureBench
 from kdbench.testing.check import Check, check
-from kdbench.testing.manners import global_seeds, left_alone
+from kdbench.testing.fixtures.architectures import N_CLASSES, ArchitectureBench
+from kdbench.testing.import_guard import global_seeds, left_alone
 from kdbench.testing.outcome import NotApplicable, Violation
 
 #: Largest difference that rounding may make, as a share of the largest value.

@@ -9,9 +9,9 @@ import numpy as np
 
 from kdbench.api.data import Split
 from kdbench.errors import DataError
-from kdbench.testing.bench_datasets import DatasetBench
 from kdbench.testing.check import Check, check
-from kdbench.testing.manners import global_seeds, left_alone
+from kdbench.testing.fixtures.datasets import DatasetBench
+from kdbench.testing.import_guard import global_seeds, left_alone
 from kdbench.testing.outcome import NotApplicable, Violation
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from kdbench.testing.bench_executors import Carried, ExecutorBench, what_stays
 from kdbench.testing.check import Check, check
+from kdbench.testing.fixtures.executors import Carried, ExecutorBench, what_stays
 from kdbench.testing.outcome import Violation
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from kdbench.api.data import MetricResult
-from kdbench.testing.bench_metrics import CLASSES, MetricBench, N, Scene, bad, good
 from kdbench.testing.check import Check, check
-from kdbench.testing.manners import brief, global_seeds, left_alone, refusal
+from kdbench.testing.fixtures.metrics import CLASSES, MetricBench, N, Scene, bad, good
+from kdbench.testing.import_guard import brief, global_seeds, left_alone, refusal
 from kdbench.testing.outcome import NotApplicable, Violation
 
 

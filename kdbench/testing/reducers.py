@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from kdbench.api.neighbours import exact_neighbours
-from kdbench.testing.bench_reducers import NEAR, ReducerBench, hit
 from kdbench.testing.check import Check, check
-from kdbench.testing.manners import brief, global_seeds, left_alone, refusal, threads
+from kdbench.testing.fixtures.reducers import NEAR, ReducerBench, hit
+from kdbench.testing.import_guard import brief, global_seeds, left_alone, refusal, threads
 from kdbench.testing.outcome import NotApplicable, Violation
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdbench.testing.bench import EPOCHS, BenchRun, SchemeBench, terms_of
 from kdbench.testing.check import Check, check
+from kdbench.testing.fixtures.schemes import EPOCHS, BenchRun, SchemeBench, terms_of
 from kdbench.testing.outcome import NotApplicable, Violation
 from kdbench.training.average import MovingAverage
 from kdbench.training.optimizer import trained_parameters

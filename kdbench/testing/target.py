@@ -18,7 +18,7 @@ from kdbench.api.specs import SPEC_TYPES, Spec
 from kdbench.errors import PluginError, UsageError, did_you_mean
 from kdbench.registry import Registry
 from kdbench.registry.collect import Entry, Origin
-from kdbench.registry.foreign import foreign_spec
+from kdbench.registry.import_paths import foreign_spec
 
 #: Kinds that there are checks for.
 KINDS = ("reducers", "metrics", "datasets", "architectures", "schemes", "executors")
@@ -265,11 +265,11 @@ def _with(registry: Registry, spec: Spec) -> tuple[Registry, tuple[str, str]]:
 
 def _bench_type(kind: str) -> Any:
     module, name = {
-        "reducers": ("bench_reducers", "ReducerBench"),
-        "metrics": ("bench_metrics", "MetricBench"),
-        "datasets": ("bench_datasets", "DatasetBench"),
-        "architectures": ("bench_architectures", "ArchitectureBench"),
-        "schemes": ("bench", "SchemeBench"),
-        "executors": ("bench_executors", "ExecutorBench"),
+        "reducers": ("fixtures.reducers", "ReducerBench"),
+        "metrics": ("fixtures.metrics", "MetricBench"),
+        "datasets": ("fixtures.datasets", "DatasetBench"),
+        "architectures": ("fixtures.architectures", "ArchitectureBench"),
+        "schemes": ("fixtures.schemes", "SchemeBench"),
+        "executors": ("fixtures.executors", "ExecutorBench"),
     }[kind]
     return getattr(importlib.import_module(f"kdbench.testing.{module}"), name)

@@ -10,7 +10,7 @@ import torch
 
 from kdbench.registry import Registry
 from kdbench.testing import NotApplicable, Target, Violation, run_checks, schemes
-from kdbench.testing.bench import BenchRun, SchemeBench, tiny_images
+from kdbench.testing.fixtures.schemes import BenchRun, SchemeBench, tiny_images
 
 
 @pytest.fixture(scope="module")

@@ -217,9 +217,9 @@ def test_a_component_that_any_label_stands_for_is_not_missing():
 
 def test_what_is_missing_is_shown():
     from kdbench.leaderboard.build import board_of
-    from kdbench.leaderboard.markdown import to_markdown
-    from kdbench.leaderboard.page import to_html
-    from kdbench.leaderboard.render import to_json
+    from kdbench.rendering.export import to_json
+    from kdbench.rendering.html import to_html
+    from kdbench.rendering.markdown import to_markdown
 
     claim = {"id": "c", "text": "t", "where": "w", **ACCURACY, "left": UP_TO_10000, "right": UD}
     board = board_of(cells(), "demo", "quick", suite(claim=[claim | {"expect": "greater"}]))
@@ -549,10 +549,10 @@ def test_an_effect_that_is_no_number_speaks_most_against_a_claim():
 def test_a_verdict_of_few_folds_is_marked_wherever_it_is_shown(folds):
     from rich.console import Console
 
-    from kdbench.leaderboard import claims_table
     from kdbench.leaderboard.build import board_of
-    from kdbench.leaderboard.markdown import to_markdown
-    from kdbench.leaderboard.page import to_html
+    from kdbench.rendering.html import to_html
+    from kdbench.rendering.markdown import to_markdown
+    from kdbench.rendering.terminal import claims_table
 
     board = board_of(cells(folds), "demo", "quick", claiming(left=KL, right=UD))
     assert board.claims[0].verdict == "supported"

@@ -13,10 +13,10 @@ from synthetic_cells import cells, with_params
 from kdbench.api.records import Result
 from kdbench.leaderboard.build import board_of
 from kdbench.leaderboard.collate import collate
-from kdbench.leaderboard.markdown import to_markdown
-from kdbench.leaderboard.page import to_html
-from kdbench.leaderboard.render import to_csv
-from kdbench.leaderboard.tables import whole_network_tables
+from kdbench.rendering.export import to_csv
+from kdbench.rendering.html import to_html
+from kdbench.rendering.markdown import to_markdown
+from kdbench.rendering.tables import whole_network_tables
 
 
 def accuracies(given, **wanted):

@@ -7,8 +7,8 @@ import pytest
 
 from kdbench.api.draws import draw_test
 from kdbench.errors import SuiteError
+from kdbench.evaluation.view import ArtifactView
 from kdbench.store import Store
-from kdbench.view import ArtifactView
 from kdbench_metrics.cka import Cka
 from kdbench_metrics.fidelity import agreement_and_kl
 

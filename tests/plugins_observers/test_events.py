@@ -2,7 +2,7 @@
 
 import json
 
-from kdbench.facade.observers import Hooks
+from kdbench.session.observers import Hooks
 from kdbench.store import Store
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kdbench.testing.bench import SchemeBench
+from kdbench.testing.fixtures.schemes import SchemeBench
 from kdbench_schemes.dkd import DKD
 from kdbench_schemes.quantization import in_buckets, quantised_names
 

@@ -8,7 +8,7 @@ import pytest
 
 from kdbench.cli import main as frame
 from kdbench.errors import PluginError, UsageError
-from kdbench.registry import Registry, foreign
+from kdbench.registry import Registry, import_paths
 
 ISOMAP = "sklearn.manifold:Isomap"
 
@@ -40,7 +40,7 @@ def test_parameters_and_the_distribution_s_version_are_in_the_key(tiny_plan, mon
     default = keys(f"reducers+={ISOMAP}")
     seven = keys(f'reducers+={{ name = "{ISOMAP}", n_neighbors = 7 }}')
     assert default.isdisjoint(seven)
-    monkeypatch.setattr(foreign, "_distribution_version", lambda module: "scikit-learn 99.0")
+    monkeypatch.setattr(import_paths, "_distribution_version", lambda module: "scikit-learn 99.0")
     assert keys(f"reducers+={ISOMAP}").isdisjoint(default)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from kdbench.errors import SuiteError
-from kdbench.registry import Registry, memory
-from kdbench.registry.memory import Memory, names_a_file, source_folders
+from kdbench.registry import Registry, introspection_cache
+from kdbench.registry.introspection_cache import Memory, names_a_file, source_folders
 
 #: Of each kind, components whose libraries are heavy and that have parameters to fill in.
 ASKED = [
@@ -36,9 +36,9 @@ def file(tmp_path) -> Path:
 @pytest.fixture(autouse=True)
 def other_process():
     """States of folders are looked at once a process: a test is one."""
-    memory._state.cache_clear()
+    introspection_cache._state.cache_clear()
     yield
-    memory._state.cache_clear()
+    introspection_cache._state.cache_clear()
 
 
 def test_what_is_kept_is_what_the_component_says(file, plain_registry):
@@ -136,13 +136,13 @@ def test_other_sources_are_another_answer(file, tmp_path, monkeypatch):
     kept.keep("a", {"x": 1}, thing)
     assert kept.recall("a") == Memory(file).recall("a") == ({"x": 1}, True)
     assert kept.recall("b") == (None, False)
-    memory._state.cache_clear()
+    introspection_cache._state.cache_clear()
     (package / "helper.py").write_text("")
     assert Memory(file).recall("a") == (None, False)
-    memory._state.cache_clear()
+    introspection_cache._state.cache_clear()
     (package / "helper.py").unlink()
     assert Memory(file).recall("a") == ({"x": 1}, True)
-    memory._state.cache_clear()
+    introspection_cache._state.cache_clear()
     later = (package / "base.py").stat().st_mtime_ns + 1_000_000
     os.utime(package / "base.py", ns=(later, later))
     assert Memory(file).recall("a") == (None, False)

@@ -18,7 +18,7 @@ from kdbench.report import write_report
 from kdbench.report.classes import known_classes
 from kdbench.report.figures import embeddings
 from kdbench.report.metrics import primary_values
-from kdbench.report.select import Missing, Selection
+from kdbench.report.selection import Missing, Selection
 from kdbench.report.style import Drawing
 from kdbench.suite.schema import Component, Data
 

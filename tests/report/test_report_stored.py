@@ -10,8 +10,8 @@ from report_synthetic import record, suite
 
 from kdbench.api import Result
 from kdbench.report import write_report
-from kdbench.report.select import Missing, Selection
-from kdbench.report.stored import galleries
+from kdbench.report.metric_figures import galleries
+from kdbench.report.selection import Missing, Selection
 from kdbench.report.tables import embedding_time
 from kdbench.store import Draft
 from kdbench.suite.schema import Component, Published

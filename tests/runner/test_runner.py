@@ -192,8 +192,8 @@ def test_a_new_label_is_shown_though_nothing_is_done_again(finished, tiny_plan, 
 
 def test_a_number_has_the_machine_and_version_that_it_came_from(finished, tiny_plan, carry_out, tmp_path):
     """One embedding ran later, on another machine; its network's training and the other numbers did not."""
-    from kdbench import tracking_codec as codec
     from kdbench.leaderboard import collate
+    from kdbench.tracking import tags as codec
 
     _, done, first = finished
     assert {tuple(c.origins) for c in first.cells} == {()}, "all on one machine: there is nothing to say"

@@ -509,7 +509,7 @@ def test_an_interrupted_stage_leaves_nothing(tiny_plan, make_task, tmp_path, mon
 
 
 def test_a_view_of_images_that_a_network_did_not_see_is_refused(finished, tiny_data):
-    from kdbench.view import ArtifactView
+    from kdbench.evaluation.view import ArtifactView
 
     plan, store, _ = finished
     network = store.open(plan.cells[0].network)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_cells import cell
 
-from kdbench import tracking_codec as codec
 from kdbench.api.records import Result
 from kdbench.errors import VerificationError
+from kdbench.tracking import tags as codec
 
 numbers = st.floats(allow_nan=False)
 texts = st.text(max_size=20)

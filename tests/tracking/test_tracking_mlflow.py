@@ -10,7 +10,8 @@ from synthetic_cells import cell, cells, suite
 
 from kdbench.api.records import RunSummary, StageSummary
 from kdbench.errors import VerificationError, WorkspaceError
-from kdbench.leaderboard import build, collate
+from kdbench.leaderboard import collate
+from kdbench.session.leaderboards import build
 from kdbench.tracking import Tracker, fetch_cells, tracking_uri
 
 RUN = RunSummary(
@@ -209,7 +210,7 @@ def test_a_value_that_was_edited_is_refused_until_it_is_logged_again(
     assert value in text
     tracker.client.set_tag(run.info.run_id, "kdbench.record.000", text.replace(value, "0.99"))
     if through_the_client:
-        monkeypatch.setattr("kdbench.tracking._readable", lambda uri: None)
+        monkeypatch.setattr("kdbench.tracking.tracker._readable", lambda uri: None)
     with pytest.raises(VerificationError, match="not what was logged") as caught:
         fetch_cells(tracker.uri, "demo")
     assert run.info.run_id in str(caught.value)
@@ -348,7 +349,7 @@ def test_several_processes_may_open_a_fresh_database_at_once(tmp_path):
 @pytest.mark.slow
 def test_telemetry_is_off_unless_the_user_decided(tmp_path):
     code = (
-        "import os; from kdbench.tracking import talking\n"
+        "import os; from kdbench.tracking.tracker import talking\n"
         "with talking('x'): print(os.environ.get('MLFLOW_DISABLE_TELEMETRY'))"
     )
     ours, theirs = python(code), python(code, MLFLOW_DISABLE_TELEMETRY="false")

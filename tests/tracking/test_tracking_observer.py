@@ -9,7 +9,7 @@ import pytest
 from synthetic_cells import cell
 
 from kdbench.api.records import RunSummary
-from kdbench.facade.observers import Tracking
+from kdbench.session.observers import Tracking
 from kdbench.tracking import Tracker
 
 RUN = RunSummary(

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from synthetic_cells import cell, cells
 
-from kdbench import tracking_codec as codec
-from kdbench import tracking_sqlite
 from kdbench.errors import WorkspaceError
-from kdbench.tracking import Tracker, client_cell_runs, fetch_cells
-from kdbench.tracking_sqlite import UnknownLayout, cell_runs, database_file
+from kdbench.tracking import sqlite_reader
+from kdbench.tracking import tags as codec
+from kdbench.tracking.sqlite_reader import UnknownLayout, cell_runs, database_file
+from kdbench.tracking.tracker import Tracker, client_cell_runs, fetch_cells
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_what_it_holds_is_what_it_holds_by_the_client(several, monkeypatch):
     records = (one, two, three, failed, replace(one, suite="other"), replace(one, seed=1), *rest)
     direct = [several._find_finished(record) for record in records]
     assert [several.holds(record) for record in records] == [run is not None for run in direct]
-    monkeypatch.setattr("kdbench.tracking._readable", lambda uri: None)
+    monkeypatch.setattr("kdbench.tracking.tracker._readable", lambda uri: None)
     assert [several._find_finished(record) for record in records] == direct
     # with fewer of its results it was logged once more, which changes nothing of the first
     assert [run is not None for run in direct][:6] == [True, True, False, False, True, False]
@@ -84,7 +84,7 @@ def test_what_it_holds_is_what_it_holds_by_the_client(several, monkeypatch):
 
 def test_records_come_back_the_same_without_the_client(several, monkeypatch):
     direct = fetch_cells(several.uri, "demo")
-    monkeypatch.setattr("kdbench.tracking._readable", lambda uri: None)
+    monkeypatch.setattr("kdbench.tracking.tracker._readable", lambda uri: None)
     assert fetch_cells(several.uri, "demo") == direct
     assert {c.key for c in direct} == {"teacher-400-0", "undistilled-400-0", "kl-400-7"}
 
@@ -124,11 +124,11 @@ def test_another_layout_is_left_to_the_client(workspace, tmp_path, monkeypatch):
         db.execute("CREATE TABLE experiments (experiment_id INTEGER, title TEXT)")
     for name in ("text.db", "other.db", "absent.db"):
         with pytest.raises(UnknownLayout):
-            tracking_sqlite.check(tmp_path / name)
+            sqlite_reader.check(tmp_path / name)
     assert not (tmp_path / "absent.db").exists()
     tracker = Tracker(None, workspace)
     tracker.sync([cell()])
-    monkeypatch.setitem(tracking_sqlite._LAYOUT, "runs", {"no_such_column"})
+    monkeypatch.setitem(sqlite_reader._LAYOUT, "runs", {"no_such_column"})
     with pytest.raises(UnknownLayout, match="no_such_column"):
         cell_runs(database_file(tracker.uri), "kdbench/demo", codec.RECORD_TAG)
     assert len(fetch_cells(tracker.uri, "demo")) == 1

@@ -1,0 +1,40 @@
+"""All that a leaderboard shows, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kdbench.api.records import CellRecord
+from kdbench.leaderboard.claims import ClaimVerdict
+from kdbench.leaderboard.collate import Row
+
+if TYPE_CHECKING:
+    from kdbench.suite.schema import Suite
+
+#: Metric name to whether higher is better.
+Directions = Mapping[str, bool | None]
+
+
+@dataclass(frozen=True)
+class Board:
+    """All that the pages of a leaderboard show.
+
+    Attributes:
+        directions: metric to whether higher is better.
+        changes: what the records had otherwise than the suite file says.
+        seeds: those that the folds were drawn from.
+        given: the suite as commands take it, with the plugins it needs: "own.toml --plugin nets.py"; its name for "".
+    """
+
+    suite_name: str
+    scale: str
+    rows: Sequence[Row]
+    claims: Sequence[ClaimVerdict] = ()
+    failed: Sequence[CellRecord] = ()
+    suite: Suite | None = None
+    directions: Directions = field(default_factory=dict)
+    changes: Sequence[str] = ()
+    seeds: Sequence[int] = ()
+    given: str = ""

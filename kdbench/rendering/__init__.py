@@ -1,0 +1,1 @@
+"""Leaderboards as text: Markdown, HTML, LaTeX, CSV, JSON and the terminal."""

@@ -1,0 +1,1 @@
+"""One orchestration for the command line and for Python: prepare, execute, conclude."""

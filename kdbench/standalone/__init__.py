@@ -1,0 +1,1 @@
+"""Measure and embed networks without a suite: `kdbench.score` and `kdbench.embed`."""
