@@ -1,16 +1,17 @@
-"""Suites: what to run. Names are imported when they are used, so that none costs more than it needs."""
+"""Suites: what to run. Names are imported on first use."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdbench.suite.load import dump, json_schema, load_suite, scales
+    from kdbench.suite.load import ResolvedSuite, dump, json_schema, load_suite, scales
     from kdbench.suite.schema import Claim, Component, Data, Published, Student, Suite, Teacher, Training
     from kdbench.suite.source import SuiteFile, read_suite
     from kdbench.suite.toml import to_toml
 
 _HOME = {
+    "ResolvedSuite": "load",
     "dump": "load",
     "json_schema": "load",
     "load_suite": "load",
@@ -33,6 +34,7 @@ __all__ = [
     "Component",
     "Data",
     "Published",
+    "ResolvedSuite",
     "Student",
     "Suite",
     "SuiteFile",

@@ -17,7 +17,6 @@ Where = Callable[[Sequence[str | int]], str]
 
 _LISTS = ("schemes", "reducers", "metrics")
 _SELECTORS = ("scheme", "budget", "tap", "reducer")
-_TEACHER_NEEDS = frozenset({"teacher_logits", "teacher_features", "several_teachers"})
 
 
 def components(suite: Suite) -> Iterator[tuple[Path, str, Component]]:
@@ -102,7 +101,7 @@ def _check_teacher(suite: Suite, registry: Registry, where: Where) -> None:
             suite.teacher is None
             and isinstance(spec, SchemeSpec)
             and spec.teacher != "own"
-            and spec.needs & _TEACHER_NEEDS
+            and spec.uses_teacher
         ):
             what = f"{scheme.name} learns from a teacher and the suite has none"
             raise SuiteError(what, where=where(("schemes", i)), hint="add a [teacher] table")

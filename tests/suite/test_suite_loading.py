@@ -10,7 +10,8 @@ import tomllib
 import pytest
 
 from kdbench.errors import KdbenchError, SuiteError, UsageError
-from kdbench.suite import dump, json_schema, load_suite, read_suite, scales, to_toml
+from kdbench.suite import Suite, dump, json_schema, read_suite, scales, to_toml
+from kdbench.suite import load_suite as resolve
 from kdbench.suite.merge import parse_override
 
 SUITE = """\
@@ -59,6 +60,11 @@ data.dataset = "good-family/x"
 
 [scales.paper]
 """
+
+
+def load_suite(*arguments, **options) -> Suite:
+    """The suite as it will run."""
+    return resolve(*arguments, **options).suite
 
 
 def test_the_default_scale_is_merged_in(registry, suite_file):
@@ -365,3 +371,90 @@ def test_an_error_is_not_blamed_on_an_override_of_another_key(registry, suite_fi
     with pytest.raises(KdbenchError) as caught:
         load_suite(path, overrides=["student.epochs=3"], registry=registry)
     assert "--set" not in caught.value.where
+
+
+# -- with and without overrides
+
+
+def test_a_resolved_suite_has_the_suite_without_its_overrides(registry, suite_file):
+    path = suite_file(SUITE)
+    changed = resolve(path, overrides=["student.epochs=7"], registry=registry)
+    assert (changed.suite.student.epochs, changed.base.student.epochs) == (7, 2)
+    assert (changed.source, changed.overrides) == (path, ("student.epochs=7",))
+    plain = resolve(path, registry=registry)
+    assert plain.base is plain.suite
+    assert plain.suite == changed.base
+
+
+def test_a_suite_that_is_valid_only_with_its_overrides_has_no_base(registry, suite_file):
+    path = suite_file(SUITE, ('["good-alone", {', '["good-alone", "nowhere", {'))
+    with pytest.raises(SuiteError, match="nowhere"):
+        resolve(path, registry=registry)
+    resolved = resolve(path, overrides=['schemes=["good-alone"]'], registry=registry)
+    assert resolved.base is None
+    assert [s.name for s in resolved.suite.schemes] == ["good-alone"]
+
+
+# -- published numbers
+
+HEADER = "where,budget,scheme,tap,reducer,metric,value_name,value,spread,spread_kind,student,steps"
+
+
+@pytest.fixture
+def published(registry, suite_file):
+    """Loads a suite whose published numbers are in a CSV file with these lines."""
+
+    def load(*lines: str) -> Suite:
+        path = suite_file('published = "own.csv"\n' + SUITE)
+        if lines:
+            path.with_name("own.csv").write_text("\n".join(lines) + "\n")
+        return load_suite(path, registry=registry)
+
+    return load
+
+
+def test_published_numbers_are_read_from_a_csv_file(published):
+    suite = published(
+        HEADER,
+        '"Table 1, row 2",400,undistilled,,,accuracy,accuracy,0.056,0.0082,standard deviation,,1048576',
+        "text,,,A,ivis,embedding-time,seconds,600,,,WRN,",
+    )
+    first, second = suite.published
+    assert (first.where, first.budget, first.tap, first.value) == ("Table 1, row 2", 400, None, 0.056)
+    assert (first.spread, first.steps, first.student) == (0.0082, 1048576, None)
+    assert (second.budget, second.scheme, second.tap, second.value) == (None, None, "A", 600.0)
+    assert (second.spread, second.spread_kind, second.student) == (None, "", "WRN")
+
+
+def test_published_numbers_may_leave_columns_out(published):
+    (number,) = published("metric,value_name,value,where", "accuracy,accuracy,0.5,text").published
+    assert (number.metric, number.value, number.scheme) == ("accuracy", 0.5, None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "where", "what"),
+    [
+        ([], "suite.toml: published", "there is no file 'own.csv'"),
+        (["where,metrics"], "own.csv:1", "unknown column 'metrics'"),
+        (
+            ["where,metric,value_name,value", "t,a,a,0.5", "t,a,a,half"],
+            "own.csv:3: value",
+            "'half' is not a number",
+        ),
+        (["where,metric,value_name,value", "t,a,a,nan"], "own.csv:2: value", "not a finite number"),
+        (
+            ["where,budget,metric,value_name,value", "t,4.5,a,a,1"],
+            "own.csv:2: budget",
+            "'4.5' is not an integer",
+        ),
+        (["where,metric,value_name,value", "t,,a,0.5"], "own.csv:2: metric", "a value is required"),
+        (["where,value", "t,0.5"], "own.csv:2: metric", "a value is required"),
+        (["where,metric,value_name,value", "t,a,a"], "own.csv:2", "differ in their number of columns"),
+        (["where,metric,value_name,value", "t,a,a,1,2"], "own.csv:2", "differ in their number of columns"),
+    ],
+)
+def test_errors_in_published_numbers_name_line_and_column(published, lines, where, what):
+    with pytest.raises(SuiteError) as error:
+        published(*lines)
+    assert what in error.value.what
+    assert error.value.where.endswith(where)
