@@ -80,6 +80,7 @@ def execute(session: Session, observers: Sequence[Observer] = (), *, jobs: int =
         cores,
         session.registry,
         session.store,
+        session.datasets,
     )
     executor.start(context)
     tracking = [session.tracking] if session.tracking is not None else []

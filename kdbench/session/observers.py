@@ -33,15 +33,11 @@ class Tracking(Observer):
         Whether nothing is left to execute. An idle run is logged only if a cell is missing in the store.
     warn
         Called when the store is lost.
-
-    Attributes
-    ----------
-    failure
-        Why the store was lost; None if it was not.
     """
 
     def __init__(self, tracker: Tracker, *, idle: bool = False, warn: Warn = python_warning) -> None:
         self.tracker = tracker
+        #: Why the store was lost; None if it was not.
         self.failure: WorkspaceError | None = None
         self._idle, self._warn = idle, warn
         self._run: RunSummary | None = None

@@ -35,7 +35,9 @@ class Session:
     places
         Where datasets are looked for.
     data
-        The dataset, loaded.
+        The dataset of the suite.
+    datasets
+        All loaded datasets, by the key under which stages look them up.
     plan
         Stages, cells and exclusions.
     store
@@ -62,6 +64,7 @@ class Session:
     resolved: ResolvedSuite
     places: DataPlaces
     data: ImageData = field(repr=False)
+    datasets: Mapping[str, ImageData] = field(repr=False)
     plan: Plan = field(repr=False)
     store: Store
     device: str
@@ -137,6 +140,7 @@ def prepare(
     """
     from kdbench.plan import make_plan
     from kdbench.session.networks import check_networks, with_taps
+    from kdbench.stages.task import dataset_key
     from kdbench.store import Store
     from kdbench.training.precision import resolve_device, resolve_precision
 
@@ -147,9 +151,12 @@ def prepare(
     resolved = replace(
         resolved, suite=suite, base=suite if resolved.base is resolved.suite else resolved.base
     )
+    datasets = {dataset_key(suite.data.dataset.name, suite.data.dataset.params): data}
     source = None
     if suite.teacher is not None and suite.teacher.source is not None:
-        source = load_data(registry, suite.teacher.source.dataset, places)
+        reference = suite.teacher.source.dataset
+        source = load_data(registry, reference, places)
+        datasets[dataset_key(reference.name, reference.params)] = source
     precision = resolve_precision("auto", device)
     plan = make_plan(suite, registry, data, source=source, seed=seed, auto_precision=precision)
     cached = frozenset(key for key in plan.stages if store.has(key))
@@ -166,7 +173,8 @@ def prepare(
             raise
         problem = error
     session = Session(
-        registry, resolved, places, data, plan, store, device, cached, outstanding, problem, executor, jobs, warn=warn
+        registry, resolved, places, data, datasets, plan, store, device, cached, outstanding,
+        problem=problem, executor=executor, jobs=jobs, warn=warn,
     )  # fmt: skip
     if plan_only:
         return session

@@ -117,6 +117,23 @@ def test_the_frame_tells_settings_apart_as_the_leaderboard_does(results, suite):
     assert set(shown["variant"]) == {"", "student.epochs=3"}
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_dataset_is_loaded_once_a_run(here, suite, results, monkeypatch):
+    loaded = []
+    create = type(suite.registry).create
+
+    def counting(registry, kind, name, *arguments, **options):
+        if kind == "datasets":
+            loaded.append(name)
+        return create(registry, kind, name, *arguments, **options)
+
+    monkeypatch.setattr(type(suite.registry), "create", counting)
+    changed = suite.with_("student.batch_size=8", 'metrics=["accuracy"]', "reducers=[]")
+    assert changed.run(workspace=here / "work", tracking=False).executed > 0
+    datasets = 1 + (changed.suite.teacher.source is not None)
+    assert len(loaded) == datasets
+
+
 def test_leaderboard_and_report_are_written(results):
     assert {"leaderboard.csv", "report.html"} <= {p.name for p in results.files}
     assert all(Path(p).is_file() for p in results.files)
