@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,93 +14,75 @@ if TYPE_CHECKING:
 
     from kdbench.registry import Registry
 
-F = TypeVar("F", bound=Callable[..., Any])
+#: Adds `workspace: Path`.
+workspace_option = click.option(
+    "--workspace",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="KDBENCH_HOME",
+    default=Path(".kdbench"),
+    show_default=True,
+    show_envvar=True,
+    help="Folder of results and of the tracking store.",
+)
 
+#: Adds `data_dir: Path | None`.
+data_option = click.option(
+    "--data-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=None,
+    help="Folder to look for datasets in, before $KDBENCH_DATA and the user cache.",
+)
 
-def workspace_option(function: F) -> F:
-    """Add `workspace: Path`."""
-    return click.option(
-        "--workspace",
-        type=click.Path(file_okay=False, path_type=Path),
-        envvar="KDBENCH_HOME",
-        default=Path(".kdbench"),
-        show_default=True,
-        show_envvar=True,
-        help="Folder of results and of the tracking store.",
-    )(function)
+#: Adds `scale: str | None`.
+scale_option = click.option(
+    "--scale",
+    default=None,
+    metavar="NAME",
+    help="Scale of the suite; by default the suite's default_scale.",
+)
 
+#: Adds `overrides: tuple[str, ...]`.
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Override a setting of the suite: student.epochs=3, reducers+=pca, reducers-=umap. Repeatable.",
+)
 
-def data_option(function: F) -> F:
-    """Add `data_dir: Path | None`."""
-    return click.option(
-        "--data-dir",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        default=None,
-        help="Folder to look for datasets in, before $KDBENCH_DATA and the user cache.",
-    )(function)
+#: Adds `plugin_files: tuple[Path, ...]`.
+plugin_option = click.option(
+    "--plugin",
+    "plugin_files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE.py",
+    help="Load a one-file plugin. Repeatable.",
+)
 
+#: Adds `tracking_uri: str | None`.
+tracking_option = click.option(
+    "--tracking-uri",
+    envvar="MLFLOW_TRACKING_URI",
+    default=None,
+    metavar="URI",
+    show_envvar=True,
+    help="MLflow tracking store; by default SQLite in the workspace.",
+)
 
-def scale_option(function: F) -> F:
-    """Add `scale: str | None`."""
-    return click.option(
-        "--scale",
-        default=None,
-        metavar="NAME",
-        help="Scale of the suite; by default the suite's default_scale.",
-    )(function)
+#: Adds `seed: int`.
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed that every other seed is derived from.",
+)
 
-
-def set_option(function: F) -> F:
-    """Add `overrides: tuple[str, ...]`."""
-    return click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="PATH=VALUE",
-        help="Override a setting of the suite: student.epochs=3, reducers+=pca, reducers-=umap. Repeatable.",
-    )(function)
-
-
-def plugin_option(function: F) -> F:
-    """Add `plugin_files: tuple[Path, ...]`."""
-    return click.option(
-        "--plugin",
-        "plugin_files",
-        type=click.Path(path_type=Path),
-        multiple=True,
-        metavar="FILE.py",
-        help="Load a one-file plugin. Repeatable.",
-    )(function)
-
-
-def tracking_option(function: F) -> F:
-    """Add `tracking_uri: str | None`."""
-    return click.option(
-        "--tracking-uri",
-        envvar="MLFLOW_TRACKING_URI",
-        default=None,
-        metavar="URI",
-        show_envvar=True,
-        help="MLflow tracking store; by default SQLite in the workspace.",
-    )(function)
-
-
-def seed_option(function: F) -> F:
-    """Add `seed: int`."""
-    return click.option(
-        "--seed",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default=True,
-        help="Seed that every other seed is derived from.",
-    )(function)
-
-
-def device_option(function: F) -> F:
-    """Add `device: str | None`."""
-    return click.option(
-        "--device", default=None, metavar="DEVICE", help="cpu or cuda; by default a GPU if there is one."
-    )(function)
+#: Adds `device: str | None`.
+device_option = click.option(
+    "--device", default=None, metavar="DEVICE", help="cpu or cuda; by default a GPU if there is one."
+)
 
 
 class _Jobs(click.ParamType):
@@ -123,16 +105,15 @@ class _Jobs(click.ParamType):
         return n
 
 
-def jobs_option(function: F) -> F:
-    """Add `jobs: int | None`, None for "auto"."""
-    return click.option(
-        "--jobs",
-        type=_Jobs(),
-        default="1",
-        show_default=True,
-        help="Number of stages at once; they share the cores, or the GPU. auto chooses it. Another number of "
-        "threads may change the last digits of results.",
-    )(function)
+#: Adds `jobs: int | None`, None for "auto".
+jobs_option = click.option(
+    "--jobs",
+    type=_Jobs(),
+    default="1",
+    show_default=True,
+    help="Number of stages at once; they share the cores, or the GPU. auto chooses it. Another number of "
+    "threads may change the last digits of results.",
+)
 
 
 class _Executor(click.ParamType):
@@ -158,21 +139,18 @@ class _Executor(click.ParamType):
         return table.pop("name"), table
 
 
-def executor_option(function: F) -> F:
-    """Add `executor: tuple[str, dict] | None`, its name and parameters."""
-    return click.option(
-        "--executor",
-        type=_Executor(),
-        default=None,
-        metavar="NAME",
-        help="How stages are executed: serial, processes, or one of a plugin; with parameters as "
-        "'{ name = \"processes\", pin = false }'. By default serial for one job, else processes.",
-    )(function)
+#: Adds `executor: tuple[str, dict] | None`, its name and parameters.
+executor_option = click.option(
+    "--executor",
+    type=_Executor(),
+    default=None,
+    metavar="NAME",
+    help="How stages are executed: serial, processes, or one of a plugin; with parameters as "
+    "'{ name = \"processes\", pin = false }'. By default serial for one job, else processes.",
+)
 
-
-def json_option(function: F) -> F:
-    """Add `as_json: bool`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")(function)
+#: Adds `as_json: bool`.
+json_option = click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")
 
 
 def registry_from(plugin_files: Sequence[Path] = ()) -> Registry:

@@ -37,17 +37,23 @@ def read_published(file: Traversable | Path, origin: str) -> list[dict[str, Any]
         The file can't be read, or a column or value is wrong; names file, line and column.
     """
     try:
-        rows = csv.DictReader(io.StringIO(file.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
+        rows = csv.DictReader(io.StringIO(read_text(file, origin), newline=""), strict=True)
         for column in rows.fieldnames or ():
             if column not in _KINDS:
                 raise SuiteError(
                     f"unknown column {column!r}", where=f"{origin}:1", hint=did_you_mean(column, _KINDS)
                 )
         return [_number(row, f"{origin}:{rows.line_num}") for row in rows]
-    except UnicodeDecodeError as error:
-        raise SuiteError(f"not a text file in UTF-8 (byte {error.start})", where=origin) from error
     except csv.Error as error:
         raise SuiteError(f"not valid CSV: {error}", where=f"{origin}:{rows.line_num}") from error
+
+
+def read_text(file: Traversable | Path, origin: str) -> str:
+    """Read a text file; SuiteError if it can't be read or is not UTF-8."""
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"not a text file in UTF-8 (byte {error.start})", where=origin) from error
     except OSError as error:
         raise SuiteError(f"can't be read: {error.strerror or error}", where=origin) from error
 

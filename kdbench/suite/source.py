@@ -12,7 +12,7 @@ from typing import Any
 
 from kdbench.errors import SuiteError, UsageError, did_you_mean
 from kdbench.registry import Registry
-from kdbench.suite.published import read_published
+from kdbench.suite.published import read_published, read_text
 
 _SCALE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 #: The scale of a suite file without scales.
@@ -104,15 +104,11 @@ def read_suite(name_or_path: str | Path, registry: Registry) -> SuiteFile:
 
 def _parse(file: Traversable | Path, origin: str) -> SuiteFile:
     try:
-        document = tomllib.loads(file.read_bytes().decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise SuiteError(f"not a text file in UTF-8 (byte {error.start})", where=origin) from error
+        document = tomllib.loads(read_text(file, origin))
     except tomllib.TOMLDecodeError as error:
         found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error))
         where = f"{origin}:{found[2]}" if found else origin
         raise SuiteError(f"not valid TOML: {found[1] if found else error}", where=where) from error
-    except OSError as error:
-        raise SuiteError(f"can't be read: {error.strerror or error}", where=origin) from error
     scales = document.pop("scales", {})
     default = document.pop("default_scale", None)
     if "scale" in document:
