@@ -30,12 +30,15 @@ _VALUES = {
 
 def prepared(workspace: Path, overrides: tuple[str, ...] = THOUSAND_STAGES) -> Any:
     """The session of the benchmarks' suite: its plan over its data, its store."""
-    from kdbench.cli.session import prepare
+    from kdbench.locations import data_places, discover
+    from kdbench.session.prepare import prepare
+    from kdbench.suite import load_suite
 
+    registry = discover()
+    resolved = load_suite(SUITE, scale="quick", overrides=overrides, registry=registry)
     return prepare(
-        SUITE, scale="quick", overrides=overrides, plugin_files=(), workspace=workspace, data_dir=None, seed=0,
-        device="cpu", only_plan=True,
-    )  # fmt: skip
+        resolved, registry, workspace=workspace, places=data_places(), device="cpu", plan_only=True
+    )
 
 
 def finish(plan: Plan, store: Store) -> None:

@@ -76,7 +76,12 @@ def new_summary(
 
 
 def run_plan(
-    plan: Plan, store: Store, executor: Executor, observers: Sequence[Observer], summary: RunSummary
+    plan: Plan,
+    store: Store,
+    executor: Executor,
+    observers: Sequence[Observer],
+    summary: RunSummary,
+    cached: frozenset[str] | None = None,
 ) -> RunReport:
     """Carry out `plan`.
 
@@ -85,7 +90,7 @@ def run_plan(
     """
     started = time.perf_counter()
     report = RunReport(summary)
-    done = {key for key in plan.stages if store.has(key)}
+    done = {key for key in plan.stages if store.has(key)} if cached is None else set(cached)
     outstanding = plan.outstanding(done)
     report.cached = len(done)
     for observer in observers:

@@ -155,7 +155,7 @@ def suites_of(
     found: dict[tuple[str, str], SuiteSettings] = {}
     for name, scale in sorted({(c.suite, c.scale) for c in cells}):
         try:
-            loaded = load_suite((sources or {}).get(name, name), scale=scale, registry=registry)
+            loaded = load_suite((sources or {}).get(name, name), scale=scale, registry=registry).suite
             if loaded.name == name:
                 found[name, scale] = SuiteSettings(loaded, registry)
         except KdbenchError:

@@ -503,10 +503,13 @@ def test_another_reducers_parameters_do_not_touch_a_result():
 def test_a_frame_has_what_two_cells_measured_of_one_fold_once(plain_registry):
     """As a leaderboard counts it: a mean over the frame's main rows is the row's."""
     from kdbench.session.suites import Results
+    from kdbench.suite import ResolvedSuite, SuiteFile
 
     cells = all_recorded()
     again = [replace(c, key=c.key + "-again", created=9.0, results=c.results[:1]) for c in cells]
-    results = Results(recorded_suite(), [*cells, *again], plain_registry)
+    suite = recorded_suite()
+    resolved = ResolvedSuite("demo", SuiteFile("demo.toml", {}, {}, ""), suite, suite)
+    results = Results(resolved, [*cells, *again], plain_registry)
     frame = results.frame().query("metric == 'accuracy' and variant == ''")
     assert len(frame) == len(cells)
     assert set(frame["key"]) == {c.key for c in again}  # the newest
@@ -527,10 +530,10 @@ def test_a_change_in_a_long_value_is_told_whole():
 
 def test_a_suite_as_commands_take_it_names_files_alone(tmp_path):
     from kdbench.registry import Registry
-    from kdbench.session.execute import as_given
+    from kdbench.session.leaderboards import command_arguments
 
     (tmp_path / "nets.py").write_text("")
     plain, mine = Registry.discover(), Registry.discover(files=[tmp_path / "nets.py"], broken_files=True)
-    assert as_given("paper-reference", plain) == "paper-reference"
-    assert as_given(tmp_path / "own.toml", plain) == "own.toml"
-    assert as_given(str(tmp_path / "own.toml"), mine) == "own.toml --plugin nets.py"
+    assert command_arguments("paper-reference", plain) == "paper-reference"
+    assert command_arguments(tmp_path / "own.toml", plain) == "own.toml"
+    assert command_arguments(str(tmp_path / "own.toml"), mine) == "own.toml --plugin nets.py"

@@ -500,7 +500,7 @@ def test_a_lost_score_of_logits_needs_its_network_alone(tiny_plan):
 
 
 def test_the_papers_scale_counts_75_results_and_25_teachers(plain_registry):
-    suite = load_suite("paper-reference", scale="paper", registry=plain_registry)
+    suite = load_suite("paper-reference", scale="paper", registry=plain_registry).suite
     assert suite.data.dataset.name == "cifar100"
     plan = make_plan(suite, plain_registry, images(50_000, 10_000, 100))
     assert len(plan.cells) == 75
@@ -529,7 +529,7 @@ def test_the_papers_scale_on_the_real_images(plain_registry):
     cache = Path(platformdirs.user_cache_dir("kdbench", appauthor=False)) / "decoded"
     dataset = plain_registry.create("datasets", "cifar100")
     data = dataset.load(DataPlaces(folders=tuple(folders), cache=cache, download=False))
-    suite = load_suite("paper-reference", scale="paper", registry=plain_registry)
+    suite = load_suite("paper-reference", scale="paper", registry=plain_registry).suite
     plan = make_plan(suite, plain_registry, data)
     assert len(plan.cells) == 75
     assert kinds(plan)["teacher"] == 25
