@@ -48,7 +48,6 @@ def cell_record(
         suite=plan.suite.name,
         scale=plan.suite.scale,
         dataset=plan.dataset,
-        dataset_digest=plan.dataset_digest,
         budget=cell.budget,
         fold=cell.fold,
         scheme=cell.scheme,
@@ -95,9 +94,7 @@ def _results(cell: Cell, artifacts: Mapping[str, Artifact]) -> Iterator[Result]:
             continue
         setting = artifact.values["setting"]
         for name, value in artifact.values["values"].items():
-            yield Result(
-                score.metric, name, value, score.tap, score.reducer, setting, name == score.primary
-            )
+            yield Result(score.metric, name, value, score.tap, score.reducer, setting, name == score.primary)
     for (tap, reducer), key in _embeddings(cell):
         if (artifact := artifacts.get(key)) is not None:
             n = len(artifact.array("points"))
@@ -142,7 +139,7 @@ def _path(artifact: Artifact, store: Store, name: str) -> str:
 def _origins(cell: Cell, artifacts: Mapping[str, Artifact]) -> dict[str, dict[str, str]]:
     """Machines and versions of the measurements that were not made where the network was trained."""
     trained = _origin(artifacts[cell.network]) if cell.network in artifacts else {}
-    chains = {
+    chains: dict[str, tuple[str, ...]] = {
         measurement(s.metric, s.tap, s.reducer): (
             cell.network,
             cell.embeddings.get(f"{s.tap}/{s.reducer}", ""),

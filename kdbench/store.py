@@ -400,7 +400,7 @@ class Store:
         record = _read_record(path, hint)
         try:
             cell = CellRecord.from_json(record)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, KeyError) as error:
             raise VerificationError(
                 f"{path.name} is damaged: it is no record of a cell ({error})", where=str(path), hint=hint
             ) from error

@@ -59,8 +59,8 @@ class CellRecord:
         Content key: the same work has the same key, wherever and whenever it ran.
     suite, scale
         Names of the suite and of its scale.
-    dataset, dataset_digest
-        Title of the dataset, and the digest of its content.
+    dataset
+        Title of the dataset.
     budget
         Number of labelled images, over all classes.
     fold
@@ -112,7 +112,6 @@ class CellRecord:
     suite: str
     scale: str
     dataset: str
-    dataset_digest: str
     budget: int
     fold: int
     scheme: str
@@ -142,6 +141,11 @@ class CellRecord:
     def title(self) -> str:
         """For people: "400 labels · fold 1 · distilled"; folds count from 1."""
         return cell_title(self.budget, self.fold, self.scheme)
+
+    @property
+    def dataset_digest(self) -> str:
+        """Digest of the dataset's content."""
+        return str(self.settings.data.dataset.digest)
 
     @property
     def hardware_label(self) -> str:

@@ -135,7 +135,7 @@ class NetworkSettings:
 
     def flat(self, prefix: str) -> Flat:
         """All of it as "<prefix>.<name>"."""
-        flat = {f"{prefix}.architecture": self.architecture.name}
+        flat: Flat = {f"{prefix}.architecture": self.architecture.name}
         flat |= self.architecture.flat(f"{prefix}.architecture")
         flat |= {f"{prefix}.{name}": value for name, value in self.recipe.items()}
         if self.mode:
@@ -359,11 +359,9 @@ def _metric(data: Mapping[str, Any]) -> MetricSettings:
 
 
 def text_of(value: Value) -> str:
-    """A value as text; 4 and 4.0 are one number, and None is "none"."""
+    """A value as text; None is "none"."""
     if value is None:
         return "none"
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
 
@@ -391,12 +389,20 @@ def difference(found: Mapping[str, Value], expected: Mapping[str, Value]) -> dic
     differing = {}
     for name in dict.fromkeys((*found, *expected)):
         ours, theirs = found.get(name, "none"), expected.get(name, "none")
-        if UNKNOWN in (ours, theirs) or text_of(ours) == text_of(theirs):
+        if UNKNOWN in (ours, theirs) or _equal(text_of(ours), text_of(theirs)):
             continue
         if _is_digest(ours) and name in expected and not _is_digest(theirs):
             continue
         differing[name] = (text_of(ours), text_of(theirs))
     return differing
+
+
+def _equal(one: str, other: str) -> bool:
+    """Whether two values are equal; 4 and 4.0 are one number."""
+    try:
+        return one == other or float(one) == float(other)
+    except ValueError:
+        return False
 
 
 def unexplained(names: Iterable[str]) -> list[str]:
@@ -413,4 +419,3 @@ FILE_DIGEST = "sha256:"
 
 def _is_digest(value: Value) -> bool:
     return isinstance(value, str) and value.startswith(FILE_DIGEST)
-

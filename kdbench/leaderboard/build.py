@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kdbench.api.records import CellRecord
-from kdbench.leaderboard.board import Board, Directions
+from kdbench.leaderboard.board import Board, directions_of
 from kdbench.leaderboard.claims import evaluate
 from kdbench.leaderboard.collate import collate
 from kdbench.leaderboard.differences import departures
@@ -52,7 +52,7 @@ def board_of(
         claims=evaluate(cells, reference, found) if reference else (),
         failed=failures(cells),
         suite=reference.suite if reference else None,
-        directions=reference.directions if reference else {},
+        directions=directions_of(reference.registry) if reference else {},
         changes=_changes(main, reference) if reference else (),
         seeds=sorted({seed for sample in main for seed, _ in sample.values}),
         given=given,

@@ -16,6 +16,7 @@ from kdbench.leaderboard.grouping import outcome
 if TYPE_CHECKING:
     from kdbench.api.records import CellRecord
     from kdbench.api.settings import Flat
+    from kdbench.leaderboard.board import Directions
     from kdbench.leaderboard.samples import Sample
     from kdbench.plan.settings import SuiteSettings
     from kdbench.registry import Registry
@@ -169,7 +170,7 @@ def compare(
     *,
     suites: Suites | None = None,
     metrics: Collection[str] = (),
-    directions: dict[str, bool | None] | None = None,
+    directions: Directions | None = None,
     every: bool = False,
 ) -> Comparison:
     """Pair what was measured of both by fold.
@@ -281,7 +282,7 @@ def _mains(samples: Iterable[Sample], partner_key: Callable[[Sample], tuple]) ->
     return list(found.values())
 
 
-def _difference(a: Sample, b: Sample, kind: Kind, directions: dict[str, bool | None]) -> Difference | None:
+def _difference(a: Sample, b: Sample, kind: Kind, directions: Directions) -> Difference | None:
     from kdbench.leaderboard.samples import base_name
     from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW, paired
 
@@ -323,9 +324,9 @@ def _difference(a: Sample, b: Sample, kind: Kind, directions: dict[str, bool | N
 def _notes(a: Sample, b: Sample, kind: Kind) -> str:
     """What two sides differ in of what they should have in common: "A: student.epochs=20; B: student.epochs=5".
 
-    Runs and students are of one scheme: its parameters and its teacher count, named as `--set` names them. Two schemes
-    differ in their parameters; their teachers count if both have the suite's. What the trainings came to is named only
-    if no setting explains it.
+    Runs and students are of one scheme: its parameters and its teacher count, named as `--set` names them. Two
+    schemes differ in their parameters; their teachers count if both have the suite's. Steps and images seen are
+    named only if no setting explains them.
     """
     sides = [(_settings(s, kind), outcome(next(iter(s.cells.values())))) for s in (a, b)]
     (ours, our_outcome), (theirs, their_outcome) = sides

@@ -82,9 +82,7 @@ class GroupedCell:
 
 def row_key(cell: CellRecord) -> RowKey:
     """What the row of a cell shows."""
-    return RowKey(
-        cell.suite, cell.scale, cell.dataset, cell.budget, cell.scheme, cell.student, cell.teacher
-    )
+    return RowKey(cell.suite, cell.scale, cell.dataset, cell.budget, cell.scheme, cell.student, cell.teacher)
 
 
 def outcome(cell: CellRecord) -> Flat:

@@ -129,9 +129,7 @@ def _cell(
     )
 
 
-def _settings(
-    builder: Builder, scheme: str, budget: int, network: str, scores: Iterable[Score]
-) -> Settings:
+def _settings(builder: Builder, scheme: str, budget: int, network: str, scores: Iterable[Score]) -> Settings:
     """The settings of a cell: of the suite's reducers and metrics those that it is measured with, and the versions
     of the stages that it needs."""
     settings = builder.settings.of(scheme, budget)
@@ -159,4 +157,3 @@ def _stage_versions(builder: Builder, key: str) -> dict[str, int]:
             found[stage.kind] = STAGE_VERSIONS[stage.kind]
         queue += stage.inputs.values()
     return dict(sorted(found.items()))
-

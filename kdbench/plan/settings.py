@@ -78,11 +78,6 @@ class SuiteSettings:
         """The settings of the suite without overrides; of the suite itself if it is invalid without them."""
         return self if self.base in (None, self.suite) else SuiteSettings(self.base, self.registry)
 
-    @cached_property
-    def directions(self) -> dict[str, bool | None]:
-        """Metric name to whether higher is better, of all installed metrics."""
-        return {spec.name: getattr(spec, "higher_is_better", None) for spec in self.registry.specs("metrics")}
-
     # -- settings
 
     def of(self, scheme: str, budget: int | None = None) -> Settings:
@@ -145,15 +140,16 @@ class SuiteSettings:
         dataset = self.dataset(d.dataset, self.digest)
         return DataSettings(dataset, d.train, d.test, d.embedded, d.validation, unlabelled)
 
-    def unlabelled(self, budget: int | None) -> int | Unknown:
-        """Number of unlabelled images that a budget leaves."""
+    def unlabelled(self, budget: int | None, drawn: DataSettings | None = None) -> int | Unknown:
+        """Number of unlabelled images that a budget leaves of the suite's training images, or of those of `drawn`."""
         d = self.suite.data
         if d.unlabelled != "rest":
             return d.unlabelled
-        n_train = self.n_train if d.train == "all" else d.train
-        if budget is None or isinstance(n_train, Unknown):
+        train, validation = (d.train, d.validation) if drawn is None else (drawn.train, drawn.validation)
+        n_train = self.n_train if train == "all" else train
+        if budget is None or not isinstance(n_train, int):
             return UNKNOWN
-        return n_train - d.validation - budget
+        return n_train - validation - budget
 
     def network(self, training: Teacher | Student, choice: TeacherChoice | None = None) -> NetworkSettings:
         """A network with its recipe.

@@ -13,23 +13,16 @@ if TYPE_CHECKING:
     from kdbench.api.records import CellRecord
     from kdbench.leaderboard.board import Board
     from kdbench.leaderboard.claims import ClaimVerdict
+    from kdbench.plan.settings import SuiteSettings
     from kdbench.registry import Registry
-    from kdbench.suite import ResolvedSuite, Suite
+    from kdbench.suite import ResolvedSuite
 
 
-def settings_of(resolved: ResolvedSuite, registry: Registry) -> Suite:
-    """Return the suite with all defaults filled in, to compare the settings of cells with."""
-    from kdbench.leaderboard import completed
+def settings_of(resolved: ResolvedSuite, registry: Registry) -> SuiteSettings:
+    """What a suite says, to compare the settings of cells with."""
+    from kdbench.plan.settings import SuiteSettings
 
-    return completed(resolved.suite, registry)
-
-
-def _base_settings(resolved: ResolvedSuite, registry: Registry) -> Suite | None:
-    from kdbench.leaderboard import completed
-
-    if resolved.base is None or resolved.base is resolved.suite:
-        return None
-    return completed(resolved.base, registry)
+    return SuiteSettings(resolved.suite, registry, resolved.base)
 
 
 def leaderboard(cells: Sequence[CellRecord], resolved: ResolvedSuite, registry: Registry) -> Board:
@@ -53,11 +46,9 @@ def leaderboard(cells: Sequence[CellRecord], resolved: ResolvedSuite, registry: 
 
     return board_of(
         cells,
-        resolved.suite.name,
-        resolved.suite.scale,
         settings_of(resolved, registry),
-        directions_of(registry),
-        unchanged=_base_settings(resolved, registry),
+        suite_name=resolved.suite.name,
+        scale=resolved.suite.scale,
         given=command_arguments(resolved.source, registry),
     )
 
@@ -68,7 +59,7 @@ def verdicts(
     """Evaluate the claims of a suite on `cells`."""
     from kdbench.leaderboard import evaluate
 
-    return evaluate(cells, settings_of(resolved, registry), unchanged=_base_settings(resolved, registry))
+    return evaluate(cells, settings_of(resolved, registry))
 
 
 @dataclass
@@ -157,11 +148,6 @@ def build(
         built.files += write(leaderboard(cells, resolved, registry), out)
         built.scales.append(of_scale)
     return built
-
-
-def directions_of(registry: Registry) -> dict[str, bool | None]:
-    """Map each installed metric to whether higher values are better."""
-    return {spec.name: getattr(spec, "higher_is_better", None) for spec in registry.specs("metrics")}
 
 
 def command_arguments(source: str | Path, registry: Registry) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from kdbench.api.records import CellRecord, Result
     from kdbench.plan import Plan
+    from kdbench.plan.settings import SuiteSettings
     from kdbench.registry import Registry
     from kdbench.session.prepare import Session
     from kdbench.suite import ResolvedSuite, Suite
@@ -326,20 +327,20 @@ RESULT_COLUMNS = (
 )  # fmt: skip
 
 
-def _variants(cells: Sequence[CellRecord], suite: Suite) -> Callable[[CellRecord, Result], str]:
+def _variants(cells: Sequence[CellRecord], reference: SuiteSettings) -> Callable[[CellRecord, Result], str]:
     """Return a function that labels the settings of a result as the leaderboard does.
 
     A result that no row counts, because a newer cell of the same fold has it too, gets its cell's label.
     """
-    from kdbench.leaderboard.grouping import placed, variants
+    from kdbench.leaderboard.grouping import group, variants
     from kdbench.leaderboard.samples import samples
 
-    grouped = placed(cells)
-    labels = variants(grouped, suite)
-    of_cell = {p.cell.key: labels[p.experiment, p.cell.budget] for p in grouped}
+    grouped = group(cells)
+    labels = variants(grouped, reference)
+    of_cell = {g.cell.key: labels[g.experiment, g.cell.budget] for g in grouped}
     counted = {
         (cell.key, *sample.measured): sample.variant
-        for sample in samples(cells, suite)
+        for sample in samples(cells, reference)
         for cell in sample.cells.values()
     }
 
@@ -461,8 +462,9 @@ class Results:
         """
         import pandas as pd
 
+        from kdbench.leaderboard.board import directions_of
         from kdbench.leaderboard.compare import compare, side
-        from kdbench.session.leaderboards import directions_of, settings_of
+        from kdbench.session.leaderboards import settings_of
 
         found = compare(
             side(a, self.cells),

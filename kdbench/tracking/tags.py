@@ -33,7 +33,7 @@ _RESULT_COLUMNS = ("metric", "value_name", "value", "tap", "reducer", "setting",
 
 #: What of a record its digest is of, beside its results and its error.
 _DIGESTED = (
-    "key", "suite", "scale", "dataset", "dataset_digest", "budget", "fold", "seed", "scheme", "student",
+    "key", "suite", "scale", "dataset", "budget", "fold", "seed", "scheme", "student",
     "teacher", "status", "settings", "steps", "images_seen",
 )  # fmt: skip
 

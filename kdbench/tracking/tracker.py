@@ -250,9 +250,7 @@ class Tracker:
         tags = {**codec.describing_tags(cell), "mlflow.source.name": "kdbench"}
         if parent is not None:
             tags[_PARENT] = parent
-        run = self.client.create_run(
-            self._experiment(cell.suite), tags=tags, run_name=cell.title
-        ).info.run_id
+        run = self.client.create_run(self._experiment(cell.suite), tags=tags, run_name=cell.title).info.run_id
         names = codec.metric_names(cell.results)
         metrics = [(name, float(r.value), 0) for name, r in zip(names, cell.results, strict=True)]
         metrics += [
@@ -262,7 +260,8 @@ class Tracker:
             if value is not None
         ]
         metrics.append(("seconds", float(cell.seconds), 0))
-        self._log_batches(run, metrics=metrics, params=codec.flat_params(cell.settings.flat() | {"steps": cell.steps, "images_seen": cell.images_seen}))
+        settings = cell.settings.flat() | {"steps": cell.steps, "images_seen": cell.images_seen}
+        self._log_batches(run, metrics=metrics, params=codec.flat_params(settings))
         self._log_dataset(run, cell)
         self.client.log_dict(run, json.loads(json.dumps(cell.to_json(), default=str)), "record.json")
         self._log_figures(run, cell)
@@ -362,9 +361,8 @@ def fetch_cells(uri: str, suite: str, scale: str | None = None) -> list[CellReco
 
 def _merged(records: Iterable[CellRecord]) -> list[CellRecord]:
     """One record a cell, of records in the order in which they were logged."""
-    # A run may be logged long after its cell was made (`sync`), and older cells after newer ones. Of one cell a
-    # record that tells its code is newer than one from before records did, whichever was logged last.
-    return codec.merged(sorted(records, key=lambda c: (c.created, c.tells_code)))
+    # `sync` may log older cells after newer ones
+    return codec.merged(sorted(records, key=lambda c: c.created))
 
 
 def _read(

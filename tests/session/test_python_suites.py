@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flat_settings import changed
 
 import kdbench
 from kdbench.errors import CellsFailed, SuiteError, UsageError, WorkspaceError
@@ -94,12 +95,12 @@ def test_the_frame_has_a_row_a_result_and_the_leaderboard_is_its_mean(results):
 def test_the_frame_tells_settings_apart_as_the_leaderboard_does(results, suite):
     """The suite's own setting is the older one, and of one cell the reducer alone was set otherwise."""
     longer = [
-        replace(c, key=f"{c.key}-3", created=c.created + 1, params={**c.params, "student.epochs": 3})
+        changed(c, {"student.epochs": 3}, key=f"{c.key}-3", created=c.created + 1)
         for c in results.cells
         if c.student
     ]
     other = [
-        replace(c, key=f"{c.key}-k", created=c.created + 2, params={**c.params, "reducers.ivis-torch.k": 7})
+        changed(c, {"reducers.ivis-torch.k": 7}, key=f"{c.key}-k", created=c.created + 2)
         for c in results.cells
         if c.student
     ]

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flat_settings import settings_from
+from suite_calls import collate
 from synthetic_cells import cell, cells, suite
 
 from kdbench.api.records import RunSummary, StageSummary
 from kdbench.errors import VerificationError, WorkspaceError
-from kdbench.leaderboard import collate
 from kdbench.tracking import Tracker, fetch_cells, tracking_uri
 
 RUN = RunSummary(
@@ -117,13 +118,12 @@ def test_limits_of_a_batch(workspace):
     tracker = Tracker(None, workspace)
     big = replace(
         cell("kl"),
-        params={f"p{i}": "x" * 7_000 if i == 0 else i for i in range(250)},
+        settings=settings_from({f"student.p{i}": "x" * 7_000 if i == 0 else i for i in range(250)}),
         history={f"curve {i}": [0.5] * 400 for i in range(4)} | {"nan": [float("nan"), 1.0]},
-        dataset_digest="",
     )
     invocation(tracker, [big])
     (run,) = children(tracker)
-    assert len(run.data.params) == 250
+    assert sum(name.startswith("student.p") for name in run.data.params) == 250
     assert len(tracker.client.get_metric_history(run.info.run_id, "epoch/curve 3")) == 400
 
 
@@ -134,16 +134,6 @@ def test_sync_replays_once(workspace):
     assert tracker.sync(records) == {"logged": 2, "found": 1}
     assert Tracker(None, workspace).sync(records) == {"logged": 0, "found": 3}
     assert {c.key for c in fetch_cells(tracker.uri, "demo")} == {c.key for c in records}
-
-
-def test_copies_of_a_workspace_agree_on_the_record_that_tells_more(workspace):
-    """One of them was refreshed since records tell versions: neither sync makes the other log again."""
-    old = cell("kl")
-    new = replace(old, params={**old.params, "scheme.@version": 1})
-    tracker = Tracker(None, workspace)
-    assert [tracker.sync([record])["logged"] for record in (old, new, old, new)] == [1, 1, 0, 0]
-    (found,) = fetch_cells(tracker.uri, "demo")
-    assert found.params["scheme.@version"] == 1
 
 
 def at(scale, fold, **changes):
