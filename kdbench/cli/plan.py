@@ -178,7 +178,7 @@ def plan_table(session: Session) -> Group:
         if session.problem is not None:
             lines.append(Text(f"can't be run yet: {session.problem.what}", style="yellow"))
             lines.append(Text(f"  hint: {session.problem.hint}", style="dim"))
-        lines.append(Text(f"time: about {format_duration(seconds)} of work, {basis(work)}"))
+        lines.append(Text(f"time: about {format_duration(seconds)} of work; {basis(work)}"))
     else:
         lines.append(Text("nothing to run: every stage is cached"))
     return Group(head, table, *lines)
