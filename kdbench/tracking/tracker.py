@@ -380,8 +380,7 @@ def _read(
         except VerificationError as error:
             damaged.append((run, error))
         else:
-            sums.add(run.tags.get(codec.SUM_TAG, ""))
-    sums.discard("")  # of what was logged before there were checksums
+            sums.add(run.tags[codec.SUM_TAG])
     return whole, [(run, error) for run, error in damaged if run.tags.get(codec.SUM_TAG) not in sums]
 
 

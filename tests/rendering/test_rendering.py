@@ -110,7 +110,7 @@ def test_the_lower_loss_is_the_better_one_where_it_is_known(board):
     kl = [t for t in text.splitlines() if t.startswith("| 400 | kl |") and "±" in t]
     assert kl
     assert all(t.count("**") == 6 for t in kl)
-    unknown = board_of(cells(), suite())
+    unknown = replace(board_of(cells(), suite()), directions={})
     assert "**" not in next(t for t in to_markdown(unknown).splitlines() if t.startswith("| 400 | kl |"))
 
 
@@ -328,7 +328,7 @@ def test_a_quoted_spread_stands_behind_plus_minus_where_it_is_a_standard_deviati
 
 def test_every_page_says_that_folds_of_a_number_failed():
     failed = replace(cell("kl", fold=5), status="failed", results=(), error="ValueError: x")
-    board = board_of([*cells(), failed], suite(published=[]), {"accuracy": True})
+    board = board_of([*cells(), failed], suite(published=[]))
     assert "** (1 failed) |" in to_markdown(board)
     assert "</b> (1 failed)</td>" in to_html(board)
     (line,) = (t for t in to_tex(board).splitlines() if t.startswith("kl "))

@@ -174,18 +174,6 @@ def test_the_label_of_the_last_run_is_the_one_that_is_shown(workspace, labels):
     assert fetch_cells(tracker.uri, "demo") == [replace(new, history={})]
 
 
-def test_what_an_older_version_logged_is_found(workspace):
-    """Its runs have no checksum, and a digest of another kind."""
-    tracker = Tracker(None, workspace)
-    tracker.sync([cell("kl")])
-    (run,) = children(tracker)
-    tracker.client.delete_tag(run.info.run_id, "kdbench.record_sum")
-    tracker.client.set_tag(run.info.run_id, "kdbench.digest", "0" * 32)
-    assert tracker.holds(cell("kl"))
-    assert tracker.sync([cell("kl"), at("other", 0)]) == {"logged": 1, "found": 1}
-    assert len(fetch_cells(tracker.uri, "demo")) == 2
-
-
 @pytest.mark.parametrize("through_the_client", [False, True])
 def test_a_value_that_was_edited_is_refused_until_it_is_logged_again(
     workspace, through_the_client, monkeypatch
