@@ -7,9 +7,9 @@ failures/<key>.json              the last failure of a stage that has not succee
 partial/<key>/                   checkpoints of work under way
 cache/<key>/                     what is worked out from an artifact as it is asked for, and may be removed
 
-A record, of an artifact or of a cell, contains its own SHA-256, which is checked whenever the record is read. What is
-damaged is named and refused, and nothing is deleted: an artifact is recomputed once its folder is gone, a cell's record
-is rebuilt by the next run of its suite.
+A record, of an artifact or of a cell, contains its own SHA-256, which is checked whenever the record is read. What
+is damaged is named and refused, and nothing is deleted: an artifact is recomputed once its folder is gone, a cell's
+record is rebuilt by the next run of its suite.
 """
 
 from __future__ import annotations
