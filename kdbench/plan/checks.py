@@ -5,12 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kdbench.api.data import ImageData
-from kdbench.api.specs import MetricSpec, SchemeSpec
+from kdbench.api.draws import draw_fold, draw_test
 from kdbench.errors import SuiteError
 
 if TYPE_CHECKING:
     from kdbench.registry import Registry
     from kdbench.suite.schema import Component, Student, Suite
+
+
+def check_draws(suite: Suite, registry: Registry, data: ImageData, seed: int) -> None:
+    """Refuse numbers of images that the dataset does not have. Raises SuiteError."""
+    d = suite.data
+    schemes = [registry.spec("schemes", s.name) for s in suite.schemes]
+    unlabelled = d.unlabelled if any(s.uses_unlabelled for s in schemes) else "rest"
+    for budget in d.budgets:
+        draw_fold(
+            data.train.labels, data.n_classes, budget=budget, fold=0, seed=seed, train=d.train,
+            validation=d.validation, unlabelled=unlabelled,
+        )  # fmt: skip
+    for key, size in (("test", d.test), ("embedded", d.embedded)):
+        try:
+            draw_test(data.test.labels, data.n_classes, size=size, seed=seed)
+        except SuiteError as error:
+            raise SuiteError(error.what, where=f"data.{key}", hint=error.hint) from error
 
 
 def check_views(suite: Suite) -> None:
@@ -48,9 +65,7 @@ def check_metrics(suite: Suite, registry: Registry, data: ImageData) -> None:
     embedded = n if suite.data.embedded == "all" else suite.data.embedded
     for metric in suite.metrics:
         spec = registry.spec("metrics", metric.name)
-        assert isinstance(spec, MetricSpec)
-        tap = spec.needs & {"features", "neighbours", "embedding", "loss_history"}
-        if tap and "logits" in spec.needs and embedded > tested:
+        if spec.scope != "network" and "logits" in spec.needs and embedded > tested:
             raise SuiteError(
                 f"metric {metric.title!r} reads logits of the {embedded} embedded images, and {tested} are tested",
                 where="data.test",
@@ -102,8 +117,3 @@ def check_whole_passes(
             where=f"schemes/{scheme.title}",
             hint=f"at least {passes * student.epochs} steps{fewer}, or another {parameter} of the scheme",
         )
-
-
-def wants_pool(suite: Suite, registry: Registry) -> bool:
-    specs = [registry.spec("schemes", s.name) for s in suite.schemes]
-    return any(isinstance(s, SchemeSpec) and s.needs & {"unlabelled", "unlabelled_if_any"} for s in specs)

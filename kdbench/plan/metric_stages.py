@@ -1,174 +1,179 @@
-"""Stages of a suite that measure what was trained, on top of those that train."""
+"""Stages that measure what was trained: features, neighbours, embeddings and scores."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from kdbench.api.draws import derive_seed
-from kdbench.api.specs import MetricSpec, ReducerSpec
+from kdbench.api.specs import MetricSpec
 from kdbench.errors import PluginError, SuiteError
+from kdbench.plan.fields import EmbeddingFields, FeaturesFields, NeighboursFields, Rows, Runtime, ScoreFields
 from kdbench.plan.model import Score, Stage
+from kdbench.plan.placement import Measurable, exclusion, positions, without_loss_history
 from kdbench.plan.teachers import TeacherChoice
-from kdbench.plan.training_stages import Trainings, reference
+from kdbench.plan.training_stages import TrainingStages, reference
 
 if TYPE_CHECKING:
     from kdbench.suite.schema import Component
 
-#: Needs of metrics that look at the suite's teacher beside a student.
-BESIDE_TEACHER = frozenset({"teacher", "teacher_features", "independent_teacher"})
 
+class MetricStages:
+    """The stages of a suite that measure networks, each once.
 
-class Builder(Trainings):
-    """All stages of a suite."""
+    Attributes
+    ----------
+    training
+        The stages that train the networks; these stages are added to them.
+    exclusions
+        What is not measured, each with its reason.
+    """
+
+    def __init__(self, training: TrainingStages) -> None:
+        self.training = training
+        self.suite, self.registry, self.data = training.suite, training.registry, training.data
+        self.exclusions: dict[str, None] = {}
+        self._requests: dict[str, tuple[int, str] | None] = {}
 
     def scores(
-        self, network: str, role: str, title: str, metrics: list[Component], budget: int, fold: int
+        self, network: str, title: str, metrics: list[Component], budget: int, fold: int, *, is_teacher: bool
     ) -> tuple[list[Score], dict[str, str]]:
+        """The scores of a network, and "<tap>/<reducer>" to key of the embeddings that they are of."""
         scores: list[Score] = []
         embeddings: dict[str, str] = {}
-        features = ""
+        measurable = self._measurable(is_teacher)
+        reducers = {r.title: r for r in self.suite.reducers}
         for metric in metrics:
             spec = self.registry.spec("metrics", metric.name)
-            assert isinstance(spec, MetricSpec)
-            if "superclasses" in spec.needs and self.data.superclass_of is None:
-                self.exclude(f"metric {metric.title}: {self.suite.data.dataset.title} has no superclasses")
+            if reason := exclusion(spec, measurable):
+                self.exclude(f"metric {metric.title}{' of teachers' if is_teacher else ''}: {reason}")
                 continue
-            if "masks" in spec.needs and self.data.test.masks is None:
-                self.exclude(f"metric {metric.title}: {self.suite.data.dataset.title} has no masks")
-                continue
-            if spec.needs & BESIDE_TEACHER and (role == "teacher" or self.suite.teacher is None):
-                why = "it compares with them" if role == "teacher" else "the suite has no teacher"
-                self.exclude(f"metric {metric.title}{' of teachers' if role == 'teacher' else ''}: {why}")
-                continue
-            per_embedding = spec.needs & {"embedding", "loss_history"}
-            per_tap = spec.needs & {"features", "neighbours", "teacher_features"}
-            if "reducers" in spec.needs and not self.suite.reducers:
-                self.exclude(f"metric {metric.title}: the suite has no reducers")
-                continue
-            measured = {"network": network, **self.beside(metric, spec, budget, fold)}
-            if not (per_embedding or per_tap):
-                scores.append(self.score(metric, spec, measured, title, None, None, fold))
-                continue
-            self.wish("metrics", metric)  # a k that there are no neighbours for is refused here
-            if not features:
-                features = self.features(network, title)
-            if per_embedding and not self.suite.reducers:
-                self.exclude(f"metric {metric.title}: the suite has no reducers")
-                continue
-            for tap in self.suite.taps[-1:] if "head" in spec.needs else self.suite.taps:
-                inputs = {**measured, "features": features}
-                if not per_embedding:
-                    scores.append(self.score(metric, spec, inputs, title, tap, None, fold))
+            for label in without_loss_history(spec, measurable):
+                self.exclude(f"metric {metric.title} of reducer {label}: it has no loss history")
+            inputs = {"network": network, **self._teachers(metric, spec, budget, fold)}
+            if spec.scope != "network":
+                self._requested("metrics", metric)  # an impossible k is refused here
+                inputs["features"] = self.features(network, title)
+            for tap, label in positions(spec, measurable):
+                if tap is None or label is None:
+                    scores.append(self._score(metric, spec, inputs, title, tap, None, fold))
                     continue
-                for reducer in self.suite.reducers:
-                    reducer_spec = self.registry.spec("reducers", reducer.name)
-                    assert isinstance(reducer_spec, ReducerSpec)
-                    if "loss_history" in spec.needs and not reducer_spec.loss_history:
-                        self.exclude(
-                            f"metric {metric.title} of reducer {reducer.title}: it has no loss history"
-                        )
-                        continue
-                    embedding = self.embedding(features, tap, reducer, title, fold)
-                    embeddings[f"{tap}/{reducer.title}"] = embedding
-                    with_embedding = {**inputs, "embedding": embedding}
-                    scores.append(self.score(metric, spec, with_embedding, title, tap, reducer, fold))
+                embedding = self._embedding(inputs["features"], tap, reducers[label], title, fold)
+                embeddings[f"{tap}/{label}"] = embedding
+                with_embedding = {**inputs, "embedding": embedding}
+                scores.append(self._score(metric, spec, with_embedding, title, tap, reducers[label], fold))
         return scores, embeddings
 
-    def beside(self, metric: Component, spec: MetricSpec, budget: int, fold: int) -> dict[str, str]:
-        """Inputs of a metric that looks at teachers beside the student that it measures.
+    def _measurable(self, is_teacher: bool) -> Measurable:
+        suite, data = self.suite, self.data
+        return Measurable(
+            superclasses=data.superclass_of is not None,
+            masks=data.test.masks is not None,
+            teacher=suite.teacher is not None,
+            is_teacher=is_teacher,
+            taps=suite.taps,
+            reducers={r.title: self.registry.spec("reducers", r.name).loss_history for r in suite.reducers},
+        )
 
-        The independent teacher is of the fold before, for the first fold of the second: with more folds a fold's
-        results stay what they were.
+    def _teachers(self, metric: Component, spec: MetricSpec, budget: int, fold: int) -> dict[str, str]:
+        """Inputs of a metric that compares a student with teachers.
+
+        The independent teacher is that of the fold before; of the first fold, that of the second. So a fold's
+        results stay the same if folds are added.
         """
-        teacher = self.suite.teacher
-        if teacher is None or not spec.needs & BESIDE_TEACHER:
+        if self.suite.teacher is None or not spec.requires_teacher:
             return {}
-        inputs = {"teacher": self.teacher(TeacherChoice(teacher), budget, fold)}
+        teacher = TeacherChoice(self.suite.teacher)
+        inputs = {"teacher": self.training.teacher(teacher, budget, fold)}
         if "teacher_features" in spec.needs:
             title = f"teacher · {budget} labels · fold {fold + 1}"
             inputs["teacher_features"] = self.features(inputs["teacher"], title)
         if "independent_teacher" in spec.needs:
             if self.suite.data.folds > 1:
-                inputs["independent_teacher"] = self.teacher(
-                    TeacherChoice(teacher), budget, fold - 1 if fold else 1
-                )
+                other = fold - 1 if fold else 1
+                inputs["independent_teacher"] = self.training.teacher(teacher, budget, other)
             else:
                 self.exclude(f"metric {metric.title} against an independent teacher: the suite has one fold")
         return inputs
 
     def exclude(self, reason: str) -> None:
+        """Note what is not measured, once."""
         self.exclusions[reason] = None
 
+    @property
     def n_embedded(self) -> int:
+        """Number of embedded images."""
         size = self.suite.data.embedded
         return len(self.data.test.labels) if size == "all" else size
 
+    def _embedded(self) -> Rows:
+        return Rows(self.suite.data.embedded, self.training.seed)
+
     def features(self, network: str, title: str) -> str:
         """Key of a network's activations at the suite's taps, over the embedded test images."""
-        architecture = self.architectures[network]
+        architecture = self.training.architectures[network]
         stage = Stage(
             kind="features",
             component=f"architectures/{architecture.name}",
-            identity=self.base()
-            | {"taps": list(self.suite.taps), "test": {"size": self.suite.data.embedded, "seed": self.seed}},
+            fields=FeaturesFields(self.data.digest, self.suite.taps, self._embedded()),
             inputs={"network": network},
             title=f"features · {title}",
-            options=self.options(network=self.network_option(architecture)),
-            work=self.n_embedded(),
+            runtime=self.training.runtime(network=self.training.network_reference(architecture)),
+            work=self.n_embedded,
             unit="images",
         )
-        return self.add(stage)
+        return self.training.add(stage)
 
-    def neighbours(
-        self, features: str, tap: str, wanted: tuple[int, str] | None, title: str
-    ) -> dict[str, str]:
-        if wanted is None:
+    # -- neighbours -----------------------------------------------------------------------------------------------
+
+    def _neighbours(self, features: str, tap: str, kind: str, ref: Component, title: str) -> dict[str, str]:
+        """The neighbours that a component requests, as cached inputs."""
+        requested = self._requested(kind, ref)
+        if requested is None:
             return {}
-        metric = wanted[1]
-        k = max(self._neighbour_wishes()[metric], wanted[0])
+        metric = requested[1]
         stage = Stage(
             kind="neighbours",
             component="",
-            identity={"tap": tap, "metric": metric, "k": k},
+            fields=NeighboursFields(tap, metric, self._largest_k[metric]),
             inputs={"features": features},
             title=f"neighbours {metric} · {tap} · {title}",
-            work=self.n_embedded() ** 2,
+            work=self.n_embedded**2,
             unit="pairs",
         )
-        return {"neighbours": self.add(stage)}
+        return {"neighbours": self.training.add(stage)}
 
-    def _neighbour_wishes(self) -> dict[str, int]:
-        """The largest k that any reducer or metric of the suite wants, by distance metric."""
-        if not hasattr(self, "_wishes"):
-            self._wishes: dict[str, int] = {}
-            refs = [("reducers", r) for r in self.suite.reducers] + [
-                ("metrics", m) for m in self.suite.metrics
-            ]
-            for kind, ref in refs:
-                wanted = self.wish(kind, ref)
-                if wanted:
-                    self._wishes[wanted[1]] = max(self._wishes.get(wanted[1], 0), wanted[0])
-        return self._wishes
+    @cached_property
+    def _largest_k(self) -> dict[str, int]:
+        """The largest k that any reducer or metric of the suite requests, by distance metric."""
+        largest: dict[str, int] = {}
+        components = [("reducers", r) for r in self.suite.reducers]
+        components += [("metrics", m) for m in self.suite.metrics]
+        for kind, ref in components:
+            if requested := self._requested(kind, ref):
+                k, metric = requested
+                largest[metric] = max(largest.get(metric, 0), k)
+        return largest
 
-    def wish(self, kind: str, ref: Component) -> tuple[int, str] | None:
-        """How many neighbours a component wants among the embedded images, checked before anything runs."""
-        name = f"{kind}:{ref.title}"
-        if name not in self._networks:
-            n = self.n_embedded()
-            wanted = self.registry.answer(
-                kind, ref.name, ref.params, f"neighbours among {n}", lambda: self._wanted(kind, ref)
+    def _requested(self, kind: str, ref: Component) -> tuple[int, str] | None:
+        """Number and metric of the neighbours that a component requests among the embedded images, if any."""
+        name = f"{kind}/{ref.title}"
+        if name not in self._requests:
+            n = self.n_embedded
+            requested = self.registry.answer(
+                kind, ref.name, ref.params, f"neighbours among {n}", lambda: self._ask(kind, ref)
             )
-            if wanted and not 1 <= wanted[0] < n:
+            if requested and not 1 <= requested[0] < n:
                 raise SuiteError(
-                    f"{wanted[0]} neighbours asked for among {n} embedded images",
-                    where=f"{kind}/{ref.title}",
+                    f"{requested[0]} neighbours requested among {n} embedded images",
+                    where=name,
                     hint="lower its k, or raise data.embedded",
                 )
-            self._networks[name] = (wanted[0], wanted[1]) if wanted else None
-        return self._networks[name]
+            self._requests[name] = (requested[0], requested[1]) if requested else None
+        return self._requests[name]
 
-    def _wanted(self, kind: str, ref: Component) -> list | None:
-        """[k, metric] of the neighbours that a component asks for, None for none."""
+    def _ask(self, kind: str, ref: Component) -> list | None:
+        """[k, metric] of the neighbours that a component requests, None for none."""
         component = self.registry.create(kind, ref.name, ref.params)
         method = {"reducers": "fit_transform", "metrics": "__call__"}[kind]
         if not callable(getattr(component, method, None)):
@@ -177,64 +182,69 @@ class Builder(Trainings):
             )
         ask = getattr(component, "neighbours_wanted", None)
         try:
-            wanted = ask(self.n_embedded()) if ask else None
+            requested = ask(self.n_embedded) if ask else None
         except ValueError as error:
             raise SuiteError(str(error), where=f"{kind}/{ref.title}") from error
-        return [int(wanted[0]), str(wanted[1])] if wanted else None
+        return [int(requested[0]), str(requested[1])] if requested else None
 
-    def embedding(self, features: str, tap: str, reducer: Component, title: str, fold: int) -> str:
-        """Key of a tap's embedding; its seed depends on the fold alone, so that schemes are paired."""
+    # -- embeddings and scores ------------------------------------------------------------------------------------
+
+    def _embedding_seed(self, fold: int) -> int:
+        """It depends on the fold alone, so that schemes are paired."""
+        return derive_seed(self.training.seed, "embedding", fold) % 2**31
+
+    def _embedding(self, features: str, tap: str, reducer: Component, title: str, fold: int) -> str:
         stage = Stage(
             kind="embedding",
             component=f"reducers/{reducer.name}",
-            identity={
-                "tap": tap,
-                "reducer": self.component("reducers", reducer),
-                "seed": derive_seed(self.seed, "embedding", fold) % 2**31,
-            },
+            fields=EmbeddingFields(
+                tap, self.training.settings.component("reducers", reducer), self._embedding_seed(fold)
+            ),
             inputs={"features": features},
-            aids=self.neighbours(features, tap, self.wish("reducers", reducer), title),
+            cached_inputs=self._neighbours(features, tap, "reducers", reducer, title),
             title=f"embedding {reducer.title} · {tap} · {title}",
-            options={"reducer": reference(reducer)},
-            work=self.n_embedded(),
+            runtime=Runtime(reducer=reference(reducer)),
+            work=self.n_embedded,
             unit="points",
         )
-        return self.add(stage)
+        return self.training.add(stage)
 
-    def score(
-        self, metric: Component, spec: MetricSpec, inputs: dict[str, str], title: str,
-        tap: str | None, reducer: Component | None, fold: int,
-    ) -> Score:  # fmt: skip
-        rows = self.suite.data.embedded if tap else self.suite.data.test
-        aids = {}
+    def _score(
+        self,
+        metric: Component,
+        spec: MetricSpec,
+        inputs: dict[str, str],
+        title: str,
+        tap: str | None,
+        reducer: Component | None,
+        fold: int,
+    ) -> Score:
+        runs_reducers = "reducers" in spec.needs  # the keys of other metrics do not depend on the suite's reducers
+        reducers = self.suite.reducers if runs_reducers else ()
+        architecture = self.training.architectures[inputs["network"]]
+        position = [part for part in (tap, reducer.title if reducer else None) if part]
+        cached = {}
         if tap and "neighbours" in spec.needs:
-            aids = self.neighbours(inputs["features"], tap, self.wish("metrics", metric), title)
-        own: dict[str, Any] = {}
-        options = self.options(metric=reference(metric))
-        if "reducers" in spec.needs:  # other metrics' keys do not depend on the suite's reducers
-            reducers = self.suite.reducers
-            own = {
-                "reducers": [[r.title, self.component("reducers", r)] for r in reducers],
-                "seed": derive_seed(self.seed, "embedding", fold) % 2**31,
-            }
-            options["reducers"] = [[r.title, reference(r)] for r in reducers]
-        if "head" in spec.needs:
-            options["network"] = self.network_option(self.architectures[inputs["network"]])
-        place = " · ".join([p for p in (tap, reducer.title if reducer else None) if p] + [title])
+            cached = self._neighbours(inputs["features"], tap, "metrics", metric, title)
         stage = Stage(
             kind="score",
             component=f"metrics/{metric.name}",
-            identity=self.base()
-            | {
-                "metric": self.component("metrics", metric),
-                "tap": tap,
-                "test": {"size": rows, "seed": self.seed},
-            }
-            | own,
+            fields=ScoreFields(
+                dataset=self.data.digest,
+                metric=self.training.settings.component("metrics", metric),
+                tap=tap,
+                test=self._embedded() if tap else self.training.test(),
+                reducers=tuple(self.training.settings.reducers.items()) if runs_reducers else None,
+                seed=self._embedding_seed(fold) if runs_reducers else None,
+            ),
             inputs=inputs,
-            aids=aids,
-            title=f"score {metric.title} · {place}",
-            options=options,
+            cached_inputs=cached,
+            title=f"score {metric.title} · {' · '.join([*position, title])}",
+            runtime=self.training.runtime(
+                metric=reference(metric),
+                network=self.training.network_reference(architecture) if "head" in spec.needs else None,
+                reducers=tuple((r.title, reference(r)) for r in reducers),
+            ),
         )
-        key = self.add(stage)
+        key = self.training.add(stage)
         return Score(key, metric.title, spec.primary, tap, reducer.title if reducer else None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdbench.api.records import cell_title
 from kdbench.api.settings import Settings
+from kdbench.plan.fields import Fields, Runtime, key_json
 from kdbench.store import content_key
 
 if TYPE_CHECKING:
@@ -38,42 +39,59 @@ STAGE_VERSIONS: Mapping[str, int] = {
 class Stage:
     """One piece of work.
 
-    Attributes:
-        kind: from KINDS.
-        component: "schemes/kl" for what does the work; "" where the core does.
-        identity: all that its result depends on beside the inputs; hashed into the key.
-        inputs: role to key of the artifacts its result depends on.
-        aids: role to key of artifacts that only save it work (exact neighbours, say); not part of the key.
-        options: what it needs to run that its result does not depend on (how to load the dataset).
-        title: for people. work: amount, in `unit`, for estimates.
-        together: stages of one name do well to take turns in one process (students of a live teacher); "" for none.
+    Attributes
+    ----------
+    kind
+        From `KINDS`.
+    component
+        What does the work: "schemes/kl"; "" for the core itself.
+    fields
+        Everything that the result depends on in addition to the inputs; hashed into the key.
+    inputs
+        Role to key of the artifacts that the result depends on.
+    title
+        For people.
+    cached_inputs
+        Role to key of artifacts that only save work, such as exact neighbours; not part of the key.
+    runtime
+        What it needs to run and the result does not depend on.
+    work
+        Amount, in `unit`, for estimates.
+    unit
+        Of `work`.
+    coschedule
+        Stages with the same name are best run in turns in one process, because they share a live teacher; "" for
+        none.
+    key
+        Content key.
     """
 
     kind: str
     component: str
-    identity: Mapping[str, Any]
+    fields: Fields
     inputs: Mapping[str, str]
     title: str
-    aids: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
+    cached_inputs: Mapping[str, str] = field(default_factory=dict)
+    runtime: Runtime = Runtime()
     work: float = 1.0
     unit: str = "stage"
-    together: str = ""
+    coschedule: str = ""
     key: str = ""
 
     def __post_init__(self) -> None:
         if not self.key:
-            identity: dict[str, Any] = {
+            hashed: dict[str, Any] = {
                 "kind": self.kind,
-                "of": dict(self.identity),
+                "of": key_json(self.fields),
                 "inputs": dict(self.inputs),
             }
             if self.kind in STAGE_VERSIONS:
-                identity["stage_version"] = STAGE_VERSIONS[self.kind]
-            object.__setattr__(self, "key", content_key(identity))
+                hashed["stage_version"] = STAGE_VERSIONS[self.kind]
+            object.__setattr__(self, "key", content_key(hashed))
 
     def needs(self) -> list[str]:
-        return [*self.inputs.values(), *self.aids.values()]
+        """Keys of all inputs."""
+        return [*self.inputs.values(), *self.cached_inputs.values()]
 
 
 @dataclass(frozen=True)

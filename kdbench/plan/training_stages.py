@@ -1,4 +1,4 @@
-"""Stages that train networks, each made once: what enters its key, what it needs, how much work it is."""
+"""Stages that train networks: what enters their keys, what they need, how much work they are."""
 
 from __future__ import annotations
 
@@ -7,23 +7,45 @@ from typing import TYPE_CHECKING, Any
 
 from kdbench.api.data import ImageData
 from kdbench.api.draws import derive_seed
-from kdbench.api.specs import SchemeSpec
+from kdbench.api.settings import ComponentSettings
 from kdbench.errors import SuiteError
 from kdbench.plan.checks import check_whole_passes
+from kdbench.plan.fields import (
+    BackboneFields,
+    Draw,
+    Reference,
+    Rows,
+    Runtime,
+    SourceFields,
+    StudentFields,
+    TargetsFields,
+    TeacherFields,
+)
 from kdbench.plan.model import Stage
 from kdbench.plan.settings import SuiteSettings
 from kdbench.plan.teachers import TeacherChoice, own_teacher, teacher_of
 
 if TYPE_CHECKING:
+    from kdbench.api.specs import SchemeSpec
     from kdbench.registry import Registry
     from kdbench.suite.schema import Component, Student, Suite, Teacher, Training
 
-#: With more distinct views than this, a teacher is run beside its student instead of ahead of it.
+#: With more distinct augmented views than this, a teacher runs during its student's training instead of before it.
 VIEWS_AHEAD = 2
 
 
-class Trainings:
-    """The stages that train, and what all stages have in common."""
+class TrainingStages:
+    """The stages of a suite that train networks, each once.
+
+    Attributes
+    ----------
+    stages
+        Key to stage.
+    architectures
+        Key of a teacher or student stage to the architecture of its network.
+    settings
+        Settings of the suite's experiments.
+    """
 
     def __init__(
         self,
@@ -31,7 +53,7 @@ class Trainings:
         registry: Registry,
         data: ImageData,
         seed: int,
-        auto: str,
+        auto_precision: str,
         source: ImageData | None,
     ) -> None:
         if suite.teacher is not None and suite.teacher.source is not None and source is None:
@@ -43,58 +65,43 @@ class Trainings:
             registry,
             digest=data.digest,
             source_digest=self.source_digest,
-            precision=auto,
+            precision=auto_precision,
             n_train=len(data.train.labels),
         )
         self.stages: dict[str, Stage] = {}
-        #: of the network that a teacher or student stage trains, by its key
         self.architectures: dict[str, Component] = {}
-        self.exclusions: dict[str, None] = {}
-        self._networks: dict[str, Any] = {}
-        self.dataset_option = {"dataset": reference(suite.data.dataset)}
 
     def add(self, stage: Stage) -> str:
-        """Its key; a stage that is there already is kept, so shared work is found once."""
+        """Key of a stage; one that is there already is kept, so that shared work is done once."""
         self.stages.setdefault(stage.key, stage)
         return stage.key
 
     def add_network(self, stage: Stage, architecture: Component) -> str:
+        """Key of a stage that trains a network."""
         key = self.add(stage)
         self.architectures[key] = architecture
         return key
 
-    # -- identities ---------------------------------------------------------------------------------------------
+    # -- fields ---------------------------------------------------------------------------------------------------
 
-    def component(self, kind: str, ref: Component) -> dict[str, Any]:
-        """Identity of a component: name, version and all parameters, files by their content."""
-        settings = self.settings.component(kind, ref)
-        code = {"version": settings.version} | ({"source": settings.source} if settings.source else {})
-        return {"name": settings.name, **code, "params": dict(settings.params)}
-
-    def recipe(self, training: Training) -> dict[str, Any]:
-        return self.settings.recipe(training)
-
-    def draw(self, budget: int, fold: int, *, unlabelled: bool) -> dict[str, Any]:
+    def draw(self, budget: int, fold: int, *, unlabelled: bool) -> Draw:
         d = self.suite.data
-        draw: dict[str, Any] = {
-            "budget": budget, "fold": fold, "seed": self.seed, "train": d.train, "validation": d.validation,
-        }  # fmt: skip
-        return draw | {"unlabelled": d.unlabelled} if unlabelled else draw
+        return Draw(budget, fold, self.seed, d.train, d.validation, d.unlabelled if unlabelled else None)
 
-    def base(self) -> dict[str, Any]:
-        return {"dataset": self.data.digest}
+    def test(self) -> Rows:
+        return Rows(self.suite.data.test, self.seed)
 
-    def test(self) -> dict[str, Any]:
-        return {"size": self.suite.data.test, "seed": self.seed}
+    def network(self, ref: Component) -> ComponentSettings:
+        return self.settings.component("architectures", ref)
 
-    def options(self, **more: Any) -> dict[str, Any]:
-        return {**self.dataset_option, **more}
+    def runtime(self, **references: Any) -> Runtime:
+        return Runtime(dataset=reference(self.suite.data.dataset), **references)
 
-    def network_option(self, ref: Component) -> dict[str, Any]:
-        """How to build a network: its parameters as they were given, paths and all."""
-        return {"name": ref.name, "params": self.registry.check("architectures", ref.name, ref.params)}
+    def network_reference(self, ref: Component) -> Reference:
+        """How to build a network: all parameters, files by their paths."""
+        return Reference(ref.name, self.registry.check("architectures", ref.name, ref.params))
 
-    # -- teacher ------------------------------------------------------------------------------------------------
+    # -- teacher --------------------------------------------------------------------------------------------------
 
     def source(self, teacher: Teacher) -> dict[str, str]:
         """The input `source` of a teacher that is pretrained on a task of its own; none of another."""
@@ -103,25 +110,25 @@ class Trainings:
         stage = Stage(
             kind="source",
             component=f"architectures/{teacher.architecture.name}",
-            identity={
-                "data": self.source_digest,
-                "network": self.component("architectures", teacher.architecture),
-                "recipe": self.recipe(teacher.source),
-                "seed": derive_seed(self.seed, "source"),
-            },
+            fields=SourceFields(
+                data=self.source_digest,
+                network=self.network(teacher.architecture),
+                recipe=self.settings.recipe(teacher.source),
+                seed=derive_seed(self.seed, "source"),
+            ),
             inputs={},
             title=f"source task · {teacher.architecture.title} on {teacher.source.dataset.title}",
-            options={
-                "dataset": reference(teacher.source.dataset),
-                "network": self.network_option(teacher.architecture),
-            },
+            runtime=Runtime(
+                dataset=reference(teacher.source.dataset),
+                network=self.network_reference(teacher.architecture),
+            ),
             work=teacher.source.epochs,
             unit="epochs",
         )
         return {"source": self.add(stage)}
 
     def backbone(self, teacher: Teacher) -> dict[str, str]:
-        """What a teacher rests on: its source network, and its frozen features where the head alone is trained."""
+        """Inputs of a teacher: its source network, and its frozen features if only the head is trained."""
         source = self.source(teacher)
         if teacher.mode != "head":
             return source
@@ -132,19 +139,19 @@ class Trainings:
         stage = Stage(
             kind="backbone",
             component=f"architectures/{teacher.architecture.name}",
-            identity=self.base()
-            | {
-                "network": self.component("architectures", teacher.architecture),
-                "train": {"size": d.train, "seed": self.seed},
-                "test": self.test(),
-                "flip": teacher.flip,
-                "precision": self.recipe(teacher)["precision"],
+            fields=BackboneFields(
+                dataset=self.data.digest,
+                network=self.network(teacher.architecture),
+                train=Rows(d.train, self.seed),
+                test=self.test(),
+                flip=teacher.flip,
+                precision=self.settings.recipe(teacher)["precision"],
                 # weights that are not trained on anything are drawn once
-                "seed": derive_seed(self.seed, "backbone"),
-            },
+                seed=derive_seed(self.seed, "backbone"),
+            ),
             inputs=source,
             title=f"backbone features · {teacher.architecture.title}",
-            options=self.options(network=self.network_option(teacher.architecture)),
+            runtime=self.runtime(network=self.network_reference(teacher.architecture)),
             work=views * n_train + n_test,
             unit="images",
         )
@@ -156,23 +163,22 @@ class Trainings:
         inputs = self.backbone(teacher)
         if choice.pretraining:
             inputs = {"source": self.pretraining(choice, budget, fold)}
-        # the suite's own teacher has the seed it always had
         which = ("member", member) if member else ()
         stage = Stage(
             kind="teacher",
             component=f"architectures/{teacher.architecture.name}",
-            identity=self.base()
-            | {
-                "draw": self.draw(budget, fold, unlabelled=False),
-                "network": self.component("architectures", teacher.architecture),
-                "mode": teacher.mode,
-                "recipe": self.recipe(teacher),
-                "test": self.test(),
-                "seed": derive_seed(self.seed, "teacher", fold, *which),
-            },
+            fields=TeacherFields(
+                dataset=self.data.digest,
+                draw=self.draw(budget, fold, unlabelled=False),
+                network=self.network(teacher.architecture),
+                mode=teacher.mode,
+                recipe=self.settings.recipe(teacher),
+                test=self.test(),
+                seed=derive_seed(self.seed, "teacher", fold, *which),
+            ),
             inputs=inputs,
             title=f"{choice.title} · {budget} labels · fold {fold + 1}",
-            options=self.options(network=self.network_option(teacher.architecture)),
+            runtime=self.runtime(network=self.network_reference(teacher.architecture)),
             work=teacher.epochs * budget * (0.001 if teacher.mode == "head" else 1),
             unit="images",
         )
@@ -186,12 +192,13 @@ class Trainings:
         stage = Stage(
             kind="student",
             component=f"schemes/{scheme.name}",
-            identity=self.trained_by(scheme, choice.teacher, budget, fold, pool=True)
-            | {"seed": derive_seed(self.seed, "pretraining", fold)},
+            fields=self.trained_by(
+                scheme, choice.teacher, budget, fold, pool=True, seed=derive_seed(self.seed, "pretraining", fold)
+            ),
             inputs={},
             title=f"pretraining {choice.teacher.architecture.title} by {scheme.name} · fold {fold + 1}",
-            options=self.options(
-                network=self.network_option(choice.teacher.architecture), scheme=reference(scheme)
+            runtime=self.runtime(
+                network=self.network_reference(choice.teacher.architecture), scheme=reference(scheme)
             ),
             work=choice.teacher.epochs * self.unlabelled(budget),
             unit="images",
@@ -199,25 +206,25 @@ class Trainings:
         return self.add(stage)
 
     def targets(self, key: str, choice: TeacherChoice, student: Student, budget: int, fold: int) -> str:
-        """Key of what the network `key` tells of every view that the student's augmentation makes: ahead for
-        few views, as they come up for many."""
+        """Key of the outputs of the network `key` for every augmented view of a student: computed ahead if there are
+        few views, otherwise as students ask for them."""
         teacher = choice.teacher
         lazily = n_views(student) > VIEWS_AHEAD
-        identity = self.base() | {
-            "draw": self.draw(budget, fold, unlabelled=True),
-            "flip": student.flip,
-            "precision": self.recipe(teacher)["precision"],
-        }
-        if lazily:
-            identity |= {"shift": student.shift, "shift_fill": student.shift_fill}
         ahead = n_views(student) * self.unlabelled(budget) * (0.001 if teacher.mode == "head" else 1)
         stage = Stage(
             kind="targets",
             component=f"architectures/{teacher.architecture.name}",
-            identity=identity,
+            fields=TargetsFields(
+                dataset=self.data.digest,
+                draw=self.draw(budget, fold, unlabelled=True),
+                flip=student.flip,
+                precision=self.settings.recipe(teacher)["precision"],
+                shift=student.shift if lazily else None,
+                shift_fill=student.shift_fill if lazily else None,
+            ),
             inputs={"teacher": key, **self.backbone(teacher)},
             title=f"targets of {choice.title} · {budget} labels · fold {fold + 1}",
-            options=self.options(teacher_network=self.network_option(teacher.architecture)),
+            runtime=self.runtime(teacher_network=self.network_reference(teacher.architecture)),
             work=500 if lazily else ahead,
             unit="images",
         )
@@ -242,9 +249,9 @@ class Trainings:
     def one_student(
         self, scheme: Component, budget: int, fold: int, generation: int, previous: str | None
     ) -> str:
-        """Key of a student; of a `generation` (from 1) where there are several, taught by the one before."""
+        """Key of a student; if there are several generations, each is taught by the one before."""
         student, spec = self.suite.student_of(scheme), self.scheme_spec(scheme)
-        pool = bool(spec.needs & {"unlabelled", "unlabelled_if_any"}) and self.unlabelled(budget) > 0
+        pool = spec.uses_unlabelled and self.unlabelled(budget) > 0
         if "unlabelled" in spec.needs and not pool:
             raise SuiteError(
                 f"budget {budget} leaves scheme {scheme.title!r} no unlabelled images",
@@ -256,10 +263,7 @@ class Trainings:
             rest = self.unlabelled(budget)
             check_whole_passes(scheme, student, budget, rest, whole=whole, parameter=parameter)
         inputs: dict[str, str] = {}
-        options: dict[str, Any] = {
-            "network": self.network_option(student.architecture),
-            "scheme": reference(scheme),
-        }
+        runtime = self.runtime(network=self.network_reference(student.architecture), scheme=reference(scheme))
         if spec.uses_teacher:
             choices = self.choices(scheme)
             if previous is not None:
@@ -267,41 +271,44 @@ class Trainings:
                 teachers = [(previous, own)]
             else:
                 teachers = [(self.teacher(choice, budget, fold), choice) for choice in choices]
-            options["teacher_network"] = self.network_option(teachers[0][1].teacher.architecture)
+            architecture = teachers[0][1].teacher.architecture
+            runtime = replace(runtime, teacher_network=self.network_reference(architecture))
             if "teacher_features" in spec.needs:
                 inputs = {"teacher": teachers[0][0], **self.backbone(teachers[0][1].teacher)}
             if "teacher_features" not in spec.needs or "several_teachers" in spec.needs:
-                told = [self.targets(key, choice, student, budget, fold) for key, choice in teachers]
+                targets = [self.targets(key, choice, student, budget, fold) for key, choice in teachers]
                 several = "several_teachers" in spec.needs
-                inputs |= {f"targets{i}" if several else "targets": key for i, key in enumerate(told)}
+                inputs |= {f"targets{i}" if several else "targets": key for i, key in enumerate(targets)}
+        # every scheme of a fold starts from the same weights, a later generation from others
+        seed = derive_seed(self.seed, "student", fold, *([generation] if generation > 1 else []))
         stage = Stage(
             kind="student",
             component=f"schemes/{scheme.name}",
-            identity=self.trained_by(scheme, student, budget, fold, pool=pool)
-            # the fold alone: every scheme of a fold starts from the same weights; a later generation anew
-            | {"seed": derive_seed(self.seed, "student", fold, *([generation] if generation > 1 else []))},
+            fields=self.trained_by(scheme, student, budget, fold, pool=pool, seed=seed),
             inputs=inputs,
             title=f"student {scheme.title} · {budget} labels · fold {fold + 1}"
             + (f" · generation {generation}" if generation else ""),
-            options=self.options(**options),
+            runtime=runtime,
             work=self.training_work(student, budget + (self.unlabelled(budget) if pool else 0)),
             unit="images",
-            # they look at the same batches in the same order, so one look of the teacher's does for all
-            together=inputs.get("teacher", ""),
+            # these students see the same batches in the same order, so one pass of the teacher serves all
+            coschedule=inputs.get("teacher", ""),
         )
         return self.add_network(stage, student.architecture)
 
     def trained_by(
-        self, scheme: Component, training: Student | Teacher, budget: int, fold: int, *, pool: bool
-    ) -> dict[str, Any]:
-        """Identity of a network that a scheme trains, without its seed."""
-        return self.base() | {
-            "draw": self.draw(budget, fold, unlabelled=pool),
-            "network": self.component("architectures", training.architecture),
-            "scheme": self.component("schemes", scheme),
-            "recipe": self.recipe(training),
-            "test": self.test(),
-        }
+        self, scheme: Component, training: Student | Teacher, budget: int, fold: int, *, pool: bool, seed: int
+    ) -> StudentFields:
+        """Fields of a network that a scheme trains."""
+        return StudentFields(
+            dataset=self.data.digest,
+            draw=self.draw(budget, fold, unlabelled=pool),
+            network=self.network(training.architecture),
+            scheme=self.settings.component("schemes", scheme),
+            recipe=self.settings.recipe(training),
+            test=self.test(),
+            seed=seed,
+        )
 
     def training_work(self, training: Training, images_an_epoch: int) -> float:
         if training.steps:
@@ -309,12 +316,10 @@ class Trainings:
         return training.epochs * images_an_epoch
 
     def scheme_spec(self, scheme: Component) -> SchemeSpec:
-        spec = self.registry.spec("schemes", scheme.name)
-        assert isinstance(spec, SchemeSpec)
-        return spec
+        return self.registry.spec("schemes", scheme.name)
 
     def scheme_parameter(self, scheme: Component, name: str, default: Any) -> Any:
-        """A parameter of a scheme that the plan goes by."""
+        """A parameter of a scheme that the plan depends on."""
         return self.registry.check("schemes", scheme.name, scheme.params).get(name, default)
 
     def choices(self, scheme: Component) -> list[TeacherChoice]:
@@ -325,8 +330,8 @@ class Trainings:
         return [replace(choice, member=i) for i in range(count)]
 
 
-def reference(component: Component) -> dict[str, Any]:
-    return {"name": component.name, "params": dict(component.params)}
+def reference(component: Component) -> Reference:
+    return Reference(component.name, dict(component.params))
 
 
 def n_views(training: Training) -> int:
