@@ -20,6 +20,7 @@ from kdbench.api.settings import (
     Settings,
 )
 from kdbench.plan import Plan, Stage
+from kdbench.plan.fields import key_json
 from kdbench.stages.provenance import hardware, versions
 from kdbench.store import Draft, Store
 
@@ -54,7 +55,7 @@ def finish(plan: Plan, store: Store) -> None:
     about = {"hardware": hardware("cpu", 1), "versions": versions(), "git_commit": "0" * 12}
     for number, stage in enumerate(plan.stages.values()):
         description = {
-            "kind": stage.kind, "component": stage.component, "identity": dict(stage.identity),
+            "kind": stage.kind, "component": stage.component, "identity": key_json(stage.fields),
             "inputs": dict(stage.inputs), "title": stage.title, "work": stage.work, "unit": stage.unit,
             "created": 1.7e9 + number, "seconds": 1.0, **about,
         }  # fmt: skip
@@ -70,7 +71,7 @@ def _fill(draft: Draft, stage: Stage, rng: np.random.Generator) -> None:
         )
         draft.values |= {"images": 6000, "steps": 195}
     elif stage.kind == "features":
-        for tap in stage.identity["taps"]:
+        for tap in stage.fields.taps:
             draft.array(tap, rng.random((400, 4)).astype(np.float16))
     elif stage.kind == "embedding":
         draft.array("points", rng.normal(size=(400, 2)).astype(np.float32))

@@ -82,7 +82,7 @@ class Backlog:
         groups: dict[str, list[Stage]] = {}
         for place in self._ready:
             stage = self._order[place]
-            groups.setdefault(stage.together or stage.key, []).append(stage)
+            groups.setdefault(stage.coschedule or stage.key, []).append(stage)
         bundles = []
         for name, group in groups.items():
             size = self._sizes.setdefault(name, min(TOGETHER, -(-len(group) // slots)))

@@ -32,11 +32,11 @@ def resources_of(stage: Stage, registry: Registry, store: Store) -> Resources:
     if stage.kind in ("embedding", "score"):
         spec = registry.spec(kind, name)
         asked = spec.resources
-        for _, reducer in stage.options.get("reducers", ()):
-            asked = _both(asked, registry.spec("reducers", reducer["name"]).resources)
+        for _, reducer in stage.runtime.reducers:
+            asked = _both(asked, registry.spec("reducers", reducer.name).resources)
         reads = not isinstance(spec, MetricSpec) or bool(spec.needs & {"features", "neighbours"})
-    elif "network" in stage.options:
-        network = registry.spec("architectures", stage.options["network"]["name"])
+    elif stage.runtime.network is not None:
+        network = registry.spec("architectures", stage.runtime.network.name)
         asked, reads = replace(network.resources, gpu=True), False
     else:
         asked, reads = Resources(gpu=True), True
@@ -56,7 +56,7 @@ def _both(a: Resources, b: Resources) -> Resources:
 
 def _layer_gib(stage: Stage, store: Store) -> float:
     """Size of the activations that a stage reads, as float32."""
-    tap, key = stage.identity.get("tap"), stage.inputs.get("features")
+    tap, key = getattr(stage.fields, "tap", None), stage.inputs.get("features")
     if not tap or not key or not store.has(key):
         return 0.0
     return 4 * store.open(key).array(tap).size / GIB

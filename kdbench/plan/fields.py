@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
+from kdbench.api.data import ImageData
+from kdbench.api.draws import Fold, draw_fold, draw_test, draw_train
 from kdbench.api.settings import ComponentSettings, Value
 
 #: A field with this is left out of keys if it is None.
@@ -25,13 +29,21 @@ class Reference:
 class Rows:
     """A balanced draw of images: their number or "all", and the seed."""
 
-    size: int | str
+    size: int | Literal["all"]
     seed: int
+
+    def test(self, data: ImageData) -> np.ndarray:
+        """Rows (n,) of the test split."""
+        return draw_test(data.test.labels, data.n_classes, size=self.size, seed=self.seed)
+
+    def train(self, data: ImageData) -> np.ndarray:
+        """Rows (n,) of the training split."""
+        return draw_train(data.train.labels, data.n_classes, train=self.size, seed=self.seed)
 
 
 @dataclass(frozen=True)
 class Draw:
-    """The images of a fold, as `kdbench.api.draw_fold` draws them; without `unlabelled` if none are used."""
+    """The images of a fold; `unlabelled` is None if none are used."""
 
     budget: int
     fold: int
@@ -40,12 +52,12 @@ class Draw:
     validation: int
     unlabelled: int | str | None = field(default=None, metadata=OPTIONAL)
 
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `draw_fold`."""
-        arguments = dataclasses.asdict(self)
+    def of(self, data: ImageData) -> Fold:
+        """The images."""
+        arguments: dict[str, Any] = dataclasses.asdict(self)
         if self.unlabelled is None:
             del arguments["unlabelled"]
-        return arguments
+        return draw_fold(np.asarray(data.train.labels), data.n_classes, **arguments)
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,8 @@ class MetricStages:
             if reason := exclusion(spec, measurable):
                 self.exclude(f"metric {metric.title}{' of teachers' if is_teacher else ''}: {reason}")
                 continue
-            for label in without_loss_history(spec, measurable):
-                self.exclude(f"metric {metric.title} of reducer {label}: it has no loss history")
+            for skipped in without_loss_history(spec, measurable):
+                self.exclude(f"metric {metric.title} of reducer {skipped}: it has no loss history")
             inputs = {"network": network, **self._teachers(metric, spec, budget, fold)}
             if spec.scope != "network":
                 self._requested("metrics", metric)  # an impossible k is refused here
@@ -219,7 +219,9 @@ class MetricStages:
         reducer: Component | None,
         fold: int,
     ) -> Score:
-        runs_reducers = "reducers" in spec.needs  # the keys of other metrics do not depend on the suite's reducers
+        runs_reducers = (
+            "reducers" in spec.needs
+        )  # the keys of other metrics do not depend on the suite's reducers
         reducers = self.suite.reducers if runs_reducers else ()
         architecture = self.training.architectures[inputs["network"]]
         position = [part for part in (tap, reducer.title if reducer else None) if part]

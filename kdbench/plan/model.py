@@ -72,7 +72,7 @@ class Stage:
     inputs: Mapping[str, str]
     title: str
     cached_inputs: Mapping[str, str] = field(default_factory=dict)
-    runtime: Runtime = Runtime()
+    runtime: Runtime = field(default_factory=Runtime)
     work: float = 1.0
     unit: str = "stage"
     coschedule: str = ""

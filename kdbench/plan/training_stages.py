@@ -193,7 +193,12 @@ class TrainingStages:
             kind="student",
             component=f"schemes/{scheme.name}",
             fields=self.trained_by(
-                scheme, choice.teacher, budget, fold, pool=True, seed=derive_seed(self.seed, "pretraining", fold)
+                scheme,
+                choice.teacher,
+                budget,
+                fold,
+                pool=True,
+                seed=derive_seed(self.seed, "pretraining", fold),
             ),
             inputs={},
             title=f"pretraining {choice.teacher.architecture.title} by {scheme.name} · fold {fold + 1}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kdbench.api.draws import draw_test, draw_train
+from kdbench.plan.fields import BackboneFields
 from kdbench.stages.networks import (
     architecture_of,
     build,
@@ -26,20 +26,18 @@ def run(task: Task, draft: Draft) -> None:
 
     Arrays: train float32 (views, n_train, d) with `train_rows`; test float32 (n_test, d) with `test_rows`.
     """
-    data, identity = task.dataset(), task.identity
+    data, fields = task.dataset(), task.fields(BackboneFields)
     architecture = architecture_of(task)
     norm = normalization(architecture, data)
-    model = build(architecture, data, identity["seed"], task.device)
+    model = build(architecture, data, fields.seed, task.device)
     head = architecture.head(model)
     if task.has("source"):
         load_all_but_head(model, head, task.input("source").tensors("model"))
     width = head_of(model, head).in_features
     trunk = without_head(frozen(architecture, model), head)
-    train_rows = draw_train(
-        data.train.labels, data.n_classes, train=identity["train"]["size"], seed=identity["train"]["seed"]
-    )
-    test_rows = draw_test(data.test.labels, data.n_classes, **identity["test"])
-    augmentation = Augmentation(flip=identity["flip"])
+    train_rows = fields.train.train(data)
+    test_rows = fields.test.test(data)
+    augmentation = Augmentation(flip=fields.flip)
     total = len(train_rows) * augmentation.n_views + len(test_rows)
     done = 0
 
@@ -52,14 +50,12 @@ def run(task: Task, draft: Draft) -> None:
     train = draft.open_array("train", (augmentation.n_views, len(train_rows), width), np.float32)
     for view in range(augmentation.n_views):
         train[view] = _numpy(
-            predict(
-                trunk, images, precision=identity["precision"], upsampled=True, view=view, progress=report
-            )
+            predict(trunk, images, precision=fields.precision, upsampled=True, view=view, progress=report)
         )
     images = ImageSource(data.test.images, test_rows, norm, device=task.device)
     draft.array(
         "test",
-        _numpy(predict(trunk, images, precision=identity["precision"], upsampled=True, progress=report)),
+        _numpy(predict(trunk, images, precision=fields.precision, upsampled=True, progress=report)),
     )
     draft.array("train_rows", train_rows)
     draft.array("test_rows", test_rows)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kdbench.api.data import ImageData
-from kdbench.api.draws import draw_fold
 from kdbench.errors import PluginError, SuiteError
+from kdbench.plan.fields import StudentFields
 from kdbench.stages.networks import build
 from kdbench.training.outputs import Anatomy
 from kdbench.training.setup import Setup, scheme_modules
@@ -32,22 +32,24 @@ def check_schemes(stages: Iterable[Stage], registry: Registry, data: ImageData) 
     for stage in stages:
         if stage.kind != "student":
             continue
-        chosen = stage.options["scheme"]
-        names = ("network", "teacher_network") if "teacher" in stage.inputs else ("network",)
-        name = str([chosen, [stage.options[n] for n in names]])
+        fields, runtime = stage.fields, stage.runtime
+        assert isinstance(fields, StudentFields)
+        assert runtime.scheme is not None
+        references = [runtime.network, runtime.teacher_network][: 2 if "teacher" in stage.inputs else 1]
+        name = str([runtime.scheme, references])
         if name in tried:
             continue
         tried.add(name)
-        scheme = registry.create("schemes", chosen["name"], chosen["params"])
+        scheme = registry.create("schemes", runtime.scheme.name, runtime.scheme.params)
         if not hasattr(scheme, "modules"):
             continue
         measured = []
-        for option in (stage.options[n] for n in names):
-            if str(option) not in networks:
-                networks[str(option)] = _measured(registry, option, data)
-            measured.append(networks[str(option)])
+        for reference in references:
+            if str(reference) not in networks:
+                networks[str(reference)] = _measured(registry, reference, data)
+            measured.append(networks[str(reference)])
         model, shapes, width, architecture = measured[0]
-        fold = draw_fold(data.train.labels, data.n_classes, **stage.identity["draw"])
+        fold = fields.draw.of(data)
         taught: dict[str, Any] = {}
         if len(measured) > 1:
             taught = dict(zip(("teacher", "teacher_features", "teacher_width"), measured[1], strict=False))
@@ -56,7 +58,7 @@ def check_schemes(stages: Iterable[Stage], registry: Registry, data: ImageData) 
             n_classes=data.n_classes,
             n_train=len(data.train.labels),
             n_labelled=len(fold.labelled),
-            n_unlabelled=len(fold.unlabelled) if "unlabelled" in stage.identity["draw"] else 0,
+            n_unlabelled=len(fold.unlabelled) if fields.draw.unlabelled is not None else 0,
             student_features=shapes,
             student_width=width,
             build=partial(_built, architecture, data),
@@ -66,11 +68,11 @@ def check_schemes(stages: Iterable[Stage], registry: Registry, data: ImageData) 
         try:
             scheme_modules(scheme, setup, "cpu")
         except ValueError as error:
-            raise SuiteError(str(error), where=f"schemes/{chosen['name']}") from error
+            raise SuiteError(str(error), where=f"schemes/{runtime.scheme.name}") from error
         except Exception as error:  # whatever a plugin may do wrong; --debug shows the traceback
             raise PluginError(
                 f"its modules() ended in {type(error).__name__}: {error}",
-                where=f"schemes/{chosen['name']}",
+                where=f"schemes/{runtime.scheme.name}",
                 hint="ValueError is what refuses networks that do not fit; --debug shows the traceback",
             ) from error
 
@@ -79,9 +81,9 @@ def _built(architecture: Any, data: ImageData, seed: int) -> torch.nn.Module:
     return build(architecture, data, seed, "cpu")
 
 
-def _measured(registry: Registry, option: Any, data: ImageData) -> tuple[Any, dict, int, Any]:
+def _measured(registry: Registry, reference: Any, data: ImageData) -> tuple[Any, dict, int, Any]:
     """A network with its activations' shapes, the width of its last layer's input, and its architecture."""
-    architecture = registry.create("architectures", option["name"], option["params"])
+    architecture = registry.create("architectures", reference.name, reference.params)
     model = build(architecture, data, 0, "cpu")
     height, width, channels = data.input_shape
     images = torch.zeros(2, channels, height, width).contiguous(memory_format=torch.channels_last)

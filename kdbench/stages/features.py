@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from kdbench.api.draws import draw_test
 from kdbench.errors import SuiteError
+from kdbench.plan.fields import FeaturesFields
 from kdbench.stages.networks import architecture_of, normalization, trained_network
 from kdbench.stages.task import Task
 from kdbench.store import Draft
@@ -20,13 +21,13 @@ def run(task: Task, draft: Draft) -> None:
     Raises:
         OverflowError: an activation is not finite.
     """
-    data, identity = task.dataset(), task.identity
+    data, fields = task.dataset(), task.fields(FeaturesFields)
     architecture = architecture_of(task)
     network = task.input("network")
     model = trained_network(task, network, architecture, data)
     known = architecture.taps(model)
-    taps = {tap: known[tap] for tap in check_taps(identity["taps"], known, task.stage.component)}
-    rows = draw_test(data.test.labels, data.n_classes, **identity["test"])
+    taps = {tap: known[tap] for tap in check_taps(fields.taps, known, task.stage.component)}
+    rows = fields.test.test(data)
     images = ImageSource(data.test.images, rows, normalization(architecture, data), device=task.device)
     done = 0
 
@@ -43,7 +44,7 @@ def run(task: Task, draft: Draft) -> None:
     draft.values["shapes"] = {tap: list(shape) for tap, shape in shapes.items()}
 
 
-def check_taps(wanted: list[str], known: Any, where: str) -> list[str]:
+def check_taps(wanted: Sequence[str], known: Any, where: str) -> Sequence[str]:
     """The taps asked for.
 
     Raises:

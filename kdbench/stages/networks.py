@@ -16,9 +16,10 @@ from kdbench.training.data import dataset_normalization
 from kdbench.training.precision import channels_last
 
 
-def architecture_of(task: Task, option: str = "network") -> Any:
-    reference = task.stage.options[option]
-    return task.registry.create("architectures", reference["name"], reference["params"])
+def architecture_of(task: Task, role: str = "network") -> Any:
+    """The architecture of the stage's network, or of its teacher ("teacher_network")."""
+    reference = task.reference(role)
+    return task.registry.create("architectures", reference.name, reference.params)
 
 
 def build(architecture: Any, data: ImageData, seed: int, device: str) -> nn.Module:

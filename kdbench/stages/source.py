@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from kdbench.plan.fields import SourceFields
 from kdbench.stages.networks import architecture_of, build, normalization
 from kdbench.stages.task import Task
 from kdbench.stages.training import augmentation_of, evaluator, history_table, recipe_of, report_epochs
@@ -15,18 +16,17 @@ from kdbench.training.loop import Run, Supervised, train
 
 def run(task: Task, draft: Draft) -> None:
     """Train on the whole training split of the source dataset."""
-    data = task.dataset()
-    identity = task.identity
-    recipe = recipe_of(identity["recipe"])
+    data, fields = task.dataset(), task.fields(SourceFields)
+    recipe = recipe_of(fields.recipe)
     architecture = architecture_of(task)
     norm = normalization(architecture, data)
-    model = build(architecture, data, identity["seed"], task.device)
+    model = build(architecture, data, fields.seed, task.device)
     everything = np.arange(len(data.train.labels))
     training = Run(
         student=model,
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
-        seed=identity["seed"],
+        seed=fields.seed,
         labelled_source=ImageSource(
             data.train.images,
             everything,

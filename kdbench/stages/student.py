@@ -10,14 +10,13 @@ import torch
 from torch import nn
 
 from kdbench.api.data import ImageData
-from kdbench.api.draws import draw_test
+from kdbench.plan.fields import StudentFields
 from kdbench.stages.networks import architecture_of, build, normalization
 from kdbench.stages.task import Task
 from kdbench.stages.teaching import teaching_of
 from kdbench.stages.training import (
     augmentation_of,
     evaluator,
-    fold_of,
     history_table,
     recipe_of,
     report_epochs,
@@ -35,25 +34,25 @@ from kdbench.training.teaching import Teaching
 def run(task: Task, draft: Draft) -> Generator[None, None, None]:
     """Arrays: test_logits float32 (n_test, n_classes) with `test_rows`. Tensors: `model`, the state dict of the
     network that is kept: the moving average where the scheme has one. Pauses after each optimiser step."""
-    data, identity = task.dataset(), task.identity
-    recipe = recipe_of(identity["recipe"])
-    fold = fold_of(task, data.train.labels, data.n_classes)
-    test_rows = draw_test(data.test.labels, data.n_classes, **identity["test"])
+    data, fields = task.dataset(), task.fields(StudentFields)
+    recipe = recipe_of(fields.recipe)
+    fold = fields.draw.of(data)
+    test_rows = fields.test.test(data)
     architecture = architecture_of(task)
     norm = normalization(architecture, data)
-    model = build(architecture, data, identity["seed"], task.device)
-    chosen = task.stage.options["scheme"]
-    scheme = task.registry.create("schemes", chosen["name"], chosen["params"])
+    model = build(architecture, data, fields.seed, task.device)
+    reference = task.reference("scheme")
+    scheme = task.registry.create("schemes", reference.name, reference.params)
     augmentation = augmentation_of(recipe)
     images = data.train.images
     anatomy = Anatomy.of(architecture, model)
     teaching = teaching_of(task, data, scheme, augmentation, draft)
-    pool = "unlabelled" in identity["draw"] and len(fold.unlabelled) > 0
+    pool = fields.draw.unlabelled is not None and len(fold.unlabelled) > 0
     training = Run(
         student=model,
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
-        seed=identity["seed"],
+        seed=fields.seed,
         labelled_source=ImageSource(
             images, fold.labelled, norm, augmentation=augmentation, device=task.device
         ),

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from kdbench.api.data import ImageData
+from kdbench.plan.fields import TargetsFields
 from kdbench.stages.networks import architecture_of, frozen, normalization, trained_network
 from kdbench.stages.task import Task
 from kdbench.stages.teaching import live_teacher, sample_logits
-from kdbench.stages.training import fold_of
 from kdbench.store import Artifact, Draft
 from kdbench.training.data import Augmentation, ImageSource
 from kdbench.training.evaluate import predict
@@ -25,17 +25,17 @@ def run(task: Task, draft: Draft) -> None:
     Of more views than are worth computing ahead only a `sample` of logits stands here, (about 500, n_classes) of
     images as they are stored; a cache beside the artifact is filled with the views that students come to see.
     """
-    data, identity = task.dataset(), task.identity
-    fold = fold_of(task, data.train.labels, data.n_classes)
+    data, fields = task.dataset(), task.fields(TargetsFields)
+    fold = fields.draw.of(data)
     rows = np.sort(np.concatenate([fold.labelled, fold.unlabelled]))
     teacher = task.input("teacher")
-    if identity.get("shift"):
-        augmentation = Augmentation(identity["flip"], identity["shift"], identity.get("shift_fill", "zero"))
+    if fields.shift is not None and fields.shift_fill is not None:
+        augmentation = Augmentation(fields.flip, fields.shift, fields.shift_fill)  # type: ignore[arg-type]
         logits = sample_logits(live_teacher(task, teacher, data, augmentation)).cpu()
         draft.array("sample", logits.numpy())
         draft.values["filled_lazily"] = True
     else:
-        logits = _of_all_views(task, data, teacher, rows, Augmentation(flip=identity["flip"]))
+        logits = _of_all_views(task, data, teacher, rows, Augmentation(flip=fields.flip))
         draft.array("logits", logits.numpy())
     draft.array("rows", rows)
     draft.values |= {
@@ -65,7 +65,7 @@ def _of_all_views(
         done += n
         task.progress(done, len(rows) * augmentation.n_views, "images")
 
-    precision = task.identity["precision"]
+    precision = task.fields(TargetsFields).precision
     return torch.stack(
         [
             predict(model, images, precision=precision, upsampled=True, view=view, progress=report).cpu()

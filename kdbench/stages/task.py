@@ -9,15 +9,18 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdbench.api.data import DataPlaces, ImageData
 from kdbench.api.records import Outcome
 from kdbench.plan import Stage
+from kdbench.plan.fields import Fields, Reference, key_json
 from kdbench.store import Artifact, Store
 
 if TYPE_CHECKING:
     from kdbench.registry import Registry
+
+T = TypeVar("T", bound=Fields)
 
 #: Called with (done, total, unit) now and then.
 Progress = Callable[[float, float, str], None]
@@ -33,7 +36,7 @@ def _unheard(sentence: str) -> None:
 
 @dataclass
 class Task:
-    """A stage with all it may use.
+    """A stage with everything it may use.
 
     Attributes:
         cores: of the run that the stage is part of; those that this process may use for None.
@@ -55,30 +58,32 @@ class Task:
     warnings: list[str] = field(default_factory=list)
     shared: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        return self.stage.identity
+    def fields(self, kind: type[T]) -> T:
+        """The fields of the stage, which are of this kind."""
+        assert isinstance(self.stage.fields, kind)
+        return self.stage.fields
+
+    def reference(self, role: str) -> Reference:
+        """How to create the component of a role ("dataset", "network", "metric"), which the stage has."""
+        reference = getattr(self.stage.runtime, role)
+        assert isinstance(reference, Reference)
+        return reference
 
     def input(self, role: str) -> Artifact:
-        """The artifact of an input or aid.
-
-        Raises:
-            KeyError: the stage has none of this role.
-        """
-        key = self.stage.inputs.get(role) or self.stage.aids[role]
-        return self.store.open(key)
+        """The artifact of an input. Raises KeyError if the stage has none of this role."""
+        return self.store.open(self.stage.inputs.get(role) or self.stage.cached_inputs[role])
 
     def has(self, role: str) -> bool:
-        return role in self.stage.inputs or (
-            role in self.stage.aids and self.store.has(self.stage.aids[role])
-        )
+        """Whether there is an input of this role; a cached one may be missing from the store."""
+        cached = self.stage.cached_inputs
+        return role in self.stage.inputs or (role in cached and self.store.has(cached[role]))
 
     def dataset(self) -> ImageData:
         """The stage's dataset, loaded once a process."""
-        reference = self.stage.options["dataset"]
-        name = dataset_key(reference["name"], reference["params"])
+        reference = self.reference("dataset")
+        name = dataset_key(reference.name, reference.params)
         if name not in self.data:
-            component = self.registry.create("datasets", reference["name"], reference["params"])
+            component = self.registry.create("datasets", reference.name, reference.params)
             self.data[name] = component.load(self.places)
         return self.data[name]
 
@@ -158,7 +163,7 @@ def _execution(task: Task) -> Generator[None, None, Outcome]:
         description: dict[str, Any] = {
             "kind": stage.kind,
             "component": stage.component,
-            "identity": dict(stage.identity),
+            "identity": key_json(stage.fields),
             "inputs": dict(stage.inputs),
             "title": stage.title,
             "work": stage.work,

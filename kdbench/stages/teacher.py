@@ -6,13 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from kdbench.api.draws import draw_test
+from kdbench.plan.fields import TeacherFields
 from kdbench.stages.networks import architecture_of, build, head_of, load_all_but_head, normalization
 from kdbench.stages.task import Task
 from kdbench.stages.training import (
     augmentation_of,
     evaluator,
-    fold_of,
     history_table,
     recipe_of,
     report_epochs,
@@ -26,16 +25,16 @@ from kdbench.training.loop import Run, Supervised, train
 def run(task: Task, draft: Draft) -> None:
     """Arrays: test_logits float32 (n_test, n_classes) with `test_rows`. Tensors: `model`, a state dict; of the
     head alone ("head.weight", "head.bias") where only that was trained."""
-    data, identity = task.dataset(), task.identity
-    recipe = recipe_of(identity["recipe"])
-    fold = fold_of(task, data.train.labels, data.n_classes)
-    test_rows = draw_test(data.test.labels, data.n_classes, **identity["test"])
+    data, fields = task.dataset(), task.fields(TeacherFields)
+    recipe = recipe_of(fields.recipe)
+    fold = fields.draw.of(data)
+    test_rows = fields.test.test(data)
     architecture = architecture_of(task)
     augmentation = augmentation_of(recipe)
     labelled: ImageSource | FeatureSource
     test: ImageSource | FeatureSource
     validation: ImageSource | FeatureSource
-    if identity["mode"] == "head":
+    if fields.mode == "head":
         backbone = task.input("backbone")
         scale = _Standardisation(
             backbone.array("train"), _places(backbone.array("train_rows"), fold.labelled)
@@ -52,13 +51,13 @@ def run(task: Task, draft: Draft) -> None:
             device=task.device,
         )
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(identity["seed"])  # that of a GPU stays as it is
+            torch.default_generator.manual_seed(fields.seed)  # that of a GPU stays as it is
             model: nn.Module = nn.Linear(backbone.values["width"], data.n_classes).to(task.device)
         nn.init.zeros_(model.weight)  # type: ignore[arg-type]
         nn.init.zeros_(model.bias)  # type: ignore[arg-type]
     else:
         norm = normalization(architecture, data)
-        model = build(architecture, data, identity["seed"], task.device)
+        model = build(architecture, data, fields.seed, task.device)
         if task.has("source"):
             load_all_but_head(model, architecture.head(model), task.input("source").tensors("model"))
         head_of(model, architecture.head(model))
@@ -71,13 +70,13 @@ def run(task: Task, draft: Draft) -> None:
     splits = {"test": (test, np.asarray(data.test.labels)[test_rows])}
     if len(fold.validation):
         splits["validation"] = (validation, train_labels[fold.validation])
-    precision = "float32" if identity["mode"] == "head" else recipe.precision
+    precision = "float32" if fields.mode == "head" else recipe.precision
     evaluate = evaluator(lambda: model, splits, precision)
     training = Run(
         student=model,
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
-        seed=identity["seed"],
+        seed=fields.seed,
         labelled_source=labelled,
         labels=torch.as_tensor(train_labels[fold.labelled], device=task.device),
     )
@@ -86,7 +85,7 @@ def run(task: Task, draft: Draft) -> None:
         checkpoints=task.store.partial(task.stage.key), progress=report_epochs(task, recipe.epochs),
     )  # fmt: skip
     logits = predict(model, test, precision=precision)
-    if identity["mode"] == "head":
+    if fields.mode == "head":
         scale.fold_into(model)  # type: ignore[arg-type]
         draft.tensors("model", {f"head.{k}": v for k, v in model.state_dict().items()})
     else:

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from kdbench.api.draws import Fold, draw_fold
+from kdbench.api.settings import Value
 from kdbench.stages.task import Task
+from kdbench.suite.schema import Training
 from kdbench.training.data import Augmentation, FeatureSource, ImageSource
 from kdbench.training.evaluate import accuracy, predict
 
 
-def recipe_of(fields: Mapping[str, Any]) -> Any:
-    """A recipe from a stage's identity; precision is resolved there."""
-    return SimpleNamespace(**fields)
+def recipe_of(fields: Mapping[str, Value]) -> Training:
+    """A recipe from the fields of a stage, where its precision is resolved."""
+    return Training.model_construct(**fields)
 
 
-def fold_of(task: Task, labels: np.ndarray, n_classes: int) -> Fold:
-    """The images of the stage's fold."""
-    draw = dict(task.identity["draw"])
-    return draw_fold(np.asarray(labels), n_classes, **draw)
-
-
-def augmentation_of(recipe: Any) -> Augmentation:
+def augmentation_of(recipe: Training) -> Augmentation:
     """The (weak) augmentation of a recipe."""
     return Augmentation(recipe.flip, recipe.shift, recipe.shift_fill)
 

@@ -1,18 +1,20 @@
-"""A network's layers reduced without a suite, and what that has in common with measuring them."""
+"""Embed a network without a suite, and what `score` shares with it."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdbench.api.cores import available_cores
 from kdbench.errors import UsageError, did_you_mean
+from kdbench.evaluation.embeddings import describe, make_reducer, reduce
 from kdbench.locations import data_places, discover
+from kdbench.plan.fields import Reference
 from kdbench.standalone.images import Samples, read
 from kdbench.standalone.networks import Built, Network, build
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
     from kdbench.api.data import Embedding
     from kdbench.registry import Registry
-    from kdbench.store import Artifact, Store
     from kdbench.suite.schema import Component
 
     AnyNetwork = Network | nn.Module | str | Path
@@ -40,42 +41,58 @@ def embed(
     plugins: Sequence[str | Path] = (),
     data_dir: str | Path | None = None,
 ) -> dict[str, Embedding]:
-    """A network's activations at its taps, each reduced to a few dimensions.
+    """Embed the features of a network at its taps.
 
-    Args:
-        network: a module, the name of an architecture, a file of weights, or a `kdbench.Network` that says more.
-        images: see `kdbench.standalone.images.read`; labels are not needed.
-        taps: of the network; all of them for None.
-        reducer: a name ("tsne"), a name with parameters ({"name": "tsne", "perplexity": 5}), the import path of
-            a scikit-learn-compatible class, or an object with `fit_transform`.
-        size: so many of the images. seed: of the reducer, where it takes one; the same for every tap.
-        device: a GPU where there is one for None. precision: "float32" or "bfloat16", of the network.
-        plugins: one-file plugins. data_dir: where a dataset that is named is looked for first.
+    Parameters
+    ----------
+    network
+        A module, the name of an architecture, a file of weights, or a `kdbench.Network`.
+    images
+        Images, see `kdbench.standalone.images.read`; labels are not needed.
+    taps
+        Taps of the network, all by default.
+    reducer
+        A name ("tsne"), a name with parameters (`{"name": "tsne", "perplexity": 5}`), the import path of a
+        scikit-learn-compatible class, or an object with `fit_transform`.
+    size
+        Number of images, a balanced draw if there are labels.
+    seed
+        Seed of the draw and of the reducer; the same for every tap.
+    device
+        "cpu", "cuda", ...; by default a GPU if there is one.
+    precision
+        "float32" or "bfloat16", of the network.
+    plugins
+        One-file plugins.
+    data_dir
+        Where a named dataset is looked for first.
 
-    Returns:
+    Returns
+    -------
+    dict
         Tap to embedding; its `points` are float32 (n, d), in the order of the images.
 
-    Raises:
-        UsageError: what is named does not exist, or does not fit. DataError: weights or data.
-        PluginError, SuiteError: of the reducer.
+    Raises
+    ------
+    UsageError
+        A name does not exist, or does not fit.
+    DataError
+        Weights or data are missing or damaged.
+    PluginError, SuiteError
+        The reducer is broken, or a parameter is wrong.
     """
-    from kdbench.stages.reducers import embed as reduce
-
     registry = discover([Path(p) for p in plugins])
     at = device_of(device)
     make, name, params = reducer_of(reducer, registry, at, seed)
     samples = read(images, registry, data_places(data_dir), size=size, seed=seed)
     built = built_for(network, registry, samples, at)
-    chosen = chosen_taps(built, taps)
-    found = {}
-    with tempfile.TemporaryDirectory(prefix="kdbench-") as folder:
-        store = store_in(folder)
-        features = features_of(store, "network", built, samples, chosen, at, precision)
-        for tap in chosen:
-            X = np.asarray(features.array(tap), dtype=np.float32)
-            fitted = make()
-            found[tap] = embedding_of(reduce(fitted, X, what=f"reducers/{name}"), fitted, name, params, X)
-    return found
+    features = features_of(built, samples, chosen_taps(built, taps), at, precision)
+    embeddings = {}
+    for tap, activations in features.items():
+        X, fitted = np.asarray(activations, dtype=np.float32), make()
+        points = reduce(fitted, X, name=f"reducers/{name}")
+        embeddings[tap] = describe(points, fitted, name, params, X.shape[1])
+    return embeddings
 
 
 def device_of(device: str | None) -> str:
@@ -115,74 +132,68 @@ def component_of(kind: str, given: str | Mapping[str, Any], registry: Registry) 
     return component
 
 
-def reducer_of(given: Any, registry: Registry, device: str, seed: int) -> tuple[Any, str, dict[str, Any]]:
-    """A function that makes the reducer anew, its name and its parameters."""
-    from kdbench.api import available_cores
-    from kdbench.stages.reducers import make_reducer
-    from kdbench.suite.schema import Component
-
+def reducer_of(
+    given: Any, registry: Registry, device: str, seed: int
+) -> tuple[Callable[[], Any], str, dict[str, Any]]:
+    """A function that creates the reducer, its name and its parameters."""
     if callable(getattr(given, "fit_transform", None)):
-        import copy
-
         params = {k: v for k, v in vars(given).items() if isinstance(v, (bool, int, float, str, type(None)))}
         return partial(copy.deepcopy, given), type(given).__name__, params
-    if not isinstance(given, (str, Mapping, Component)):
+    if not isinstance(given, (str, Mapping)):
         raise UsageError(f"{type(given).__name__} has no fit_transform", where="reducer")
-    component = given if isinstance(given, Component) else component_of("reducers", given, registry)
-    workplace: Any = SimpleNamespace(registry=registry, device=device, threads=len(available_cores()))
-    reference = {"name": component.name, "params": component.params}
-    params = registry.check("reducers", component.name, component.params)
-    return partial(make_reducer, workplace, reference, seed), component.name, params
-
-
-def embedding_of(
-    points: np.ndarray, fitted: Any, name: str, params: dict[str, Any], X: np.ndarray
-) -> Embedding:
-    from kdbench.api.data import Embedding
-
-    return Embedding(
-        points=points,
-        reducer=name,
-        params=params,
-        n_features=int(X.shape[1]),
-        loss_history=tuple(float(x) for x in getattr(fitted, "loss_history_", ())),
-        diagnostics={k: float(v) for k, v in getattr(fitted, "diagnostics_", {}).items()},
+    component = component_of("reducers", given, registry)
+    reference = Reference(component.name, component.params)
+    make = partial(
+        make_reducer, registry, reference, seed=seed, threads=len(available_cores()), device=device
     )
-
-
-def store_in(folder: str) -> Store:
-    from kdbench.store import Store
-
-    return Store(Path(folder))
+    return make, component.name, registry.check("reducers", component.name, component.params)
 
 
 def features_of(
-    store: Store,
-    role: str,
-    network: Built,
-    samples: Samples,
-    taps: Sequence[str],
-    device: str,
-    precision: str,
-) -> Artifact:
-    """Activations as a features stage keeps them: (n, d), one array a tap.
+    network: Built, samples: Samples, taps: Sequence[str], device: str, precision: str
+) -> dict[str, np.ndarray]:
+    """Features (n, d) of a network by tap, as a features stage computes them.
 
-    Raises:
-        UsageError: a tap's module was not run, or its output is no tensor.
-        OverflowError: an activation is not finite.
+    Parameters
+    ----------
+    network
+        The network.
+    samples
+        The images.
+    taps
+        Taps of the network.
+    device, precision
+        Where and how the network runs.
+
+    Returns
+    -------
+    dict
+        Tap to features, float16 if that holds them, else float32.
+
+    Raises
+    ------
+    UsageError
+        The module of a tap does not run, or its output is not a tensor.
+    OverflowError
+        A value is not finite.
     """
     from kdbench.training.evaluate import activations
 
-    key = f"{role}-features"
-    with store.write(key, {"identity": {"taps": list(taps)}, "inputs": {}}) as draft:
-        paths = {tap: network.taps[tap] for tap in taps}
-        source = samples.source(network, device)
-        try:
-            activations(network.module, source, paths, precision=precision, allocate=draft.open_array)
-        except (KeyError, AttributeError) as error:
-            raise UsageError(
-                f"a tap of {network.name} is not run in its forward pass, or gives no tensor: {error}",
-                where="taps",
-                hint="name module paths: Network(model, taps={'last': 'layer4'})",
-            ) from error
-    return store.open(key)
+    features: dict[str, np.ndarray] = {}
+
+    def allocate(tap: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        features[tap] = np.empty(shape, dtype)
+        return features[tap]
+
+    paths = {tap: network.taps[tap] for tap in taps}
+    try:
+        activations(
+            network.module, samples.source(network, device), paths, precision=precision, allocate=allocate
+        )
+    except (KeyError, AttributeError) as error:
+        raise UsageError(
+            f"a tap of {network.name} does not run in its forward pass, or gives no tensor: {error}",
+            where="taps",
+            hint="name module paths: Network(model, taps={'last': 'layer4'})",
+        ) from error
+    return {tap: features[tap] for tap in taps}

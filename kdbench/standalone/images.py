@@ -41,6 +41,11 @@ class Samples:
     data: ImageData | None = None
     rows: np.ndarray | None = None
 
+    @property
+    def positions(self) -> np.ndarray:
+        """Rows (n,) of the test split of `as_data`."""
+        return self.rows if self.rows is not None else np.arange(len(self))
+
     def __len__(self) -> int:
         return len(self.images if self.images is not None else self.tensors)  # type: ignore[arg-type]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,35 +10,35 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdbench.api.cores import available_cores
+from kdbench.api.data import MetricResult
+from kdbench.api.neighbours import exact_neighbours
 from kdbench.errors import UsageError
-from kdbench.locations import data_places, discover
-from kdbench.standalone.embed import (
-    built_for,
-    chosen_taps,
-    component_of,
-    device_of,
-    embedding_of,
-    features_of,
-    reducer_of,
-    store_in,
+from kdbench.evaluation.embeddings import (
+    describe,
+    make_reducer,
+    reduce,
+    reducing_functions,
+    requested_neighbours,
 )
+from kdbench.evaluation.scores import NotFinite, compute, linear_layer
+from kdbench.evaluation.view import MetricView
+from kdbench.locations import data_places, discover
+from kdbench.plan.fields import Reference
+from kdbench.plan.placement import Measurable, exclusion, positions, without_loss_history
+from kdbench.standalone.embed import built_for, chosen_taps, component_of, device_of, features_of
 from kdbench.standalone.images import Samples, read
 from kdbench.standalone.networks import Built
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kdbench.api.data import ImageData
+    from kdbench.api.data import Embedding, ImageData, Neighbours
     from kdbench.api.specs import MetricSpec
     from kdbench.registry import Registry
     from kdbench.standalone.embed import AnyNetwork
-    from kdbench.store import Artifact, Store
     from kdbench.suite.schema import Component
 
-#: Needs of a metric by which it looks at each tap.
-_PER_TAP = frozenset({"features", "neighbours", "teacher_features"})
-_PER_EMBEDDING = frozenset({"embedding", "loss_history"})
-_BESIDE_TEACHER = frozenset({"teacher", "teacher_features", "independent_teacher"})
 SCORE_COLUMNS = ("network", "tap", "reducer", "metric", "value_name", "value", "setting", "primary")
 
 
@@ -59,21 +57,49 @@ def score(
     plugins: Sequence[str | Path] = (),
     data_dir: str | Path | None = None,
 ) -> Scores:
-    """Measure a network, and its teacher beside it, with kdbench's metrics.
+    """Measure a network, and a teacher if given, with kdbench's metrics.
 
-    Args:
-        network, teacher: see `embed`. Metrics that compare with a teacher look at it; others measure both.
-        data: labelled images, see `kdbench.standalone.images.read`.
-        metrics: names, or names with parameters: ["accuracy", {"name": "knn-accuracy", "k": 5}].
-        taps: of the network; all for None. A teacher has all of its own, or those of them that are named here.
-        reducers: for metrics that look at embeddings, as in `embed`.
-        size: so many of the images, a balanced draw of `seed`. The rest as in `embed`.
+    Parameters
+    ----------
+    network
+        A module, the name of an architecture, a file of weights, or a `kdbench.Network`.
+    teacher
+        Another network. Metrics that compare with a teacher read it; the other metrics measure both.
+    data
+        Labelled images; see `kdbench.standalone.images.read`.
+    metrics
+        Names, or names with parameters: `["accuracy", {"name": "knn-accuracy", "k": 5}]`.
+    taps
+        Taps of the network, all by default. A teacher is measured at those of them that it has, else at all of its
+        own.
+    reducers
+        For metrics of embeddings: names, names with parameters, or import paths.
+    size
+        Number of images, a balanced draw.
+    seed
+        Seed of the draw and of the reducers.
+    device
+        "cpu", "cuda", ...; by default a GPU if there is one.
+    precision
+        "float32" or "bfloat16", of the networks.
+    plugins
+        One-file plugins.
+    data_dir
+        Where a named dataset is looked for first.
 
-    Returns:
-        The numbers, and why others are missing.
+    Returns
+    -------
+    Scores
+        The numbers, and what was excluded with the reason.
 
-    Raises:
-        As `embed`; UsageError too where a metric can't be computed.
+    Raises
+    ------
+    UsageError
+        A name does not exist or does not fit, or a metric can't be computed.
+    DataError
+        Weights or data are missing or damaged.
+    PluginError, SuiteError
+        A component is broken, or a parameter is wrong.
     """
     registry = discover([Path(p) for p in plugins])
     at = device_of(device)
@@ -88,18 +114,24 @@ def score(
         networks["teacher"] = built_for(teacher, registry, samples, at)
     if len({b.name for b in networks.values()}) < len(networks):
         networks["teacher"].name += " (teacher)"
-    chosen = {"network": chosen_taps(networks["network"], taps)}
+    taps_of = {"network": chosen_taps(networks["network"], taps)}
     if teacher is not None:
-        own = [t for t in taps or () if t in networks["teacher"].taps]
-        chosen["teacher"] = chosen_taps(networks["teacher"], own or None)
+        shared = [t for t in taps or () if t in networks["teacher"].taps]
+        taps_of["teacher"] = chosen_taps(networks["teacher"], shared or None)
+    specs = [registry.spec("metrics", m.name) for m in wanted]
+    reads_features = any(spec.scope != "network" for spec in specs)
+    computed = {
+        role: ComputedNetwork.of(
+            built, samples, whole.n_classes, taps_of[role] if reads_features else (), at, precision
+        )
+        for role, built in networks.items()
+    }
+    scorer = _Scorer(registry, whole, samples.positions, reducing, at, seed)
     scores = Scores()
-    with tempfile.TemporaryDirectory(prefix="kdbench-") as folder:
-        bench = _Bench(store_in(folder), registry, whole, samples, at, precision, seed, reducing)
-        for role, built in networks.items():
-            bench.look(role, built, chosen[role], wanted)
-        for role, built in networks.items():
-            for metric in wanted:
-                bench.measure(role, built, chosen[role], metric, scores)
+    for network_data in computed.values():
+        for metric, spec in zip(wanted, specs, strict=True):
+            other = computed.get("teacher") if spec.requires_teacher else None
+            scorer.measure(network_data, metric, spec, other, scores)
     if not scores.rows:
         raise UsageError("no metric could be computed", where="metrics", hint="; ".join(scores.exclusions))
     return scores
@@ -109,15 +141,43 @@ def score(
 class Scores:
     """What was measured.
 
-    Attributes:
-        rows: one a number, by `SCORE_COLUMNS`.
-        exclusions: what was left out, each with its reason.
-        arrays: per point, class or superclass: "<network>/<tap>/<reducer>/<metric>.<name>".
+    Attributes
+    ----------
+    rows
+        One a number, with the columns `SCORE_COLUMNS`.
+    exclusions
+        What is not measured, each with its reason.
+    arrays
+        Values per point, class or superclass: "<network>/<tap>/<reducer>/<metric>.<name>".
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     exclusions: list[str] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def exclude(self, reason: str) -> None:
+        """Note what is not measured, once."""
+        if reason not in self.exclusions:
+            self.exclusions.append(reason)
+
+    def add(
+        self,
+        network: str,
+        tap: str | None,
+        reducer: str | None,
+        metric: str,
+        primary: str,
+        result: MetricResult,
+    ) -> None:
+        """Add the values and arrays of a metric."""
+        position = "/".join(p for p in (network, tap, reducer) if p)
+        if primary not in result.values:
+            self.exclude(f"metric {metric} of {position}: it gives no {primary!r} here")
+        for name, value in result.values.items():
+            row = (network, tap, reducer, metric, name, value, result.setting, name == primary)
+            self.rows.append(dict(zip(SCORE_COLUMNS, row, strict=True)))
+        for name, array in result.arrays.items():
+            self.arrays[f"{position}/{metric}.{name}"] = np.asarray(array)
 
     def frame(self) -> pd.DataFrame:
         """One row a number."""
@@ -144,224 +204,179 @@ class Scores:
         return found[0]
 
 
-class _Bench:
-    """Artifacts of networks in a store that lasts as long as the call, and metrics that look at them."""
+@dataclass
+class ComputedNetwork:
+    """A network as a metric reads it (`kdbench.evaluation.view.NetworkData`), in memory.
 
-    def __init__(
-        self,
-        store: Store,
-        registry: Registry,
-        data: ImageData,
+    Attributes
+    ----------
+    built
+        The network.
+    outputs
+        Logits (n, n_classes), float32.
+    rows
+        Test rows (n,) that they are of.
+    activations
+        Tap to features (n, d).
+    """
+
+    built: Built
+    outputs: np.ndarray
+    rows: np.ndarray
+    activations: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(
+        cls,
+        network: Built,
         samples: Samples,
+        n_classes: int,
+        taps: Sequence[str],
         device: str,
         precision: str,
-        seed: int,
-        reducers: Sequence[Component],
-    ) -> None:
-        self.store, self.registry, self.data, self.samples = store, registry, data, samples
-        self.device, self.precision, self.seed, self.reducers = device, precision, seed, reducers
-        self.rows = samples.rows if samples.rows is not None else np.arange(len(samples))
-        self.logits: dict[str, Artifact] = {}
-        self.features: dict[str, Artifact] = {}
-        self.wishes: dict[str, int] = {}
-
-    def look(self, role: str, network: Built, taps: Sequence[str], metrics: Sequence[Component]) -> None:
-        """Write down the network's logits, and its activations where a metric wants any."""
+    ) -> ComputedNetwork:
+        """Run a network. Raises UsageError if its outputs are not logits of the classes, or a tap does not run."""
         from kdbench.training.evaluate import predict
 
-        source = self.samples.source(network, self.device)
-        logits = (
-            predict(network.module, source, precision=self.precision, upsampled=network.upsampled)
-            .cpu()
-            .numpy()
-        )
-        if logits.ndim != 2 or logits.shape[1] < self.data.n_classes:
+        source = samples.source(network, device)
+        logits = predict(network.module, source, precision=precision, upsampled=network.upsampled)
+        if logits.ndim != 2 or logits.shape[1] < n_classes:
             raise UsageError(
-                f"{network.name} gives outputs {logits.shape} for {self.data.n_classes} classes",
-                where=role,
+                f"{network.name} gives outputs {tuple(logits.shape)} for {n_classes} classes",
+                where=network.name,
                 hint="logits (n, n_classes) are expected",
             )
-        with self.store.write(f"{role}-logits", {"identity": {}, "inputs": {}}) as draft:
-            draft.array("test_logits", logits.astype(np.float32))
-            draft.array("test_rows", self.rows)
-            draft.table("history", {})
-        self.logits[role] = self.store.open(f"{role}-logits")
-        needs = frozenset[str]().union(*(self._spec(m).needs for m in metrics))
-        if needs & (_PER_TAP | _PER_EMBEDDING):
-            self.features[role] = features_of(
-                self.store, role, network, self.samples, taps, self.device, self.precision
-            )
+        features = features_of(network, samples, taps, device, precision) if taps else {}
+        return cls(network, logits.cpu().numpy().astype(np.float32), samples.positions, features)
+
+    def history(self) -> Mapping[str, list[float | None]]:
+        return {}
+
+    def logits(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.outputs, self.rows
+
+    def taps(self) -> tuple[str, ...]:
+        return tuple(self.activations)
+
+    def features(self, tap: str) -> np.ndarray:
+        return self.activations[tap]
+
+
+@dataclass
+class _Scorer:
+    """Computes metrics; embeddings and neighbours are computed once and kept."""
+
+    registry: Registry
+    data: ImageData
+    rows: np.ndarray
+    reducers: Sequence[Component]
+    device: str
+    seed: int
+    embeddings: dict[tuple[str, str, str], Embedding] = field(default_factory=dict)
+    neighbours: dict[tuple[str, str, str, int], Neighbours] = field(default_factory=dict)
 
     def measure(
-        self, role: str, network: Built, taps: Sequence[str], metric: Component, scores: Scores
-    ) -> None:
-        """Compute one metric wherever it looks at; say why where it can't."""
-        spec = self._spec(metric)
-        if reason := self._lacking(role, network, taps, spec):
-            scores.exclusions.append(f"metric {metric.title} of {network.name}: {reason}")
-            return
-        per_embedding = bool(spec.needs & _PER_EMBEDDING)
-        if not per_embedding and not spec.needs & _PER_TAP:
-            self._call(role, network, metric, spec, None, None, scores)
-            return
-        for tap in taps[-1:] if "head" in spec.needs else taps:
-            if not per_embedding:
-                self._call(role, network, metric, spec, tap, None, scores)
-                continue
-            for reducer in self.reducers:
-                if "loss_history" in spec.needs and not getattr(
-                    self.registry.spec("reducers", reducer.name), "loss_history", False
-                ):
-                    why = f"metric {metric.title} of reducer {reducer.title}: it has no loss history"
-                    scores.exclusions += [why] if why not in scores.exclusions else []
-                    continue
-                self._call(role, network, metric, spec, tap, reducer, scores)
-
-    def _spec(self, metric: Component) -> MetricSpec:
-        return self.registry.spec("metrics", metric.name)  # type: ignore[return-value]
-
-    def _lacking(self, role: str, network: Built, taps: Sequence[str], spec: MetricSpec) -> str:
-        needs = spec.needs
-        if "superclasses" in needs and self.data.superclass_of is None:
-            return "the data have no superclasses"
-        if "masks" in needs and self.data.test.masks is None:
-            return "the data have no masks"
-        if needs & _BESIDE_TEACHER and "teacher" not in self.logits:
-            return "it compares with a teacher, and there is none"
-        if needs & _BESIDE_TEACHER and role == "teacher":
-            return "it compares with this network"
-        if "head" in needs and network.head is None:
-            return "it has no linear layer"
-        if needs & (_PER_TAP | _PER_EMBEDDING) and not taps:
-            return "it has no taps"
-        if (needs & _PER_EMBEDDING or "reducers" in needs) and not self.reducers:
-            return "no reducer was named"
-        return ""
-
-    def _call(
         self,
-        role: str,
-        network: Built,
+        network: ComputedNetwork,
         metric: Component,
         spec: MetricSpec,
-        tap: str | None,
-        reducer: Component | None,
+        teacher: ComputedNetwork | None,
         scores: Scores,
     ) -> None:
-        from kdbench.api.data import MetricResult
-        from kdbench.evaluation.view import ArtifactView
+        """Compute a metric wherever it applies; note why where it does not."""
+        measurable = Measurable(
+            superclasses=self.data.superclass_of is not None,
+            masks=self.data.test.masks is not None,
+            teacher=teacher is not None,
+            is_teacher=teacher is network,
+            taps=network.taps(),
+            reducers={r.title: self.registry.spec("reducers", r.name).loss_history for r in self.reducers},
+            head=network.built.head is not None,
+        )
+        if reason := exclusion(spec, measurable):
+            scores.exclude(f"metric {metric.title} of {network.built.name}: {reason}")
+            return
+        for skipped in without_loss_history(spec, measurable):
+            scores.exclude(f"metric {metric.title} of reducer {skipped}: it has no loss history")
+        for tap, label in positions(spec, measurable):
+            result = self._compute(network, metric, spec, teacher, tap, label)
+            scores.add(network.built.name, tap, label, metric.title, spec.primary, result)
 
-        called = self.registry.create("metrics", metric.name, metric.params)
-        teacher = None
-        if spec.needs & _BESIDE_TEACHER:
-            known = self.features.get("teacher") if "teacher_features" in spec.needs else None
-            teacher = ArtifactView(
-                self.data,
-                self.rows,
-                network=self.logits["teacher"],
-                tap=tap if known else None,
-                features=known,
-            )
-        view = ArtifactView(
+    def _compute(
+        self,
+        network: ComputedNetwork,
+        metric: Component,
+        spec: MetricSpec,
+        teacher: ComputedNetwork | None,
+        tap: str | None,
+        label: str | None,
+    ) -> MetricResult:
+        component = self.registry.create("metrics", metric.name, metric.params)
+        teacher_view = None
+        if teacher is not None:
+            teacher_tap = tap if "teacher_features" in spec.needs else None
+            teacher_view = MetricView(self.data, self.rows, teacher, tap=teacher_tap)
+        known = None
+        if tap and "neighbours" in spec.needs:
+            known = self._neighbours(network, tap, component)
+        view = MetricView(
             self.data,
             self.rows,
-            network=self.logits[role],
+            network,
             tap=tap,
-            features=self.features[role] if tap else None,
-            embedding=self._embedding(role, tap, reducer) if tap and reducer else None,
-            neighbours=self._neighbours(role, tap, called) if tap and "neighbours" in spec.needs else None,
-            reducers=dict(self._functions()) if "reducers" in spec.needs else None,
-            teacher=teacher,
-            head=partial(_head, network) if "head" in spec.needs else None,
+            embedding=partial(self._embedding, network, tap, label) if tap and label else None,
+            neighbours=known,
+            reducers=self._functions() if "reducers" in spec.needs else None,
+            teacher=teacher_view,
+            head=partial(_head, network.built) if "head" in spec.needs else None,
             needs=spec.needs,
         )
-        place = "/".join(p for p in (network.name, tap, reducer.title if reducer else None) if p)
+        position = "/".join(p for p in (network.built.name, tap, label) if p)
         try:
-            result = called(view)
+            return compute(component, view, name=f"metrics/{metric.name} of {position}")
+        except NotFinite:
+            raise
         except ValueError as error:
-            raise UsageError(f"it can't be computed: {error}", where=f"{metric.title} of {place}") from error
-        if not isinstance(result, MetricResult):
-            raise TypeError(f"metrics/{metric.name} returned {type(result).__name__}, not a MetricResult")
-        if spec.primary not in result.values:
-            scores.exclusions.append(f"metric {metric.title} of {place}: it gives no {spec.primary!r} here")
-        for name, value in result.values.items():
-            if not math.isfinite(value):
-                raise ValueError(f"metrics/{metric.name} returned {name}={value} for {place}")
-            title = reducer.title if reducer else None
-            numbers = (
-                network.name,
-                tap,
-                title,
-                metric.title,
-                name,
-                float(value),
-                result.setting,
-                name == spec.primary,
-            )
-            scores.rows.append(dict(zip(SCORE_COLUMNS, numbers, strict=True)))
-        for name, array in result.arrays.items():
-            scores.arrays[f"{place}/{metric.title}.{name}"] = np.asarray(array)
+            raise UsageError(
+                f"it can't be computed: {error}", where=f"{metric.title} of {position}"
+            ) from error
 
-    def _neighbours(self, role: str, tap: str, metric: Any) -> Artifact | None:
-        """Those that a metric wants, computed once a tap and distance for the largest k so far."""
-        from kdbench.api.neighbours import exact_neighbours
-
-        ask = getattr(metric, "neighbours_wanted", None)
-        wanted = ask(len(self.rows)) if ask else None
-        if not wanted:
+    def _neighbours(self, network: ComputedNetwork, tap: str, metric: Any) -> Callable[[], Neighbours] | None:
+        requested = requested_neighbours(metric, len(self.rows))
+        if requested is None:
             return None
-        k, distance = wanted
+        k, distance = requested
         if not 1 <= k < len(self.rows):
-            raise UsageError(f"{k} neighbours asked for among {len(self.rows)} images", where="metrics")
-        key = f"{role}-neighbours-{tap.replace('/', '.')}-{distance}-{k}"
-        if not self.store.has(key):
-            X = np.asarray(self.features[role].array(tap), dtype=np.float32)
-            found = exact_neighbours(X, k, distance, device=self.device)
-            with self.store.write(key, {}) as draft:
-                draft.array("indices", found.indices)
-                draft.array("distances", found.distances)
-                draft.values["metric"] = found.metric
-        return self.store.open(key)
+            raise UsageError(f"{k} neighbours requested among {len(self.rows)} images", where="metrics")
+        key = (network.built.name, tap, distance, k)
+        if key not in self.neighbours:
+            X = np.asarray(network.features(tap), dtype=np.float32)
+            self.neighbours[key] = exact_neighbours(X, k, distance, device=self.device)  # type: ignore[arg-type]
+        return partial(self.neighbours.__getitem__, key)
 
-    def _embedding(self, role: str, tap: str, reducer: Component) -> Artifact:
-        from kdbench.stages.reducers import embed as reduce
-        from kdbench.store import content_key
+    def _embedding(self, network: ComputedNetwork, tap: str, label: str) -> Embedding:
+        key = (network.built.name, tap, label)
+        if key not in self.embeddings:
+            reference = self._reference(label)
+            X = np.asarray(network.features(tap), dtype=np.float32)
+            reducer = make_reducer(self.registry, reference, **self._machine)
+            points = reduce(reducer, X, name=f"reducers/{reference.name}")
+            params = self.registry.check("reducers", reference.name, reference.params)
+            self.embeddings[key] = describe(points, reducer, reference.name, params, X.shape[1])
+        return self.embeddings[key]
 
-        key = content_key({"role": role, "tap": tap, "name": reducer.name, "params": reducer.params})
-        if not self.store.has(key):
-            X = np.asarray(self.features[role].array(tap), dtype=np.float32)
-            make, name, params = reducer_of(reducer, self.registry, self.device, self.seed)
-            fitted = make()
-            found = embedding_of(reduce(fitted, X, what=f"reducers/{name}"), fitted, name, params, X)
-            with self.store.write(key, {}) as draft:
-                draft.array("points", found.points)
-                draft.values |= {
-                    "reducer": name,
-                    "params": dict(found.params),
-                    "n_features": found.n_features,
-                    "loss_history": list(found.loss_history),
-                    "diagnostics": dict(found.diagnostics),
-                }
-        return self.store.open(key)
+    def _functions(self) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+        reducers = [(r.title, Reference(r.name, r.params)) for r in self.reducers]
+        return reducing_functions(self.registry, reducers, **self._machine)
 
-    def _functions(self) -> Iterator[tuple[str, Any]]:
-        """The reducers as functions, for a metric that runs them on data of its own."""
-        from kdbench.stages.reducers import embed as reduce
+    def _reference(self, label: str) -> Reference:
+        reducer = next(r for r in self.reducers if r.title == label)
+        return Reference(reducer.name, reducer.params)
 
-        for reducer in self.reducers:
-            make, name, _ = reducer_of(reducer, self.registry, self.device, self.seed)
-
-            def run(X: np.ndarray, make: Any = make, name: str = name) -> np.ndarray:
-                return reduce(make(), np.ascontiguousarray(X, dtype=np.float32), what=f"reducers/{name}")
-
-            yield reducer.title, run
+    @property
+    def _machine(self) -> dict[str, Any]:
+        return {"seed": self.seed, "threads": len(available_cores()), "device": self.device}
 
 
 def _head(network: Built) -> tuple[np.ndarray, np.ndarray]:
-    """Weight (n_classes, d) and bias (n_classes,) of the last linear layer, float32."""
-    layer: Any = network.module.get_submodule(network.head or "")
-    weight = layer.weight.detach().float().cpu().numpy()
-    bias = (
-        np.zeros(len(weight), np.float32) if layer.bias is None else layer.bias.detach().float().cpu().numpy()
-    )
-    return weight, bias
+    return linear_layer(network.module.get_submodule(network.head or ""))

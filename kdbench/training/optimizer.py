@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import nn
@@ -16,13 +16,13 @@ class Recipe(Protocol):
     epochs: int
     steps: int | None
     batch_size: int
-    optimizer: str
+    optimizer: Literal["sgd", "adam"]
     learning_rate: float
     momentum: float
     nesterov: bool
     weight_decay: float
-    weight_decay_on: str
-    schedule: str
+    weight_decay_on: Literal["all", "kernels"]
+    schedule: Literal["step", "cosine", "cosine-7-16", "constant"]
     decay_every: int
     decay_factor: float
     compile: bool

@@ -10,24 +10,40 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kdbench.api import Outcome, Resources
 from kdbench.plan import Stage
+from kdbench.plan.fields import NeighboursFields
 
 
-def stage(name: str, component: str = "things/any", *, after: Sequence[Stage] = (), **does: Any) -> Stage:
-    """A stage that does what `Place.execute` reads in its options."""
-    return Stage(
+@dataclass(frozen=True)
+class ScriptedStage(Stage):
+    """A stage that does what `does` says."""
+
+    does: Mapping[str, Any] = field(default_factory=dict)
+
+
+def stage(
+    name: str,
+    component: str = "things/any",
+    *,
+    after: Sequence[Stage] = (),
+    coschedule: str = "",
+    **does: Any,
+) -> ScriptedStage:
+    """A stage that does what `Place.execute` reads in `does`."""
+    return ScriptedStage(
         kind="thing",
         component=component,
-        identity={"name": name},
+        fields=NeighboursFields(name, "euclidean", 1),
         inputs={f"needs{i}": s.key for i, s in enumerate(after)},
         title=name,
-        options={"seconds": 0.05, **does},
+        coschedule=coschedule,
+        does={"seconds": 0.05, **does},
     )
 
 
@@ -43,8 +59,8 @@ class Here:
     def workplace(self) -> Place:
         return Place(self)
 
-    def resources(self, stage: Stage) -> Resources:
-        return Resources(**stage.options.get("resources", {}))
+    def resources(self, stage: ScriptedStage) -> Resources:
+        return Resources(**stage.does.get("resources", {}))
 
     def memory_gib(self) -> float:
         return self.memory
@@ -60,10 +76,10 @@ class Place:
         self.context = context
 
     def execute(
-        self, stages: Sequence[Stage], listener: Any = None, *, threads: int = 0
+        self, stages: Sequence[ScriptedStage], listener: Any = None, *, threads: int = 0
     ) -> Iterator[Outcome]:
         for one in stages:
-            does, began = one.options, time.monotonic()
+            does, began = one.does, time.monotonic()
             note = {
                 "name": one.title,
                 "began": began,

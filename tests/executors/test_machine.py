@@ -99,7 +99,7 @@ def test_a_stage_asks_for_its_components_resources_and_the_layer_that_it_reads(f
         assert all(asked(stage).gpu for stage in by_kind[kind])
     for stage in by_kind["embedding"]:
         own = plain_registry.spec(*stage.component.split("/")).resources
-        X = store.open(stage.inputs["features"]).array(stage.identity["tap"])
+        X = store.open(stage.inputs["features"]).array(stage.fields.tap)
         layer = X.shape[0] * X.shape[1] * 4 / GIB
         assert layer > 0
         assert asked(stage).memory_gib == pytest.approx(own.memory_gib + 2 * layer)

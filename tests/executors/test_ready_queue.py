@@ -77,7 +77,7 @@ def test_what_needs_something_that_failed_is_lost_and_so_is_what_needs_that():
 
 @pytest.mark.parametrize(("slots", "sizes"), [(1, [5, 1]), (2, [3, 2, 1]), (9, [1] * 6)])
 def test_stages_that_do_well_together_are_dealt_out_to_the_slots(slots, sizes):
-    group = [replace(stage(name), together="teacher") for name in "abcde"]
+    group = [replace(stage(name), coschedule="teacher") for name in "abcde"]
     executor = First()
     executor.slots = slots
     backlog = Backlog([*group[:2], stage("alone"), *group[2:]])
@@ -90,7 +90,7 @@ def test_stages_that_do_well_together_are_dealt_out_to_the_slots(slots, sizes):
 
 
 def test_a_group_is_no_larger_than_what_fits_beside_each_other():
-    backlog = Backlog([replace(stage(str(i)), together="teacher") for i in range(TOGETHER + 3)])
+    backlog = Backlog([replace(stage(str(i)), coschedule="teacher") for i in range(TOGETHER + 3)])
     sizes = []
     while bundle := backlog.take_bundle(First(), idle=True):
         sizes.append(len(bundle))
@@ -100,7 +100,7 @@ def test_a_group_is_no_larger_than_what_fits_beside_each_other():
 def test_a_bundle_takes_one_slot_until_its_last_stage_has_ended():
     executor = First()
     executor.slots = 2
-    backlog = Backlog([replace(stage(name), together="teacher") for name in "abcd"])
+    backlog = Backlog([replace(stage(name), coschedule="teacher") for name in "abcd"])
     bundles = [backlog.take_bundle(executor, idle=not backlog.under_way) for _ in range(2)]
     assert [len(bundle) for bundle in bundles] == [2, 2]
     assert backlog.under_way == 2

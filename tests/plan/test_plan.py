@@ -95,14 +95,16 @@ def test_needs_come_before_what_needs_them_and_cells_name_stages(tiny_plan):
 def test_schemes_of_a_fold_share_draws_and_seeds_but_folds_do_not(tiny_plan):
     plan = tiny_plan("data.folds=2")
     students = [s for s in plan.stages.values() if s.kind == "student"]
-    seeds = {(s.identity["draw"]["fold"], s.identity["seed"]) for s in students}
+    seeds = {(s.fields.draw.fold, s.fields.seed) for s in students}
     assert len(students) == 4
     assert len(seeds) == 2
     for one in students:
         for other in students:
-            if one.identity["draw"]["fold"] == other.identity["draw"]["fold"]:
-                assert one.identity["draw"].items() <= (other.identity["draw"] | one.identity["draw"]).items()
-                assert one.identity["seed"] == other.identity["seed"]
+            if one.fields.draw.fold == other.fields.draw.fold:
+                assert replace(one.fields.draw, unlabelled=None) == replace(
+                    other.fields.draw, unlabelled=None
+                )
+                assert one.fields.seed == other.fields.seed
 
 
 def test_a_second_taught_scheme_adds_no_teacher_work(tiny_plan):
@@ -117,9 +119,9 @@ def test_targets_of_many_views_are_filled_as_they_come_up(tiny_plan):
     few, many = tiny_plan(), tiny_plan("student.shift=2")
     (ahead,) = (s for s in few.stages.values() if s.kind == "targets")
     (lazy,) = (s for s in many.stages.values() if s.kind == "targets")
-    assert "shift" not in ahead.identity
-    assert lazy.identity["shift"] == 2
-    assert "teacher_network" in lazy.options
+    assert ahead.fields.shift is None
+    assert lazy.fields.shift == 2
+    assert lazy.runtime.teacher_network is not None
     mirrored = tiny_plan("student.shift=2", "student.shift_fill=reflect")
     assert lazy.key not in mirrored.stages  # other views
 
@@ -363,9 +365,7 @@ def test_neighbours_are_no_part_of_the_keys_of_what_they_help(tiny_plan):
     after = tiny_plan('reducers+={ name = "ivis-torch", k = 9, batch_size = 16, epochs = 1, label = "wide" }')
     assert by_kind(before, "embedding") < by_kind(after, "embedding")
     assert not by_kind(before, "neighbours") & by_kind(after, "neighbours")
-    assert {s.identity["k"] for s in after.stages.values() if s.kind == "neighbours"} == {
-        8
-    }  # itself left out
+    assert {s.fields.k for s in after.stages.values() if s.kind == "neighbours"} == {8}  # itself left out
 
 
 # -- what is left out, and what is refused
@@ -373,14 +373,14 @@ def test_neighbours_are_no_part_of_the_keys_of_what_they_help(tiny_plan):
 
 def test_a_reducer_that_no_metric_looks_at_is_left_out_with_a_reason(tiny_plan):
     plan = tiny_plan('metrics=["accuracy"]')
-    assert "reducer pca: no metric of the suite looks at its embeddings" in plan.exclusions
+    assert "reducer pca: no metric of the suite reads its embeddings" in plan.exclusions
     assert not by_kind(plan, "embedding")
     assert not any(e.startswith("reducer") for e in tiny_plan().exclusions)
 
 
 def test_what_a_dataset_lacks_leaves_its_metrics_out(tiny_plan):
     plan = tiny_plan(data=images(200, 100, 10, superclasses=False))
-    assert "metric superclass-correlation: shapes has no superclasses" in plan.exclusions
+    assert "metric superclass-correlation: the data have no superclasses" in plan.exclusions
     assert not any(s.component == "metrics/superclass-correlation" for s in plan.stages.values())
 
 
@@ -399,7 +399,7 @@ def test_a_metric_of_masks_needs_masks(tiny_plan, masks, tmp_path):
     )
     registry = Registry.discover(files=[path])
     plan = tiny_plan("metrics+=masked", registry=registry, data=images(200, 100, 10, masks=masks))
-    assert ("metric masked: shapes has no masks" in plan.exclusions) == (not masks)
+    assert ("metric masked: the data have no masks" in plan.exclusions) == (not masks)
     assert any(s.component == "metrics/masked" for s in plan.stages.values()) == masks
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kdbench.api.draws import draw_test
 from kdbench.errors import SuiteError
-from kdbench.evaluation.view import ArtifactView
+from kdbench.evaluation.view import MetricView
+from kdbench.stages.artifacts import StoredNetwork
 from kdbench.store import Store
 from kdbench_metrics.cka import Cka
 from kdbench_metrics.fidelity import agreement_and_kl
@@ -80,7 +80,7 @@ def test_every_metric_measures_every_student(measured, plain_registry):
                 assert low is None or values[spec.primary] >= low
                 assert high is None or values[spec.primary] <= high
         assert not found(cell, "neural-collapse", "D")
-    assert "metric fidelity of teachers: it compares with them" in plan.exclusions
+    assert "metric fidelity of teachers: it compares students with this network" in plan.exclusions
 
 
 def test_fidelity_is_to_the_teacher_of_the_fold_and_the_control_to_another_ones(measured):
@@ -119,19 +119,19 @@ def test_the_head_turns_what_it_sees_into_the_logits(measured, tiny_data, plain_
     task = Task(stage, store, plain_registry, places)
     weight, bias = last_layer(task, tiny_data)
     X = np.asarray(task.input("features").array("E"), np.float64)
-    rows = draw_test(tiny_data.test.labels, 10, **stage.identity["test"])
-    view = ArtifactView(tiny_data, rows, network=task.input("network"))
+    rows = stage.fields.test.test(tiny_data)
+    view = MetricView(tiny_data, rows, StoredNetwork(task.input("network")))
     np.testing.assert_allclose(X @ weight.T + bias, view.logits, atol=5e-2)  # of half-precision activations
     assert weight.shape == (10, 64)
 
 
 def test_a_record_says_which_teacher_a_student_was_compared_with(measured):
     _, _, cells = measured
-    params = next(c for c in cells if c.scheme == "undistilled").params
-    assert params["metrics.fidelity.teacher.architecture"] == "wide-resnet"
-    assert params["metrics.fidelity.teacher.epochs"] == 1
-    assert not [k for k in params if k.startswith("metrics.accuracy.teacher")]
-    assert "teacher.epochs" not in params  # it learnt from none
+    settings = next(c for c in cells if c.scheme == "undistilled").settings
+    assert settings.metrics["fidelity"].teacher.architecture.name == "wide-resnet"
+    assert settings.metrics["fidelity"].teacher.recipe["epochs"] == 1
+    assert settings.metrics["accuracy"].teacher is None
+    assert settings.teacher is None  # it was trained without one
 
 
 def test_figures_and_arrays_are_kept(measured):
@@ -187,7 +187,7 @@ def test_a_suite_without_a_teacher_leaves_them_out_with_a_reason(load_tiny, plai
     suite = load_tiny('schemes=["undistilled"]', 'metrics=["accuracy", "fidelity", "cka"]', "reducers=[]")
     plan = make_plan(suite.model_copy(update={"teacher": None}), plain_registry, tiny_data)
     assert plan.exclusions == (
-        "metric fidelity: the suite has no teacher", "metric cka: the suite has no teacher",
+        "metric fidelity: there is no teacher to compare with", "metric cka: there is no teacher to compare with",
     )  # fmt: skip
     assert not score_keys(plan, "fidelity") | score_keys(plan, "cka")
 
@@ -218,12 +218,15 @@ def test_a_k_beyond_the_embedded_images_is_refused_in_the_plan(tiny_plan, metric
 def test_a_view_says_what_a_spec_must_need(measured, tiny_data):
     plan, store, _ = measured
     network = store.open(cell_of(plan, "undistilled", 0).network)
-    view = ArtifactView(tiny_data, np.arange(5), network=network)
+    view = MetricView(tiny_data, np.arange(5), StoredNetwork(network))
     for read in ("teacher", "independent_teacher", "head", "taps", "features"):
         with pytest.raises(RuntimeError, match="its spec must need"):
             getattr(view, read)
-    other = ArtifactView(
-        tiny_data, np.arange(5), network=network, features=features_of(plan, store, "undistilled", 0), tap="D"
+    other = MetricView(
+        tiny_data,
+        np.arange(5),
+        StoredNetwork(network, features_of(plan, store, "undistilled", 0)),
+        tap="D",
     )
     assert other.taps == ("D", "E")
     np.testing.assert_array_equal(other.features, other.features_at("D"))

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from kdbench.api import Split
-from kdbench.api.draws import draw_fold, draw_test
+from kdbench.api.draws import draw_test
 from kdbench.errors import DataError
+from kdbench.plan.fields import Draw
 from kdbench.stages import networks, student, targets, task, teaching
-from kdbench.stages.task import Task
+from kdbench.stages.task import Task, dataset_key
 from kdbench.store import Draft, Store
 from kdbench.training.data import Augmentation, TrainingBatch
 from kdbench.training.teaching import LiveTeacher, Teaching, top_probability
@@ -34,9 +35,8 @@ def make_task(plain_registry, places, tiny_data):
 
     def make(stage, store, data=None) -> Task:
         made = Task(stage, store, plain_registry, places)
-        reference = stage.options.get("dataset")
-        if reference:
-            made.data[f"{reference['name']} {sorted(reference['params'].items())}"] = data or tiny_data
+        if reference := stage.runtime.dataset:
+            made.data[dataset_key(reference.name, reference.params)] = data or tiny_data
         return made
 
     return make
@@ -86,7 +86,7 @@ def test_targets_are_the_teachers_logits_for_exactly_the_views_of_a_batch(
     taught = teaching.teaching_of(made, tiny_data, scheme, Augmentation(True, 0), Draft(tmp_path))
     assert taught is not None
     look_up = taught.logits
-    fold = draw_fold(tiny_data.train.labels, 10, **made.identity["draw"])
+    fold = made.stage.fields.draw.of(tiny_data)
     rows = np.random.default_rng(0).permutation(np.concatenate([fold.labelled, fold.unlabelled]))
     views = np.random.default_rng(1).integers(0, 2, len(rows))
     teacher = teacher_network(made, plan.cells[0].network, tiny_data, made.stage)
@@ -246,10 +246,9 @@ def test_labels_outside_the_labelled_draw_are_never_read(
 ):
     plan, store, _ = finished
     stage = stage_of(plan, "student", "student distilled")
-    fold = draw_fold(tiny_data.train.labels, 10, **stage.identity["draw"])
+    fold = stage.fields.draw.of(tiny_data)
     # the draw itself has to read labels, to be balanced; everything after it sees the poisoned ones
-    monkeypatch.setattr(student, "fold_of", lambda *_: fold)
-    monkeypatch.setattr(targets, "fold_of", lambda *_: fold)
+    monkeypatch.setattr(Draw, "of", lambda *_: fold)
     other = poisoned(tiny_data, fold.labelled)
     honest, _ = carry(student.run, make_task(stage, store), tmp_path / "a")
     blind, _ = carry(student.run, make_task(stage, store, other), tmp_path / "b")
@@ -346,7 +345,7 @@ def test_the_head_folded_into_the_network_says_what_it_said_on_standardised_feat
     artifact = store.open(stage.key)
     made = make_task(stage, store)
     network = teacher_network(made, stage.key, tiny_data, stage)
-    rows = draw_test(tiny_data.test.labels, 10, **stage.identity["test"])
+    rows = stage.fields.test.test(tiny_data)
     as_train = replace(tiny_data, train=Split(tiny_data.test.images, tiny_data.test.labels))
     pixels = normalised(as_train, rows, np.zeros(len(rows), bool))
     # normalised by the training images' statistics, not by the test images' own
@@ -373,7 +372,7 @@ def test_a_head_is_trained_on_zero_mean_and_unit_variance(head_run, tiny_data):
     stage = stage_of(plan, "teacher")
     backbone = store.open(stage.inputs["backbone"])
     head = store.open(stage.key).tensors("model")
-    fold = draw_fold(tiny_data.train.labels, 10, **stage.identity["draw"])
+    fold = stage.fields.draw.of(tiny_data)
     rows = np.asarray(backbone.array("train_rows"))
     features = np.asarray(backbone.array("train"), dtype=np.float64)
     labelled = features[:, np.searchsorted(rows, fold.labelled)]
@@ -509,13 +508,14 @@ def test_an_interrupted_stage_leaves_nothing(tiny_plan, make_task, tmp_path, mon
 
 
 def test_a_view_of_images_that_a_network_did_not_see_is_refused(finished, tiny_data):
-    from kdbench.evaluation.view import ArtifactView
+    from kdbench.evaluation.view import MetricView
+    from kdbench.stages.artifacts import StoredNetwork
 
     plan, store, _ = finished
     network = store.open(plan.cells[0].network)
     rows = np.asarray(network.array("test_rows"))
-    view = ArtifactView(tiny_data, rows[:7], network=network)
+    view = MetricView(tiny_data, rows[:7], StoredNetwork(network))
     assert np.array_equal(view.logits, network.array("test_logits")[:7])
     unseen = np.setdiff1d(np.arange(100), rows)[:3]
     with pytest.raises(ValueError, match="3 of 3 images"):
-        ArtifactView(tiny_data, unseen, network=network).logits
+        MetricView(tiny_data, unseen, StoredNetwork(network)).logits
