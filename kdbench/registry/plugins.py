@@ -28,7 +28,7 @@ from kdbench.api import hookspecs
 from kdbench.api.version import API_VERSION
 from kdbench.errors import PluginError, UsageError, did_you_mean
 from kdbench.registry.import_guard import MANNERS, watched
-from kdbench.registry.requirements import absent_of, pip_install
+from kdbench.registry.requirements import missing_of, pip_install
 from kdbench.registry.versions import verdict
 
 GROUP = "kdbench"
@@ -290,7 +290,7 @@ def error_place(error: BaseException) -> str:
 
 def _hint(error: BaseException, candidate: Candidate) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        if lacking := [] if candidate.path else absent_of(candidate.distribution):
+        if lacking := [] if candidate.path else missing_of(candidate.distribution):
             return pip_install(lacking)
         return f"install what provides {error.name!r}, or import it inside the component that needs it"
     if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "kdbench":
