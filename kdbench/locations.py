@@ -56,7 +56,7 @@ def discover(plugins: Sequence[str | Path] = (), warn: Warn = warn_in_python) ->
     """
     from kdbench.registry import Registry
 
-    registry = Registry.discover(files=plugins, memory=user_cache() / "components.json")
+    registry = Registry.discover(files=plugins)
     for failure in registry.failures:
         warn(f"{failure} (kdbench doctor)")
     return registry

@@ -155,9 +155,7 @@ class Builder(Trainings):
         name = f"{kind}:{ref.title}"
         if name not in self._networks:
             n = self.n_embedded()
-            wanted = self.registry.answer(
-                kind, ref.name, ref.params, f"neighbours among {n}", lambda: self._wanted(kind, ref)
-            )
+            wanted = self._wanted(kind, ref)
             if wanted and not 1 <= wanted[0] < n:
                 raise SuiteError(
                     f"{wanted[0]} neighbours asked for among {n} embedded images",

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
@@ -34,7 +33,6 @@ from kdbench.registry.components import (
     read_parameters,
 )
 from kdbench.registry.import_paths import foreign_spec, is_import_path, two_dimensional
-from kdbench.registry.introspection_cache import Memory, names_a_file, question
 from kdbench.registry.plugins import (
     Failure,
     PluginInfo,
@@ -72,9 +70,6 @@ class Registry:
     _conflicts: Mapping[str, tuple[Origin, ...]]
     _plugins: tuple[PluginInfo, ...]
     _manager: pluggy.PluginManager
-    _memory: Memory | None = None
-    #: answers of components in this process
-    _answers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def discover(
@@ -82,7 +77,6 @@ class Registry:
         *,
         select: Sequence[str] | None = None,
         files: Sequence[str | Path] = (),
-        memory: Path | None = None,
         broken_files: bool = False,
     ) -> Registry:
         """Find and check the plugins.
@@ -92,8 +86,6 @@ class Registry:
                 by commas), or all of them where that is unset or empty.
             files: one-file plugins, loaded besides. What is wrong with one of these is an error unless
             `broken_files`, which keeps it among the `failures`.
-            memory: a file that keeps what components of installed plugins say of themselves (`answer`), so
-                that the next process need not import them to ask; None: nothing is kept.
 
         Raises:
             UsageError: a file or a selected plugin does not exist.
@@ -123,7 +115,6 @@ class Registry:
             _conflicts=MappingProxyType(conflicts),
             _plugins=tuple(infos),
             _manager=loaded.manager,
-            _memory=Memory(memory) if memory is not None else None,
         )
 
     def __reduce__(self):  # a worker finds the plugins again; hooks and modules don't travel
@@ -267,56 +258,10 @@ class Registry:
             UsageError, PluginError: as `resolve`.
             SuiteError: an unknown parameter, a wrong type, or a value that the constructor refuses.
         """
-
-        def complete() -> dict[str, Any]:
-            component = self.resolve(kind, name)
-            values = component.values(params or {})
-            component.build(values)
-            return plain(values, component.parameters)
-
-        return self.answer(kind, name, params, "parameters", complete)
-
-    def answer(
-        self, kind: str, name: str, params: Mapping[str, Any] | None, about: str, ask: Callable[[], Any]
-    ) -> Any:
-        """What a component says of itself: asked once a process, and once for all where the registry has a memory.
-
-        Kept between processes are answers of installed plugins' components alone; of import paths and
-        one-file plugins, which change without a version, they are not. Parameters that name a file
-        are asked about every time, as the file may have changed.
-
-        Args:
-            about: the question: "parameters", "neighbours among 400".
-            ask: gives the answer, plain JSON data that follows from the component and `params` alone. What it
-                raises is raised, and asked again the next time.
-        """
-        params = dict(params or {})
-        if names_a_file(params):
-            return ask()
-        try:
-            here = json.dumps([kind, name, about, params], sort_keys=True)
-        except (TypeError, ValueError):  # no plain data: `ask` says what is wrong with it, or takes it
-            return ask()
-        if here not in self._answers:
-            self._answers[here] = json.dumps(self._asked(kind, name, params, about, ask))
-        return json.loads(self._answers[here])
-
-    def _asked(
-        self, kind: str, name: str, params: Mapping[str, Any], about: str, ask: Callable[[], Any]
-    ) -> Any:
-        """The answer that is kept, else what `ask` says, kept from now on."""
-        spec, _, entry = self._find(kind, name)
-        if self._memory is None or entry is None or self._is_file(entry.origin.plugin):
-            return ask()
-        if missing_requirements(spec):
-            return ask()
-        said = {"spec": dataclasses.asdict(spec), "origin": str(entry.origin)}
-        key = question({"id": f"{kind}/{name}", "params": params, "about": about, **said})
-        answer, there = self._memory.recall(key)
-        if not there:
-            answer = ask()
-            self._memory.keep(key, answer, self.resolve(kind, name).factory)
-        return answer
+        component = self.resolve(kind, name)
+        values = component.values(params or {})
+        component.build(values)
+        return plain(values, component.parameters)
 
     def create(self, kind: str, name: str, params: Mapping[str, Any] | None = None, **engine: Any) -> Any:
         """A component with checked parameters.
