@@ -121,8 +121,8 @@ def jobs_option(function: F) -> F:
         type=_Jobs(),
         default="1",
         show_default=True,
-        help="Stages at once: shares that the cores are cut into, or stages on a GPU. auto measures, once a "
-        "machine and network, and chooses. Another number of threads may change last digits.",
+        help="Number of stages that run at once and share the cores or the GPU. auto chooses it from the cores, "
+        "the device and the stages that can run at once. Another number of threads may change last digits.",
     )(function)
 
 

@@ -85,9 +85,8 @@ def command(
         console().print(plan_table(session))
     with terminable():
         if jobs is None:
-            choice = chosen_jobs(session)
-            console(stderr=as_json).print(choice.sentence, soft_wrap=True)
-            jobs = choice.jobs
+            jobs, sentence = chosen_jobs(session)
+            console(stderr=as_json).print(sentence, soft_wrap=True)
         report = _execute(session, tracking, jobs, executor, quiet=as_json)
     _conclude(session, report, tracking, as_json=as_json)
     if tracking.failure is not None:

@@ -10,7 +10,6 @@ from kdbench.errors import CellsFailed, PluginError, UsageError
 
 if TYPE_CHECKING:
     from kdbench.api import Executor
-    from kdbench.executors.auto import Choice
     from kdbench.leaderboard.board import Board
     from kdbench.registry import Registry
     from kdbench.runner import Observer, RunReport
@@ -83,26 +82,12 @@ def check_executor(registry: Registry, name: str, params: Mapping[str, Any], *, 
         )
 
 
-def chosen_jobs(session: Session) -> Choice:
-    """What `--jobs auto` comes to for the stages that are still to be executed."""
+def chosen_jobs(session: Session) -> tuple[int, str]:
+    """Return the number of jobs that `--jobs auto` stands for, and one line that says how it was chosen."""
     from kdbench.api import available_cores
-    from kdbench.executors.auto import choose_jobs
-    from kdbench.locations import user_cache
-    from kdbench.session.estimate import stage_seconds
-    from kdbench.session.prepare import load_data
+    from kdbench.executors.jobs import choose_jobs
 
-    seconds = stage_seconds(session.store, session.outstanding, session.device)
-    reference = session.plan.suite.data.dataset
-    return choose_jobs(
-        session.plan,
-        session.outstanding,
-        session.registry,
-        load_data(session.registry, reference.name, reference.params, session.places),
-        device=session.device,
-        cores=available_cores(),
-        seconds=sum(seconds.values()),
-        cache=user_cache() / "jobs",
-    )
+    return choose_jobs(session.outstanding, device=session.device, cores=len(available_cores()))
 
 
 def directions_of(registry: Registry) -> dict[str, bool | None]:

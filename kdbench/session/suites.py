@@ -145,7 +145,7 @@ class LoadedSuite:
             tracker.check(idle=idle)
             told = Tracking(tracker, idle=idle)
         if jobs == "auto":
-            jobs = execute.chosen_jobs(session).jobs
+            jobs, _ = execute.chosen_jobs(session)
         if not isinstance(jobs, int) or jobs < 1:
             raise UsageError(f"jobs={jobs!r}: a number from 1, or 'auto'")
         observers = [Hooks(session.registry), *([told] if told else [])]
