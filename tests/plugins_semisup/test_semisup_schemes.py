@@ -156,9 +156,9 @@ def test_the_extra_term_changes_the_student_and_reaches_it_alone(scheme):
     settings = recipe(epochs=1)
     run = run_of(scheme, settings)
     run.progress = 1.0  # past every ramp
-    from kdbench.training.average import MovingAverage
+    from kdbench.training.average import moving_average
 
-    run.ema = MovingAverage(network(1), 0.9).model  # not the student itself, as in the middle of training
+    run.ema = moving_average(network(1), 0.9).module  # not the student itself, as in the middle of training
     terms = next(scheme.epoch(run))
     assert next(iter(terms)) == "cross_entropy"
     assert len(terms) == (3 if isinstance(scheme, UDA) and scheme.entropy_weight else 2)
