@@ -79,7 +79,7 @@ def command(
     if executor is not None:
         check_executor(session.registry, *executor, several=jobs != 1)
     idle = not session.outstanding
-    tracker.check(idle=idle)
+    tracker.check()
     tracking = Tracking(tracker, idle=idle, warn=warn)
     if not as_json:
         console().print(plan_table(session))

@@ -142,7 +142,7 @@ class LoadedSuite:
         idle = not session.outstanding
         told = None
         if tracker is not None:
-            tracker.check(idle=idle)
+            tracker.check()
             told = Tracking(tracker, idle=idle)
         if jobs == "auto":
             jobs, _ = execute.chosen_jobs(session)
