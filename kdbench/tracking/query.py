@@ -178,8 +178,7 @@ def read_records(
         except VerificationError as error:
             damaged.append((run, error))
         else:
-            sums.add(run.tags.get(codec.SUM_TAG, ""))
-    sums.discard("")  # of what was logged before there were checksums
+            sums.add(run.tags[codec.SUM_TAG])
     return whole, [(run, error) for run, error in damaged if run.tags.get(codec.SUM_TAG) not in sums]
 
 
@@ -200,6 +199,5 @@ def run_holding(known: Iterable[LoggedRecord], cell: CellRecord) -> str | None:
 
 def _merged(records: Iterable[CellRecord]) -> list[CellRecord]:
     """Return one record for each cell, given records in the order in which they were logged."""
-    # A run may be logged long after its cell was made (`sync`), and older cells after newer ones. Of one cell a
-    # record that tells its code is newer than one from before records did, whichever was logged last.
-    return codec.merged(sorted(records, key=lambda c: (c.created, c.tells_code)))
+    # `sync` may log older cells after newer ones.
+    return codec.merged(sorted(records, key=lambda c: c.created))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from kdbench.api.records import CellRecord, RunSummary, StageSummary
+from kdbench.api.records import CellRecord, RunSummary, StageSummary, hardware_label
 from kdbench.errors import WorkspaceError
 from kdbench.tracking import tags as codec
 from kdbench.tracking.connect import open_client, store_errors, tracking_uri
@@ -84,7 +84,7 @@ class Tracker:
                 "kdbench.run": run.id,
                 "kdbench.suite": run.suite,
                 "kdbench.scale": run.scale,
-                "kdbench.hardware": codec.hardware_label(run.hardware),
+                "kdbench.hardware": hardware_label(run.hardware),
                 "kdbench.version": run.versions.get("kdbench", ""),
                 "kdbench.git_commit": run.git_commit,
                 "kdbench.status": "running",
@@ -116,7 +116,7 @@ class Tracker:
             self._cells.setdefault(run.id, []).append(
                 {
                     "cell": cell.key,
-                    "title": codec.title(cell),
+                    "title": cell.title,
                     "status": cell.status,
                     "logged": "found" if found else "now",
                     "run_id": logged,
@@ -223,9 +223,7 @@ class Tracker:
         tags = {**codec.describing_tags(cell), "mlflow.source.name": "kdbench"}
         if parent is not None:
             tags[_PARENT] = parent
-        run = self.client.create_run(
-            self._experiment(cell.suite), tags=tags, run_name=codec.title(cell)
-        ).info.run_id
+        run = self.client.create_run(self._experiment(cell.suite), tags=tags, run_name=cell.title).info.run_id
         names = codec.metric_names(cell.results)
         metrics = [(name, float(r.value), 0) for name, r in zip(names, cell.results, strict=True)]
         metrics += [
@@ -235,7 +233,8 @@ class Tracker:
             if value is not None
         ]
         metrics.append(("seconds", float(cell.seconds), 0))
-        self._log_batches(run, metrics=metrics, params=codec.flat_params(cell.params))
+        settings = cell.settings.flat() | {"steps": cell.steps, "images_seen": cell.images_seen}
+        self._log_batches(run, metrics=metrics, params=codec.flat_params(settings))
         self._log_dataset(run, cell)
         self.client.log_dict(run, json.loads(json.dumps(cell.to_json(), default=str)), "record.json")
         self._log_figures(run, cell)
