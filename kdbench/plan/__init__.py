@@ -70,7 +70,7 @@ def make_plan(
                 cells.append(_teacher_cell(builder, suite.teacher, budget, fold))
             cells += [_student_cell(builder, scheme, budget, fold) for scheme in suite.schemes]
     used = {s.reducer for cell in cells for s in cell.scores}
-    runs_them = any("reducers" in registry.spec("metrics", m.name).needs for m in suite.metrics)  # type: ignore[attr-defined]
+    runs_them = any("reducers" in registry.spec("metrics", m.name).needs for m in suite.metrics)
     for reducer in suite.reducers:
         if reducer.title not in used and not runs_them:
             builder.exclude(f"reducer {reducer.title}: no metric of the suite looks at its embeddings")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kdbench.api.data import ImageData
-from kdbench.api.specs import MetricSpec, SchemeSpec
+from kdbench.api.specs import SchemeSpec
 from kdbench.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ def check_metrics(suite: Suite, registry: Registry, data: ImageData) -> None:
     embedded = n if suite.data.embedded == "all" else suite.data.embedded
     for metric in suite.metrics:
         spec = registry.spec("metrics", metric.name)
-        assert isinstance(spec, MetricSpec)
         tap = spec.needs & {"features", "neighbours", "embedding", "loss_history"}
         if tap and "logits" in spec.needs and embedded > tested:
             raise SuiteError(

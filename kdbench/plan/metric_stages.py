@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kdbench.api.draws import derive_seed
-from kdbench.api.specs import MetricSpec, ReducerSpec
+from kdbench.api.specs import MetricSpec
 from kdbench.errors import PluginError, SuiteError
 from kdbench.plan.model import Score, Stage
 from kdbench.plan.teachers import TeacherChoice
@@ -29,7 +29,6 @@ class Builder(Trainings):
         features = ""
         for metric in metrics:
             spec = self.registry.spec("metrics", metric.name)
-            assert isinstance(spec, MetricSpec)
             if "superclasses" in spec.needs and self.data.superclass_of is None:
                 self.exclude(f"metric {metric.title}: {self.suite.data.dataset.title} has no superclasses")
                 continue
@@ -62,7 +61,6 @@ class Builder(Trainings):
                     continue
                 for reducer in self.suite.reducers:
                     reducer_spec = self.registry.spec("reducers", reducer.name)
-                    assert isinstance(reducer_spec, ReducerSpec)
                     if "loss_history" in spec.needs and not reducer_spec.loss_history:
                         self.exclude(
                             f"metric {metric.title} of reducer {reducer.title}: it has no loss history"

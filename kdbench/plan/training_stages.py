@@ -310,7 +310,6 @@ class Trainings:
 
     def scheme_spec(self, scheme: Component) -> SchemeSpec:
         spec = self.registry.spec("schemes", scheme.name)
-        assert isinstance(spec, SchemeSpec)
         return spec
 
     def scheme_parameter(self, scheme: Component, name: str, default: Any) -> Any:

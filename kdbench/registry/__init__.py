@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import pluggy
 
@@ -42,7 +42,7 @@ from kdbench.registry.components import (
     plain,
     read_parameters,
 )
-from kdbench.registry.import_paths import foreign_spec, is_import_path, two_dimensional
+from kdbench.registry.import_paths import is_import_path, spec_of_import_path, two_dimensional
 from kdbench.registry.plugins import (
     Failure,
     PluginInfo,
@@ -67,6 +67,14 @@ __all__ = [
 ]
 
 KINDS: tuple[str, ...] = tuple(SPEC_TYPES)
+
+
+class _Found(NamedTuple):
+    """A component's spec, its origin for people, and its entry (None for an import path)."""
+
+    spec: Spec
+    origin: str
+    entry: Entry | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +135,9 @@ class Registry:
             _manager=loaded.manager,
         )
 
-    def __reduce__(self):  # a worker finds the plugins again; hooks and modules don't travel
+    def __reduce__(
+        self,
+    ) -> tuple[Any, ...]:  # a worker finds the plugins again; hooks and modules don't travel
         return _rediscover, (self.select, self.files)
 
     # What there is
@@ -154,20 +164,28 @@ class Registry:
 
     @overload
     def spec(self, kind: Literal["datasets"], name: str) -> DatasetSpec: ...
+
     @overload
     def spec(self, kind: Literal["architectures"], name: str) -> ArchitectureSpec: ...
+
     @overload
     def spec(self, kind: Literal["schemes"], name: str) -> SchemeSpec: ...
+
     @overload
     def spec(self, kind: Literal["reducers"], name: str) -> ReducerSpec: ...
+
     @overload
     def spec(self, kind: Literal["metrics"], name: str) -> MetricSpec: ...
+
     @overload
     def spec(self, kind: Literal["executors"], name: str) -> ExecutorSpec: ...
+
     @overload
     def spec(self, kind: Literal["suites"], name: str) -> SuiteSpec: ...
+
     @overload
     def spec(self, kind: str, name: str) -> Spec: ...
+
     def spec(self, kind: str, name: str) -> Spec:
         """The spec of one component. A member of a family ("timm/resnet34") has the family's, under its name.
 
@@ -175,15 +193,15 @@ class Registry:
             UsageError: there is no such kind or component.
             PluginError: several plugins define it.
         """
-        return self._find(kind, name)[0]
+        return self._find(kind, name).spec
 
     def origin(self, kind: str, name: str) -> str:
         """Plugin, distribution and "file:line" of a component, for people. Raises as `spec`."""
-        return self._find(kind, name)[1]
+        return self._find(kind, name).origin
 
     def plugin_of(self, kind: str, name: str) -> PluginInfo:
         """The plugin of a component. Raises as `spec`; UsageError for an import path, which has none."""
-        entry = self._find(kind, name)[2]
+        entry = self._find(kind, name).entry
         if entry is None:
             raise UsageError("it comes from no plugin", where=f"{kind}/{name}")
         return next(info for info in self._plugins if info.name == entry.origin.plugin)
@@ -197,24 +215,24 @@ class Registry:
     def source_digest(self, kind: str, name: str) -> str:
         """Digest of the file that a one-file plugin's component comes from; "" for an installed one, whose
         version says when its results may change."""
-        entry = self._find(kind, name)[2]
+        entry = self._find(kind, name).entry
         if entry is None:
             return ""
         info = next(info for info in self._plugins if info.name == entry.origin.plugin)
         return info.version if info.distribution == "file" else ""
 
-    def _find(self, kind: str, name: str) -> tuple[Spec, str, Entry | None]:
+    def _find(self, kind: str, name: str) -> _Found:
         _check_kind(kind)
         id_ = f"{kind}/{name}"
         if id_ in self._entries:
             entry = self._entries[id_]
-            return entry.spec, str(entry.origin), entry
+            return _Found(entry.spec, str(entry.origin), entry)
         if is_import_path(kind, name):
-            return foreign_spec(name), f"import path {name}", None
+            return _Found(spec_of_import_path(name), f"import path {name}", None)
         family, _, member = name.partition("/")
         entry_ = self._entries.get(f"{kind}/{family}/*") if member and member != "*" else None
         if entry_ is not None:
-            return dataclasses.replace(entry_.spec, name=name), str(entry_.origin), entry_
+            return _Found(dataclasses.replace(entry_.spec, name=name), str(entry_.origin), entry_)
         for taken in (id_, f"{kind}/{family}/*"):
             if taken in self._conflicts:
                 both = " and ".join(map(str, self._conflicts[taken]))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from kdbench.api.data import ImageData, MetricResult
 from kdbench.api.draws import draw_test
-from kdbench.api.specs import MetricSpec
 from kdbench.evaluation.view import ArtifactView
 from kdbench.stages.reducers import suite_reducers
 from kdbench.stages.task import Task
@@ -28,7 +27,6 @@ def run(task: Task, draft: Draft) -> None:
     data, identity = task.dataset(), task.identity
     reference = task.stage.options["metric"]
     spec = task.registry.spec("metrics", reference["name"])
-    assert isinstance(spec, MetricSpec)
     metric = task.registry.create("metrics", reference["name"], reference["params"])
     rows = draw_test(data.test.labels, data.n_classes, **identity["test"])
 

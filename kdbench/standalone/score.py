@@ -218,7 +218,7 @@ class _Bench:
                 self._call(role, network, metric, spec, tap, reducer, scores)
 
     def _spec(self, metric: Component) -> MetricSpec:
-        return self.registry.spec("metrics", metric.name)  # type: ignore[return-value]
+        return self.registry.spec("metrics", metric.name)
 
     def _lacking(self, role: str, network: Built, taps: Sequence[str], spec: MetricSpec) -> str:
         needs = spec.needs
