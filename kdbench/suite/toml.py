@@ -9,7 +9,17 @@ import tomli_w
 
 
 def to_toml(data: Mapping[str, Any]) -> str:
-    """Return `data` as a TOML document without None and without empty tables, which TOML or a suite does not need.
+    """Return `data` as a TOML document, without None and empty tables.
+
+    Parameters
+    ----------
+    data
+        Values, lists and tables.
+
+    Returns
+    -------
+    str
+        Text that `tomllib` reads back.
 
     Raises
     ------
