@@ -85,7 +85,7 @@ def discover(plugins: Sequence[str | Path] = (), warn: Warn = python_warning) ->
     """
     from kdbench.registry import Registry
 
-    registry = Registry.discover(files=plugins, memory=user_cache() / "components.json")
+    registry = Registry.discover(files=plugins)
     for failure in registry.failures:
         warn(f"{failure} (kdbench doctor)")
     return registry

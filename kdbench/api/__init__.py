@@ -44,6 +44,7 @@ from kdbench.api.specs import (
     SuiteSpec,
 )
 from kdbench.api.transfer import moved
+from kdbench.api.validation import check_choice, check_integer, check_number
 from kdbench.api.version import API_VERSION, OLDEST_API_VERSION
 
 __all__ = [
@@ -88,6 +89,9 @@ __all__ = [
     "View",
     "Workplace",
     "available_cores",
+    "check_choice",
+    "check_integer",
+    "check_number",
     "confine",
     "derive_seed",
     "draw_fold",

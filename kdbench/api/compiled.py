@@ -10,7 +10,7 @@ from typing import Any
 import numba
 
 
-def compiled(**options: Any) -> Callable[[Callable], Any]:
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """A decorator: `numba.njit` without the interpreter's lock, whose results are kept for the next process.
 
     numba keeps them beside the source, else in the user's cache or in $NUMBA_CACHE_DIR, and raises where it may
@@ -21,7 +21,7 @@ def compiled(**options: Any) -> Callable[[Callable], Any]:
         options: of `numba.njit`.
     """
 
-    def decorate(function: Callable) -> Any:
+    def decorate(function: Callable[..., Any]) -> Any:
         try:
             return numba.njit(cache=True, nogil=True, **options)(function)
         except RuntimeError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdbench.api.data import NeighbourMetric, Neighbours
 
@@ -182,3 +182,10 @@ def _half_the_products(
             largest.offer(products.numpy(), shift, row, column, both=row != column)
     values, columns = largest.result()
     return torch.from_numpy(values), torch.from_numpy(columns)
+
+
+def requested_neighbours(component: Any, n: int) -> tuple[int, str] | None:
+    """Number and metric of the exact neighbours among `n` rows that a reducer or metric requests, if any."""
+    ask = getattr(component, "neighbours_wanted", None)
+    requested = ask(n) if ask is not None else None
+    return (int(requested[0]), str(requested[1])) if requested else None

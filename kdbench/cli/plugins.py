@@ -85,18 +85,18 @@ def plugin_rows(registry: Registry) -> list[dict[str, Any]]:
     are not installed."""
     import dataclasses
 
-    from kdbench.registry.requirements import absent
+    from kdbench.registry.requirements import missing
 
     specs = {id_: registry.spec(*id_.split("/", 1)) for info in registry.plugins() for id_ in info.components}
-    lacking = set(absent({r for spec in specs.values() for r in spec.requires}))
+    lacking = set(missing({r for spec in specs.values() for r in spec.requires}))
     rows = []
     for info in registry.plugins():
-        missing = {
+        unmet = {
             id_: [r for r in specs[id_].requires if r in lacking]
             for id_ in info.components
             if not lacking.isdisjoint(specs[id_].requires)
         }
-        rows.append({**dataclasses.asdict(info), "missing": missing})
+        rows.append({**dataclasses.asdict(info), "missing": unmet})
     return rows
 
 

@@ -80,10 +80,10 @@ def command(
     if not as_json:
         console().print(plan_table(session))
     with terminable():
-        choice = chosen_jobs(session)
-        if choice.sentence:
-            console(stderr=as_json).print(choice.sentence, soft_wrap=True)
-        report = execute(session, [] if as_json else [_progress(session)], jobs=choice.jobs)
+        n_jobs, sentence = chosen_jobs(session)
+        if sentence:
+            console(stderr=as_json).print(sentence, soft_wrap=True)
+        report = execute(session, [] if as_json else [_progress(session)], jobs=n_jobs)
     board, paths = conclude(session, report)
     if as_json:
         _echo(session, report, board, paths)

@@ -98,10 +98,3 @@ def reducing_functions(
         return run
 
     return {label: function(reducer) for label, reducer in reducers}
-
-
-def requested_neighbours(component: Any, n: int) -> tuple[int, str] | None:
-    """Number and metric of the exact neighbours among `n` rows that a reducer or metric requests, if any."""
-    ask = getattr(component, "neighbours_wanted", None)
-    requested = ask(n) if ask is not None else None
-    return (int(requested[0]), str(requested[1])) if requested else None

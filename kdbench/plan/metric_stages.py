@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kdbench.api.draws import derive_seed
+from kdbench.api.neighbours import requested_neighbours
 from kdbench.api.specs import MetricSpec
 from kdbench.errors import PluginError, SuiteError
 from kdbench.plan.fields import EmbeddingFields, FeaturesFields, NeighboursFields, Rows, Runtime, ScoreFields
@@ -159,33 +160,27 @@ class MetricStages:
         """Number and metric of the neighbours that a component requests among the embedded images, if any."""
         name = f"{kind}/{ref.title}"
         if name not in self._requests:
-            n = self.n_embedded
-            requested = self.registry.answer(
-                kind, ref.name, ref.params, f"neighbours among {n}", lambda: self._ask(kind, ref)
-            )
+            n, requested = self.n_embedded, self._ask(kind, ref)
             if requested and not 1 <= requested[0] < n:
                 raise SuiteError(
                     f"{requested[0]} neighbours requested among {n} embedded images",
                     where=name,
                     hint="lower its k, or raise data.embedded",
                 )
-            self._requests[name] = (requested[0], requested[1]) if requested else None
+            self._requests[name] = requested
         return self._requests[name]
 
-    def _ask(self, kind: str, ref: Component) -> list | None:
-        """[k, metric] of the neighbours that a component requests, None for none."""
+    def _ask(self, kind: str, ref: Component) -> tuple[int, str] | None:
         component = self.registry.create(kind, ref.name, ref.params)
         method = {"reducers": "fit_transform", "metrics": "__call__"}[kind]
         if not callable(getattr(component, method, None)):
             raise PluginError(
                 f"{type(component).__name__} has no method {method}", where=f"{kind}/{ref.title}"
             )
-        ask = getattr(component, "neighbours_wanted", None)
         try:
-            requested = ask(self.n_embedded) if ask else None
+            return requested_neighbours(component, self.n_embedded)
         except ValueError as error:
             raise SuiteError(str(error), where=f"{kind}/{ref.title}") from error
-        return [int(requested[0]), str(requested[1])] if requested else None
 
     # -- embeddings and scores ------------------------------------------------------------------------------------
 

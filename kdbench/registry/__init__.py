@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import pluggy
 
@@ -43,8 +42,7 @@ from kdbench.registry.components import (
     plain,
     read_parameters,
 )
-from kdbench.registry.import_paths import foreign_spec, is_import_path, two_dimensional
-from kdbench.registry.introspection_cache import Memory, names_a_file, question
+from kdbench.registry.import_paths import is_import_path, spec_of_import_path, two_dimensional
 from kdbench.registry.plugins import (
     Failure,
     PluginInfo,
@@ -71,6 +69,14 @@ __all__ = [
 KINDS: tuple[str, ...] = tuple(SPEC_TYPES)
 
 
+class _Found(NamedTuple):
+    """A component's spec, its origin for people, and its entry (None for an import path)."""
+
+    spec: Spec
+    origin: str
+    entry: Entry | None
+
+
 @dataclass(frozen=True, eq=False)
 class Registry:
     """All components of all plugins. Made by `Registry.discover`; pickles as the arguments of that call."""
@@ -82,9 +88,6 @@ class Registry:
     _conflicts: Mapping[str, tuple[Origin, ...]]
     _plugins: tuple[PluginInfo, ...]
     _manager: pluggy.PluginManager
-    _memory: Memory | None = None
-    #: answers of components in this process
-    _answers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def discover(
@@ -92,7 +95,6 @@ class Registry:
         *,
         select: Sequence[str] | None = None,
         files: Sequence[str | Path] = (),
-        memory: Path | None = None,
         broken_files: bool = False,
     ) -> Registry:
         """Find and check the plugins.
@@ -102,8 +104,6 @@ class Registry:
                 by commas), or all of them where that is unset or empty.
             files: one-file plugins, loaded besides. What is wrong with one of these is an error unless
             `broken_files`, which keeps it among the `failures`.
-            memory: a file that keeps what components of installed plugins say of themselves (`answer`), so
-                that the next process need not import them to ask; None: nothing is kept.
 
         Raises:
             UsageError: a file or a selected plugin does not exist.
@@ -133,10 +133,11 @@ class Registry:
             _conflicts=MappingProxyType(conflicts),
             _plugins=tuple(infos),
             _manager=loaded.manager,
-            _memory=Memory(memory) if memory is not None else None,
         )
 
-    def __reduce__(self):  # a worker finds the plugins again; hooks and modules don't travel
+    def __reduce__(
+        self,
+    ) -> tuple[Any, ...]:  # a worker finds the plugins again; hooks and modules don't travel
         return _rediscover, (self.select, self.files)
 
     # What there is
@@ -163,20 +164,28 @@ class Registry:
 
     @overload
     def spec(self, kind: Literal["datasets"], name: str) -> DatasetSpec: ...
+
     @overload
     def spec(self, kind: Literal["architectures"], name: str) -> ArchitectureSpec: ...
+
     @overload
     def spec(self, kind: Literal["schemes"], name: str) -> SchemeSpec: ...
+
     @overload
     def spec(self, kind: Literal["reducers"], name: str) -> ReducerSpec: ...
+
     @overload
     def spec(self, kind: Literal["metrics"], name: str) -> MetricSpec: ...
+
     @overload
     def spec(self, kind: Literal["executors"], name: str) -> ExecutorSpec: ...
+
     @overload
     def spec(self, kind: Literal["suites"], name: str) -> SuiteSpec: ...
+
     @overload
     def spec(self, kind: str, name: str) -> Spec: ...
+
     def spec(self, kind: str, name: str) -> Spec:
         """The spec of one component. A member of a family ("timm/resnet34") has the family's, under its name.
 
@@ -184,15 +193,15 @@ class Registry:
             UsageError: there is no such kind or component.
             PluginError: several plugins define it.
         """
-        return self._find(kind, name)[0]
+        return self._find(kind, name).spec
 
     def origin(self, kind: str, name: str) -> str:
         """Plugin, distribution and "file:line" of a component, for people. Raises as `spec`."""
-        return self._find(kind, name)[1]
+        return self._find(kind, name).origin
 
     def plugin_of(self, kind: str, name: str) -> PluginInfo:
         """The plugin of a component. Raises as `spec`; UsageError for an import path, which has none."""
-        entry = self._find(kind, name)[2]
+        entry = self._find(kind, name).entry
         if entry is None:
             raise UsageError("it comes from no plugin", where=f"{kind}/{name}")
         return next(info for info in self._plugins if info.name == entry.origin.plugin)
@@ -206,24 +215,24 @@ class Registry:
     def source_digest(self, kind: str, name: str) -> str:
         """Digest of the file that a one-file plugin's component comes from; "" for an installed one, whose
         version says when its results may change."""
-        entry = self._find(kind, name)[2]
+        entry = self._find(kind, name).entry
         if entry is None:
             return ""
         info = next(info for info in self._plugins if info.name == entry.origin.plugin)
         return info.version if info.distribution == "file" else ""
 
-    def _find(self, kind: str, name: str) -> tuple[Spec, str, Entry | None]:
+    def _find(self, kind: str, name: str) -> _Found:
         _check_kind(kind)
         id_ = f"{kind}/{name}"
         if id_ in self._entries:
             entry = self._entries[id_]
-            return entry.spec, str(entry.origin), entry
+            return _Found(entry.spec, str(entry.origin), entry)
         if is_import_path(kind, name):
-            return foreign_spec(name), f"import path {name}", None
+            return _Found(spec_of_import_path(name), f"import path {name}", None)
         family, _, member = name.partition("/")
         entry_ = self._entries.get(f"{kind}/{family}/*") if member and member != "*" else None
         if entry_ is not None:
-            return dataclasses.replace(entry_.spec, name=name), str(entry_.origin), entry_
+            return _Found(dataclasses.replace(entry_.spec, name=name), str(entry_.origin), entry_)
         for taken in (id_, f"{kind}/{family}/*"):
             if taken in self._conflicts:
                 both = " and ".join(map(str, self._conflicts[taken]))
@@ -293,56 +302,10 @@ class Registry:
             UsageError, PluginError: as `resolve`.
             SuiteError: an unknown parameter, a wrong type, or a value that the constructor refuses.
         """
-
-        def complete() -> dict[str, Any]:
-            component = self.resolve(kind, name)
-            values = component.values(params or {})
-            component.build(values)
-            return plain(values, component.parameters)
-
-        return self.answer(kind, name, params, "parameters", complete)
-
-    def answer(
-        self, kind: str, name: str, params: Mapping[str, Any] | None, about: str, ask: Callable[[], Any]
-    ) -> Any:
-        """What a component says of itself: asked once a process, and once for all where the registry has a memory.
-
-        Kept between processes are answers of installed plugins' components alone; of import paths and
-        one-file plugins, which change without a version, they are not. Parameters that name a file
-        are asked about every time, as the file may have changed.
-
-        Args:
-            about: the question: "parameters", "neighbours among 400".
-            ask: gives the answer, plain JSON data that follows from the component and `params` alone. What it
-                raises is raised, and asked again the next time.
-        """
-        params = dict(params or {})
-        if names_a_file(params):
-            return ask()
-        try:
-            here = json.dumps([kind, name, about, params], sort_keys=True)
-        except (TypeError, ValueError):  # no plain data: `ask` says what is wrong with it, or takes it
-            return ask()
-        if here not in self._answers:
-            self._answers[here] = json.dumps(self._asked(kind, name, params, about, ask))
-        return json.loads(self._answers[here])
-
-    def _asked(
-        self, kind: str, name: str, params: Mapping[str, Any], about: str, ask: Callable[[], Any]
-    ) -> Any:
-        """The answer that is kept, else what `ask` says, kept from now on."""
-        spec, _, entry = self._find(kind, name)
-        if self._memory is None or entry is None or self._is_file(entry.origin.plugin):
-            return ask()
-        if missing_requirements(spec):
-            return ask()
-        said = {"spec": dataclasses.asdict(spec), "origin": str(entry.origin)}
-        key = question({"id": f"{kind}/{name}", "params": params, "about": about, **said})
-        answer, there = self._memory.recall(key)
-        if not there:
-            answer = ask()
-            self._memory.keep(key, answer, self.resolve(kind, name).factory)
-        return answer
+        component = self.resolve(kind, name)
+        values = component.values(params or {})
+        component.build(values)
+        return plain(values, component.parameters)
 
     def create(self, kind: str, name: str, params: Mapping[str, Any] | None = None, **engine: Any) -> Any:
         """A component with checked parameters.

@@ -18,7 +18,7 @@ from kdbench.api.specs import (
     Spec,
 )
 from kdbench.errors import did_you_mean
-from kdbench.registry.import_guard import MANNERS, watched
+from kdbench.registry.import_guard import IMPORT_HINT, guarded
 from kdbench.registry.plugins import Candidate, Failure, Loaded, error_place, function_place
 
 _NAME = re.compile(r"[a-z0-9]+([-_.][a-z0-9]+)*(/(\*|[a-z0-9]+([-_.][a-z0-9]+)*))?")
@@ -88,8 +88,8 @@ def _specs(kind: str, function: Any, candidate: Candidate, failures: list[Failur
     hook = f"kdbench_{kind}"
     items: list[object] = []
     try:
-        with watched(
-            f"in {hook}", lambda what, at: failures.append(candidate.failure(what, at or where, MANNERS))
+        with guarded(
+            f"in {hook}", lambda what, at: failures.append(candidate.failure(what, at or where, IMPORT_HINT))
         ):
             returned = function()
             if not isinstance(returned, Iterable) or isinstance(returned, (str, bytes, Mapping)):

@@ -13,7 +13,7 @@ from typing import Any
 from kdbench.api.specs import Spec
 from kdbench.errors import KdbenchError, PluginError, SuiteError, did_you_mean
 from kdbench.registry.plugins import error_place, file_module
-from kdbench.registry.requirements import absent, pip_install
+from kdbench.registry.requirements import missing, pip_install
 
 #: Constructor parameters that the engine sets for a run (seed, cores, device): no suite sets them and no key
 #: contains them.
@@ -141,11 +141,11 @@ def import_target(spec: Spec, file_stem: str = "") -> Callable[..., Any]:
 
 def missing_requirement(spec: Spec, error: ImportError | None = None) -> PluginError:
     """The error for a component that can't be imported, with the command that installs what it lacks."""
-    missing = missing_requirements(spec)
+    unmet = missing_requirements(spec)
     reason = f": {error}" if error is not None else ""
-    if missing:
-        what = f"needs {', '.join(missing)}, not installed here{reason}"
-        hint = pip_install([f"kdbench[{spec.extra}]"] if spec.extra else missing)
+    if unmet:
+        what = f"needs {', '.join(unmet)}, not installed here{reason}"
+        hint = pip_install([f"kdbench[{spec.extra}]"] if spec.extra else unmet)
     else:
         what = f"its target {spec.target} can't be imported{reason}"
         place = error_place(error) if error is not None else ""
@@ -157,8 +157,8 @@ def missing_requirement(spec: Spec, error: ImportError | None = None) -> PluginE
 
 
 def missing_requirements(spec: Spec) -> list[str]:
-    """Those of `spec.requires` whose distribution is not installed. Nothing is imported."""
-    return absent(spec.requires)
+    """Return the unmet entries of `spec.requires`. Nothing is imported."""
+    return missing(spec.requires)
 
 
 def read_parameters(factory: Callable[..., Any], id_: str, *, foreign: bool = False) -> dict[str, Parameter]:

@@ -17,10 +17,10 @@ from typing import Any, TextIO
 Note = Callable[[str, str], object]
 
 #: What to do about it, for people.
-MANNERS = "nothing but definitions belongs here; log with `logging`, draw from a generator of your own"
+IMPORT_HINT = "nothing but definitions belongs here; log with `logging`, draw from a generator of your own"
 
 
-class _Ear:
+class _CapturedStdout:
     """Stands in for stdout: keeps what is printed and where that began; once closed, passes everything on."""
 
     def __init__(self, stdout: TextIO) -> None:
@@ -41,19 +41,19 @@ class _Ear:
 
 
 @contextmanager
-def watched(doing: str, note: Note) -> Iterator[None]:
+def guarded(doing: str, note: Note) -> Iterator[None]:
     """Hold a plugin to its manners. `doing`: when it was, for the sentence ("while it was imported")."""
-    ear = _Ear(sys.stdout)
+    captured = _CapturedStdout(sys.stdout)
     before = _random_states()
     try:
-        with redirect_stdout(ear):  # type: ignore[type-var]
+        with redirect_stdout(captured):  # type: ignore[type-var]
             yield
     finally:
-        ear.done = True
-        if ear.text:
-            first = ear.text.strip().partition("\n")[0]
+        captured.done = True
+        if captured.text:
+            first = captured.text.strip().partition("\n")[0]
             said = repr(first if len(first) <= 60 else first[:57] + "...")
-            note(f"it printed {said} {doing}", ear.place)
+            note(f"it printed {said} {doing}", captured.place)
         after = _random_states()
         for name, (state, restore) in before.items():
             if name in after and after[name][0] != state:

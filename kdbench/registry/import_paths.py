@@ -8,7 +8,6 @@ import importlib.util
 import re
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
 
 from kdbench.api.specs import ReducerSpec
 from kdbench.errors import UsageError
@@ -22,7 +21,7 @@ def is_import_path(kind: str, name: str) -> bool:
     return kind == "reducers" and ":" in name
 
 
-def foreign_spec(path: str) -> ReducerSpec:
+def spec_of_import_path(path: str) -> ReducerSpec:
     """A spec for "module:Class". Its version is that of the distribution, so results of two never mix.
 
     Raises:
@@ -36,11 +35,10 @@ def foreign_spec(path: str) -> ReducerSpec:
     if found is None:
         raise UsageError(f"there is no module {top!r}", where=where, hint=_pip_hint(top))
     version = _distribution_version(top) or _source_version(path.partition(":")[0])
-    # A version of text serves keys as well as a number does; plugins' own specs carry numbers.
     return ReducerSpec(
         name=path,
         target=path,
-        version=cast(Any, version),
+        version=version,
         summary=f"a scikit-learn-compatible class, from {version}",
     )
 

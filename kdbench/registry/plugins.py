@@ -27,8 +27,8 @@ import pluggy
 from kdbench.api import hookspecs
 from kdbench.api.version import API_VERSION
 from kdbench.errors import PluginError, UsageError, did_you_mean
-from kdbench.registry.import_guard import MANNERS, watched
-from kdbench.registry.requirements import absent_of, pip_install
+from kdbench.registry.import_guard import IMPORT_HINT, guarded
+from kdbench.registry.requirements import missing_of, pip_install
 from kdbench.registry.versions import verdict
 
 GROUP = "kdbench"
@@ -205,7 +205,7 @@ def load_plugins(candidates: Sequence[Candidate], select: Sequence[str] | None) 
 def _load_one(candidate: Candidate, loaded: Loaded) -> None:
     rude: list[tuple[str, str]] = []
     try:
-        with watched("while it was imported", lambda what, where: rude.append((what, where))):
+        with guarded("while it was imported", lambda what, where: rude.append((what, where))):
             plugin = candidate.load()
     except (Exception, SystemExit) as error:
         what = f"can't be imported: {type(error).__name__}: {error}"
@@ -219,7 +219,7 @@ def _load_one(candidate: Candidate, loaded: Loaded) -> None:
         failure = candidate.failure(version.what, _line_of(plugin, "kdbench_api"), version.hint)
         loaded.broken.append(candidate.info([failure]))
         return
-    failures = [candidate.failure(what, where or candidate.origin, MANNERS) for what, where in rude]
+    failures = [candidate.failure(what, where or candidate.origin, IMPORT_HINT) for what, where in rude]
     if version.what:
         failures.append(candidate.failure(version.what, _line_of(plugin, "kdbench_api"), version.hint))
     failures += [candidate.failure(*wrong) for wrong in _wrong_hooks(plugin)]
@@ -290,7 +290,7 @@ def error_place(error: BaseException) -> str:
 
 def _hint(error: BaseException, candidate: Candidate) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        if lacking := [] if candidate.path else absent_of(candidate.distribution):
+        if lacking := [] if candidate.path else missing_of(candidate.distribution):
             return pip_install(lacking)
         return f"install what provides {error.name!r}, or import it inside the component that needs it"
     if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "kdbench":

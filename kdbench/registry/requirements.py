@@ -1,33 +1,48 @@
-"""Which requirements are not installed. Nothing is imported to find out."""
+"""Check whether requirements are installed, without importing them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from importlib import metadata
 
-
-def absent(requirements: Iterable[str]) -> list[str]:
-    """Those requirements ("umap-learn>=0.5") whose distribution is not installed, of whatever version."""
-    missing = []
-    for requirement in requirements:
-        found = re.match(r"[A-Za-z0-9][\w.-]*", requirement.strip())
-        try:
-            metadata.version(found[0] if found else requirement)
-        except metadata.PackageNotFoundError:
-            missing.append(requirement)
-    return missing
+from packaging.requirements import InvalidRequirement, Requirement
 
 
-def absent_of(distribution: str) -> list[str]:
-    """What an installed distribution requires and is not installed, its extras left out."""
+def missing(requirements: Iterable[str]) -> list[str]:
+    """Return the requirements that the installed distributions do not meet.
+
+    Parameters
+    ----------
+    requirements
+        Requirements as pip reads them: "umap-learn>=0.5", "tomli; python_version < '3.11'".
+
+    Returns
+    -------
+    list of str
+        Those whose distribution is absent or of an excluded version, and those that cannot be parsed. A requirement
+        whose marker does not apply here is not missing.
+    """
+    return [requirement for requirement in requirements if not _is_met(requirement)]
+
+
+def missing_of(distribution: str) -> list[str]:
+    """Return the unmet requirements of an installed distribution, without its extras."""
     try:
-        required = metadata.requires(distribution) or ()
+        return missing(metadata.requires(distribution) or ())
     except metadata.PackageNotFoundError:
         return []
-    return absent(r.partition(";")[0].strip() for r in required if "extra" not in r.partition(";")[2])
+
+
+def _is_met(text: str) -> bool:
+    try:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            return True
+        return requirement.specifier.contains(metadata.version(requirement.name), prereleases=True)
+    except (InvalidRequirement, metadata.PackageNotFoundError):
+        return False
 
 
 def pip_install(requirements: Iterable[str]) -> str:
-    """The command that installs them."""
+    """Return the command that installs the requirements."""
     return "pip install " + " ".join(f'"{r}"' for r in requirements)

@@ -10,32 +10,19 @@ from kdbench.errors import CellsFailed
 
 if TYPE_CHECKING:
     from kdbench.api import Executor
-    from kdbench.executors.auto import Choice
     from kdbench.leaderboard.board import Board
     from kdbench.runner import Observer, RunReport
     from kdbench.session.prepare import Session
 
 
-def chosen_jobs(session: Session) -> Choice:
+def chosen_jobs(session: Session) -> tuple[int, str]:
     """Return the requested number of jobs; for `--jobs auto` choose one, with the reason in a sentence."""
     from kdbench.api import available_cores
-    from kdbench.executors.auto import Choice, choose_jobs
-    from kdbench.locations import user_cache
-    from kdbench.session.estimate import stage_seconds
+    from kdbench.executors.jobs import choose_jobs
 
     if session.jobs is not None:
-        return Choice(session.jobs, "")
-    seconds = stage_seconds(session.store, session.outstanding, session.device)
-    return choose_jobs(
-        session.plan,
-        session.outstanding,
-        session.registry,
-        session.data,
-        device=session.device,
-        cores=available_cores(),
-        seconds=sum(seconds.values()),
-        cache=user_cache() / "jobs",
-    )
+        return session.jobs, ""
+    return choose_jobs(session.outstanding, device=session.device, cores=len(available_cores()))
 
 
 def execute(session: Session, observers: Sequence[Observer] = (), *, jobs: int = 1) -> RunReport:

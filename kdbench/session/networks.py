@@ -79,7 +79,7 @@ def check_networks(registry: Registry, plan: Plan, data: ImageData, outstanding:
 
 
 def _needs(registry: Registry, metric: Component) -> frozenset[str]:
-    needs: frozenset[str] = registry.spec("metrics", metric.name).needs  # type: ignore[attr-defined]
+    needs: frozenset[str] = registry.spec("metrics", metric.name).needs
     return needs
 
 

@@ -189,7 +189,7 @@ def _tracked(session: Session, uri: str | None) -> Session:
     from kdbench.tracking import Tracker
 
     tracker, idle = Tracker(uri, session.store.root), not session.outstanding
-    tracker.check(idle=idle)
+    tracker.check()
     return replace(session, tracking=Tracking(tracker, idle=idle, warn=session.warn))
 
 

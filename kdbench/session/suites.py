@@ -211,7 +211,7 @@ class LoadedSuite:
             executor=_name_and_params(executor),
             jobs=None if jobs == "auto" else jobs,
         )
-        report = execute(session, jobs=chosen_jobs(session).jobs)
+        report = execute(session, jobs=chosen_jobs(session)[0])
         for sentence in report.warnings:
             session.warn(sentence)
         _, files = conclude(session, report)

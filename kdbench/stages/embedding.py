@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from kdbench.evaluation.embeddings import describe, make_reducer, reduce, requested_neighbours
+from kdbench.api.neighbours import requested_neighbours
+from kdbench.evaluation.embeddings import describe, make_reducer, reduce
 from kdbench.plan.fields import EmbeddingFields
 from kdbench.stages.artifacts import read_neighbours
 from kdbench.stages.task import Task

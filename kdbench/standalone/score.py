@@ -12,14 +12,13 @@ import numpy as np
 
 from kdbench.api.cores import available_cores
 from kdbench.api.data import MetricResult
-from kdbench.api.neighbours import exact_neighbours
+from kdbench.api.neighbours import exact_neighbours, requested_neighbours
 from kdbench.errors import UsageError
 from kdbench.evaluation.embeddings import (
     describe,
     make_reducer,
     reduce,
     reducing_functions,
-    requested_neighbours,
 )
 from kdbench.evaluation.scores import NotFinite, compute, linear_layer
 from kdbench.evaluation.view import MetricView

@@ -1,24 +1,20 @@
-"""Write plain data as readable TOML."""
+"""Write plain data as TOML, through tomli-w."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+import tomli_w
 
 
-def to_toml(data: Mapping[str, Any], path: str = "") -> str:
-    """Format data as TOML: values first, then tables; lists of tables inline. None and {} are skipped.
+def to_toml(data: Mapping[str, Any]) -> str:
+    """Return `data` as a TOML document, without None and empty tables.
 
     Parameters
     ----------
     data
         Values, lists and tables.
-    path
-        Key of the table that `data` is; "" for a document.
 
     Returns
     -------
@@ -28,33 +24,22 @@ def to_toml(data: Mapping[str, Any], path: str = "") -> str:
     Raises
     ------
     TypeError
-        TOML has no such value.
+        `data` has a value that TOML does not have.
     """
-    tables = {k: v for k, v in data.items() if isinstance(v, Mapping)}
-    lines = [f"{_key(k)} = {inline(v)}" for k, v in data.items() if k not in tables and v is not None]
-    blocks = ["\n".join(([f"[{path}]"] if path else []) + lines)] if lines else []
-    blocks += [to_toml(v, f"{path}.{_key(k)}" if path else _key(k)) for k, v in tables.items() if v]
-    return "\n\n".join(b for b in blocks if b)
-
-
-def _key(key: str) -> str:
-    return key if _BARE_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+    return tomli_w.dumps(_without_none(data, empty_tables=False))
 
 
 def inline(value: Any) -> str:
-    """Format one value as it stands after `key = ` in TOML; TypeError if TOML has no such value."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, (list, tuple)):
-        items = [inline(v) for v in value]
-        if any(isinstance(v, Mapping) for v in value):
-            return "[\n" + "".join(f"    {i},\n" for i in items) + "]"
-        return "[" + ", ".join(items) + "]"
+    """Return one value as TOML writes it after `key = `. Raises TypeError as `to_toml`."""
+    # tomli-w writes tables inline only inside an array that is no array of tables.
+    text = tomli_w.dumps({"v": [[_without_none(value)]]})
+    return text.removeprefix("v = [\n    [\n").removesuffix(",\n    ],\n]\n").strip()
+
+
+def _without_none(value: Any, *, empty_tables: bool = True) -> Any:
     if isinstance(value, Mapping):
-        inside = ", ".join(f"{_key(k)} = {inline(v)}" for k, v in value.items() if v is not None)
-        return f"{{ {inside} }}" if inside else "{}"
-    raise TypeError(f"TOML has no {type(value).__name__}: {value!r}")
+        kept = {k: _without_none(v, empty_tables=empty_tables) for k, v in value.items() if v is not None}
+        return kept if empty_tables else {k: v for k, v in kept.items() if v != {}}
+    if isinstance(value, list | tuple):
+        return [_without_none(v) for v in value]
+    return value

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kdbench.registry.import_guard import watched
+from kdbench.registry.import_guard import guarded
 from kdbench.testing.outcome import Violation
 
 
@@ -40,7 +40,7 @@ def left_alone(doing: str) -> Iterator[None]:
     import torch  # noqa: F401
 
     notes: list[str] = []
-    with watched(doing, lambda what, where: notes.append(f"{what} ({where})" if where else what)):
+    with guarded(doing, lambda what, where: notes.append(f"{what} ({where})" if where else what)):
         yield
     if notes:
         raise Violation("; ".join(notes))

@@ -13,7 +13,7 @@ from torch import nn
 from kdbench.testing.check import Check, check
 from kdbench.testing.fixtures.schemes import EPOCHS, BenchRun, SchemeBench, terms_of
 from kdbench.testing.outcome import NotApplicable, Violation
-from kdbench.training.average import MovingAverage
+from kdbench.training.average import moving_average
 from kdbench.training.optimizer import trained_parameters
 
 #: A gradient this much smaller than the one beside the minimum is none, in single precision.
@@ -204,7 +204,7 @@ def _losses(run: BenchRun, epochs: range) -> Iterator[tuple[int, Mapping[str, to
     has one, is of another student."""
     scheme = run.scheme
     if getattr(scheme, "ema_decay", None) is not None:
-        run.ema = MovingAverage(run.student, scheme.ema_decay).model
+        run.ema = moving_average(run.student, scheme.ema_decay).module
         _perturb(run.ema, seed=1)
     for epoch in epochs:
         run.epoch, run.passes, run.views, run.progress = epoch, 0, 0, epoch / EPOCHS

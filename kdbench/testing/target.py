@@ -18,7 +18,7 @@ from kdbench.api.specs import SPEC_TYPES, Spec
 from kdbench.errors import PluginError, UsageError, did_you_mean
 from kdbench.registry import Registry
 from kdbench.registry.collect import Entry, Origin
-from kdbench.registry.import_paths import foreign_spec
+from kdbench.registry.import_paths import spec_of_import_path
 
 #: Kinds that there are checks for.
 KINDS = ("reducers", "metrics", "datasets", "architectures", "schemes", "executors")
@@ -238,7 +238,7 @@ def _of_module(registry: Registry, target: str, kind: str | None) -> tuple[Regis
         return _with(registry, found)
     kind = kind or _told(found, target)
     if kind == "reducers":
-        return registry, (kind, foreign_spec(target).name)
+        return registry, (kind, spec_of_import_path(target).name)
     if kind in _SPEC_DECIDES:
         hint = "name its spec, or the component of a plugin: what it needs stands in the spec"
         raise UsageError(f"a class alone does not say what one of the {kind} needs", where=target, hint=hint)

@@ -1,5 +1,7 @@
-"""Tracking stores: events of a run to MLflow, and cells back from it. The only room that imports MLflow."""
+"""Tracking stores: events of a run to MLflow, and cells back from it. The only package that imports MLflow."""
 
-from kdbench.tracking.tracker import Tracker, fetch_cells, tracking_uri
+from kdbench.tracking.connect import tracking_uri
+from kdbench.tracking.query import fetch_cells
+from kdbench.tracking.tracker import Tracker
 
 __all__ = ["Tracker", "fetch_cells", "tracking_uri"]

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import copy
-
-import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
-class MovingAverage:
-    """average <- decay * average + (1 - decay) * weight after each step, from the initial weights on.
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """Start the exponential moving average of a network at its present weights.
 
-    Buffers (the running statistics of batch normalisation) are copied: they are averages already.
+    After each `update_parameters(model)`: average <- decay * average + (1 - decay) * weight. Buffers (the running
+    statistics of batch normalisation) are copied, because they are averages already.
 
-    Args:
-        decay: 0 <= decay < 1.
+    Parameters
+    ----------
+    model
+        Network whose weights are averaged.
+    decay
+        Decay a step, at least 0 and below 1.
 
-    Raises:
-        ValueError: decay is not within that.
+    Returns
+    -------
+    AveragedModel
+        The average; its network is `module`, in evaluation mode and without gradients.
+
+    Raises
+    ------
+    ValueError
+        `decay` is out of range.
     """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"ema_decay={decay!r}: at least 0 and below 1")
-        self.decay = decay
-        self.model = copy.deepcopy(model).requires_grad_(False).eval()
-        self._pairs = list(zip(self.model.parameters(), model.parameters(), strict=True))
-        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
-
-    @torch.no_grad()
-    def update(self) -> None:
-        torch._foreach_lerp_([a for a, _ in self._pairs], [p for _, p in self._pairs], 1 - self.decay)
-        if self._buffers:
-            torch._foreach_copy_([a for a, _ in self._buffers], [b for _, b in self._buffers])
+    if not 0 <= decay < 1:
+        raise ValueError(f"ema_decay={decay!r}: at least 0 and below 1")
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)).requires_grad_(False).eval()
+    average.update_parameters(model)  # the first update copies the weights
+    return average

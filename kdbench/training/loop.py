@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from kdbench.api.draws import derive_seed
-from kdbench.training.average import MovingAverage
+from kdbench.training.average import moving_average
 from kdbench.training.checkpoint import Checkpointer, Position
 from kdbench.training.compiled import Compiled
 from kdbench.training.data import (
@@ -282,7 +283,7 @@ def training_steps(
                     group["lr"] = rate
                 _step(loss, optimizer, sums, device)
             if average is not None:
-                average.update()
+                average.update_parameters(student)
             run.step += 1
             yield
         means = {name: float(total) / n for name, (total, n) in sums.items()}  # the epoch's one wait
@@ -305,13 +306,13 @@ def training_steps(
     return Trained(history, run.images, run.step)
 
 
-def _average(run: Run, scheme: _Scheme) -> MovingAverage | None:
+def _average(run: Run, scheme: _Scheme) -> AveragedModel | None:
     """The moving average of a scheme that says how fast one moves; `run.ema` is its network."""
     decay = getattr(scheme, "ema_decay", None)
     if decay is None:
         return None
-    average = MovingAverage(run.student, decay)
-    run.ema = average.model
+    average = moving_average(run.student, decay)
+    run.ema = average.module
     return average
 
 

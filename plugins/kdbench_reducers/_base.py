@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from kdbench.api import Neighbours, exact_neighbours
+from kdbench.api import Neighbours, check_integer, exact_neighbours
 from kdbench.api.data import NeighbourMetric
 from kdbench.errors import UsageError
 
@@ -40,12 +40,18 @@ class BaseReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     random_state: int | None
 
     def _check(self) -> None:
-        """Check the parameters: in the constructor, and again when fitting, for set_params may lie between.
+        """Check the parameters in the constructor, and again when fitting because of `set_params`.
 
-        Raises:
-            ValueError: names the parameter, its value and what is allowed.
+        Subclasses add their own parameters to those checked here.
         """
-        raise NotImplementedError
+        check_integer("random_state", self.random_state, at_least=0, at_most=2**32 - 1, optional=True)
+        check_integer("pca", getattr(self, "pca", None), at_least=1, optional=True)
+        n_jobs = getattr(self, "n_jobs", None)
+        if n_jobs != -1:
+            try:
+                check_integer("n_jobs", n_jobs, at_least=1, optional=True)
+            except ValueError as error:
+                raise ValueError(f"{error}, or -1 for all cores") from None
 
     def _fit(self, X: np.ndarray, neighbours: Neighbours | None) -> np.ndarray:
         """Embed the checked float32 `X`; sets fitted attributes; `diagnostics_` is {} before."""

@@ -11,14 +11,10 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
 from kdbench.api.compiled import compiled
-from kdbench_reducers._ivis_loss import DISTANCE_EPSILON
-from kdbench_reducers._ivis_network import DROPOUT, SELU_ALPHA, SELU_SCALE
-from kdbench_reducers._ivis_step import SHORTS
 
 # Contracting a product and a sum into one operation and -0 = 0 leave NaN and infinities what they are: a loss
 # that is not finite must be seen.
@@ -29,13 +25,9 @@ _intrinsic: Any = intrinsic
 _inlined: Any = numba.njit(inline="always")
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
-# Written out once more, for numba knows what it has kept by this file alone: compiled code would outlive a change of
-# a constant elsewhere.
+# Repeated here because numba's cache depends on this file alone; a test compares them with their definitions.
 _DROPOUT, _SELU_SCALE, _SELU_ALPHA, _DISTANCE_EPSILON = 0.1, 1.0507009873554805, 1.6732632423543772, 1e-7
 _SHORTS = 4
-_HERE = (_DROPOUT, _SELU_SCALE, _SELU_ALPHA, _DISTANCE_EPSILON, _SHORTS)
-if _HERE != (DROPOUT, SELU_SCALE, SELU_ALPHA, DISTANCE_EPSILON, SHORTS):
-    raise AssertionError("change the constants of _ivis_kernels as well")
 _LOW = -_SELU_SCALE * _SELU_ALPHA
 _KEEP = ((1 - _DROPOUT) * (1 + _DROPOUT * _LOW**2)) ** -0.5  # `_ivis_network.GAIN`
 _SCALE, _LOWER, _BOTTOM = np.float32(_SELU_SCALE), np.float32(_LOW), np.float32(-_LOW)
@@ -68,41 +60,19 @@ def _prefer_wide_vectors(_: Any) -> Any:
     return types.none(), generate
 
 
-@_intrinsic
-def _float_of_bits(_: Any, x: Any) -> Any:
-    """int32 to the float32 of the same bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.int32), generate
+@_inlined
+def _from_bfloat16(x: Any) -> Any:
+    """Float32 of a bfloat16's bits, which are the upper half of a float32's."""
+    return np.int32(np.int32(x) << 16).view(np.float32)
 
 
-@_intrinsic
-def _from_bfloat16(_: Any, x: Any) -> Any:
-    """The bits of a bfloat16, which are the upper half of a float32's."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word = ir.IntType(32)
-        shifted = builder.shl(builder.zext(args[0], word), ir.Constant(word, 16))
-        return builder.bitcast(shifted, ir.FloatType())
-
-    return types.float32(types.int16), generate
-
-
-@_intrinsic
-def _to_bfloat16(_: Any, x: Any) -> Any:
-    """To the nearest, to the even one of two; NaN stays NaN, for every one made here has upper bits set."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word = ir.IntType(32)
-        sixteen, one = ir.Constant(word, 16), ir.Constant(word, 1)
-        bits = builder.bitcast(args[0], word)
-        odd = builder.and_(builder.lshr(bits, sixteen), one)
-        rounded = builder.add(builder.add(bits, ir.Constant(word, 0x7FFF)), odd)
-        return builder.trunc(builder.lshr(rounded, sixteen), ir.IntType(16))
-
-    return types.int16(types.float32), generate
+@_inlined
+def _to_bfloat16(x: Any) -> Any:
+    """Round to the nearest bfloat16, ties to even, as int16; every NaN made here keeps a bit in its upper half."""
+    bits = np.float32(x).view(np.uint32)
+    odd = (bits >> np.uint32(16)) & np.uint32(1)
+    rounded = np.uint32(bits + np.uint32(0x7FFF) + odd)
+    return np.int16(rounded >> np.uint32(16))
 
 
 # The next two have no annotations because numba compares signatures to the letter.
@@ -134,7 +104,7 @@ def _exp(x: Any) -> Any:
     r = (x - whole * _LN2_HIGH) - whole * _LN2_LOW
     series = ((((_T7 * r + _T6) * r + _T5) * r + _T4) * r + _T3) * r + _T2
     exponent: Any = np.int32(whole)
-    power = _float_of_bits(np.int32((exponent + 127) << 23))
+    power = np.int32((exponent + 127) << 23).view(np.float32)
     return (series * (r * r) + r + _ONE) * power
 
 

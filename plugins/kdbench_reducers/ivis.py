@@ -12,10 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from kdbench.api import Neighbours
+from kdbench.api import Neighbours, check_choice, check_integer
 from kdbench.api.data import NeighbourMetric
 from kdbench.errors import PluginError
-from kdbench_reducers import _checks
 from kdbench_reducers._base import BaseReducer, seed_of, thread_count
 from kdbench_reducers._ivis_names import WIDTHS
 from kdbench_reducers._ivis_process import worker
@@ -93,21 +92,19 @@ class Ivis(BaseReducer):
         self._check()
 
     def _check(self) -> None:
-        _checks.whole("embedding_dims", self.embedding_dims, 1)
-        _checks.whole("k", self.k, 2)
-        _checks.choice("distance", self.distance, ("pn", "euclidean"))
-        _checks.whole("batch_size", self.batch_size, 1)
-        _checks.whole("epochs", self.epochs, 1)
-        _checks.whole("n_epochs_without_progress", self.n_epochs_without_progress, 1)
-        _checks.choice("model", self.model, tuple(WIDTHS))
-        _checks.choice("metric", self.metric, ("euclidean", "angular"))
-        _checks.choice("neighbours", self.neighbours, ("exact", "annoy"))
-        _checks.whole("n_trees", self.n_trees, 1)
-        _checks.whole("search_k", self.search_k, -1)
-        _checks.choice("scaling", self.scaling, SCALINGS)
-        _checks.components(self.pca)
-        _checks.seed(self.random_state)
-        _checks.jobs(self.n_jobs)
+        super()._check()
+        check_integer("embedding_dims", self.embedding_dims, at_least=1)
+        check_integer("k", self.k, at_least=2)
+        check_choice("distance", self.distance, ("pn", "euclidean"))
+        check_integer("batch_size", self.batch_size, at_least=1)
+        check_integer("epochs", self.epochs, at_least=1)
+        check_integer("n_epochs_without_progress", self.n_epochs_without_progress, at_least=1)
+        check_choice("model", self.model, tuple(WIDTHS))
+        check_choice("metric", self.metric, ("euclidean", "angular"))
+        check_choice("neighbours", self.neighbours, ("exact", "annoy"))
+        check_integer("n_trees", self.n_trees, at_least=1)
+        check_integer("search_k", self.search_k, at_least=-1)
+        check_choice("scaling", self.scaling, SCALINGS)
 
     def neighbours_wanted(self, n_samples: int) -> tuple[int, NeighbourMetric]:
         """k - 1 of them, for training and for the triplets that `loss_eval` is measured on.

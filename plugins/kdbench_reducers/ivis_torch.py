@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from kdbench.api import Neighbours
+from kdbench.api import Neighbours, check_choice, check_integer, check_number
 from kdbench.api.data import NeighbourMetric
 from kdbench.errors import KdbenchError, UsageError
-from kdbench_reducers import _checks
 from kdbench_reducers._base import BaseReducer, seed_of
 from kdbench_reducers._ivis_names import WIDTHS, LossVariant, Sampling
 from kdbench_reducers._scaling import SCALINGS, fit_scaling
@@ -149,28 +148,26 @@ class IvisTorch(BaseReducer):
         self._check()
 
     def _check(self) -> None:
-        _checks.whole("embedding_dims", self.embedding_dims, 1)
-        _checks.choice("compat", self.compat, ("2.0.11", "1.8.4", "paper"))
-        _checks.whole("k", self.k, 1 - preset_of(self.compat).list_extra)
-        _checks.choice("distance", self.distance, ("pn", "euclidean"))
-        _checks.whole("batch_size", self.batch_size, 1)
-        _checks.whole("epochs", self.epochs, 1)
-        _checks.whole("n_epochs_without_progress", self.n_epochs_without_progress, 1)
-        _checks.number("margin", self.margin, 0)
-        _checks.choice("model", self.model, tuple(WIDTHS))
-        _checks.choice("metric", self.metric, ("euclidean", "angular"))
-        _checks.choice("loss_variant", self.loss_variant, (None, "both", "min", "an"))
-        _checks.choice("squared", self.squared, (None, False, True))
-        _checks.choice("sampling", self.sampling, (None, "rank_per_batch", "per_row"))
-        _checks.choice("negative", self.negative, (None, "random", "hard"))
-        _checks.number("learning_rate", self.learning_rate, 0, open_end=True)
-        _checks.choice("scaling", self.scaling, SCALINGS)
-        _checks.choice("precision", self.precision, ("float32", "bfloat16"))
+        super()._check()
+        check_integer("embedding_dims", self.embedding_dims, at_least=1)
+        check_choice("compat", self.compat, ("2.0.11", "1.8.4", "paper"))
+        check_integer("k", self.k, at_least=1 - preset_of(self.compat).list_extra)
+        check_choice("distance", self.distance, ("pn", "euclidean"))
+        check_integer("batch_size", self.batch_size, at_least=1)
+        check_integer("epochs", self.epochs, at_least=1)
+        check_integer("n_epochs_without_progress", self.n_epochs_without_progress, at_least=1)
+        check_number("margin", self.margin, at_least=0)
+        check_choice("model", self.model, tuple(WIDTHS))
+        check_choice("metric", self.metric, ("euclidean", "angular"))
+        check_choice("loss_variant", self.loss_variant, (None, "both", "min", "an"))
+        check_choice("squared", self.squared, (None, False, True))
+        check_choice("sampling", self.sampling, (None, "rank_per_batch", "per_row"))
+        check_choice("negative", self.negative, (None, "random", "hard"))
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_choice("scaling", self.scaling, SCALINGS)
+        check_choice("precision", self.precision, ("float32", "bfloat16"))
         if not isinstance(self.device, str) or self.device.split(":")[0] not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device={self.device!r}: allowed are 'auto', 'cpu', 'cuda', 'cuda:0', ...")
-        _checks.components(self.pca)
-        _checks.seed(self.random_state)
-        _checks.jobs(self.n_jobs)
 
     @property
     def loss(self) -> TripletLoss:

@@ -6,8 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from kdbench.api import Neighbours
-from kdbench_reducers import _checks
+from kdbench.api import Neighbours, check_choice, check_integer
 from kdbench_reducers._base import BaseReducer, seed_of
 
 
@@ -44,10 +43,9 @@ class PCA(BaseReducer):
         self._check()
 
     def _check(self) -> None:
-        _checks.whole("n_components", self.n_components, 1)
-        _checks.choice("solver", self.solver, ("auto", "full", "randomized"))
-        _checks.seed(self.random_state)
-        _checks.jobs(self.n_jobs)
+        super()._check()
+        check_integer("n_components", self.n_components, at_least=1)
+        check_choice("solver", self.solver, ("auto", "full", "randomized"))
 
     def _fit(self, X: np.ndarray, neighbours: Neighbours | None) -> np.ndarray:
         from sklearn.decomposition import PCA as Components
@@ -92,8 +90,8 @@ class RandomProjection(BaseReducer):
         self._check()
 
     def _check(self) -> None:
-        _checks.whole("n_components", self.n_components, 1)
-        _checks.seed(self.random_state)
+        super()._check()
+        check_integer("n_components", self.n_components, at_least=1)
 
     def _fit(self, X: np.ndarray, neighbours: Neighbours | None) -> np.ndarray:
         rng = np.random.default_rng(seed_of(self.random_state))

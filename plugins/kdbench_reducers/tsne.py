@@ -6,9 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from kdbench.api import Neighbours
+from kdbench.api import Neighbours, check_choice, check_integer, check_number
 from kdbench.api.data import NeighbourMetric
-from kdbench_reducers import _checks
 from kdbench_reducers._base import BaseReducer, seed_of, thread_count
 
 
@@ -74,25 +73,23 @@ class TSNE(BaseReducer):
         self._check()
 
     def _check(self) -> None:
-        _checks.whole("n_components", self.n_components, 1)
-        _checks.number("perplexity", self.perplexity, 1)
-        _checks.choice("metric", self.metric, ("euclidean", "angular"))
-        _checks.whole("early_exaggeration_iter", self.early_exaggeration_iter, 0)
-        _checks.number("early_exaggeration", self.early_exaggeration, 1)
-        _checks.whole("n_iter", self.n_iter, 0)
-        _checks.number("exaggeration", self.exaggeration, 1)
+        super()._check()
+        check_integer("n_components", self.n_components, at_least=1)
+        check_number("perplexity", self.perplexity, at_least=1)
+        check_choice("metric", self.metric, ("euclidean", "angular"))
+        check_integer("early_exaggeration_iter", self.early_exaggeration_iter, at_least=0)
+        check_number("early_exaggeration", self.early_exaggeration, at_least=1)
+        check_integer("n_iter", self.n_iter, at_least=0)
+        check_number("exaggeration", self.exaggeration, at_least=1)
         if self.learning_rate != "auto":
-            _checks.number("learning_rate", self.learning_rate, 0, open_end=True)
-        _checks.choice("initialization", self.initialization, ("pca", "spectral", "random"))
-        _checks.choice("negative_gradient_method", self.negative_gradient_method, ("auto", "bh", "fft"))
+            check_number("learning_rate", self.learning_rate, above=0)
+        check_choice("initialization", self.initialization, ("pca", "spectral", "random"))
+        check_choice("negative_gradient_method", self.negative_gradient_method, ("auto", "bh", "fft"))
         if self.n_components > 2 and self.negative_gradient_method != "bh":
             raise ValueError(
                 f"n_components={self.n_components}: more than 2 need negative_gradient_method='bh'"
             )
-        _checks.number("theta", self.theta, 0)
-        _checks.components(self.pca)
-        _checks.seed(self.random_state)
-        _checks.jobs(self.n_jobs)
+        check_number("theta", self.theta, at_least=0)
 
     def neighbours_wanted(self, n_samples: int) -> tuple[int, NeighbourMetric]:
         """int(3 * perplexity), as openTSNE takes.

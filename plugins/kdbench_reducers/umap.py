@@ -12,9 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from kdbench.api import Neighbours
+from kdbench.api import Neighbours, check_choice, check_integer, check_number
 from kdbench.api.data import NeighbourMetric
-from kdbench_reducers import _checks
 from kdbench_reducers._base import BaseReducer, seed_of, thread_count
 
 
@@ -97,19 +96,16 @@ class UMAP(BaseReducer):
         self._check()
 
     def _check(self) -> None:
-        _checks.whole("n_components", self.n_components, 1)
-        _checks.whole("n_neighbors", self.n_neighbors, 2)
-        _checks.number("min_dist", self.min_dist, 0)
-        _checks.number("spread", self.spread, 0, open_end=True)
+        super()._check()
+        check_integer("n_components", self.n_components, at_least=1)
+        check_integer("n_neighbors", self.n_neighbors, at_least=2)
+        check_number("min_dist", self.min_dist, at_least=0)
+        check_number("spread", self.spread, above=0)
         if self.min_dist > self.spread:
             raise ValueError(f"min_dist={self.min_dist!r}: allowed are 0 to spread={self.spread!r}")
-        _checks.choice("metric", self.metric, ("euclidean", "angular"))
-        if self.n_epochs is not None:
-            _checks.whole("n_epochs", self.n_epochs, 1)
-        _checks.choice("init", self.init, ("spectral", "pca", "random"))
-        _checks.components(self.pca)
-        _checks.seed(self.random_state)
-        _checks.jobs(self.n_jobs)
+        check_choice("metric", self.metric, ("euclidean", "angular"))
+        check_integer("n_epochs", self.n_epochs, at_least=1, optional=True)
+        check_choice("init", self.init, ("spectral", "pca", "random"))
 
     def neighbours_wanted(self, n_samples: int) -> tuple[int, NeighbourMetric]:
         """n_neighbors - 1: the point itself is the first of them.

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kdbench_schemes._checks import not_negative
+from kdbench.api import check_number
 
 # torch is imported where it is used: a suite is checked against constructors before anything runs
 if TYPE_CHECKING:
@@ -153,8 +153,8 @@ class DistillationScheme:
     minimum_at_teacher: tuple[str, ...] = ()
 
     def __init__(self, *, ce_weight: float, weight: float, pool: bool) -> None:
-        self.ce_weight = not_negative("ce_weight", ce_weight)
-        self.weight = not_negative("weight", weight)
+        self.ce_weight = check_number("ce_weight", ce_weight, at_least=0)
+        self.weight = check_number("weight", weight, at_least=0)
         if not ce_weight and not weight:
             raise ValueError(
                 f"weight={weight!r}: above 0 where ce_weight is 0, for nothing is learned otherwise"

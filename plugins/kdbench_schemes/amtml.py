@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from kdbench_schemes._checks import at_least, between, not_negative, positive
+from kdbench.api import check_integer, check_number
 from kdbench_schemes._common import exact
 from kdbench_schemes._features import FeatureScheme, activations, at, paired
 from kdbench_schemes._pairs import PENULTIMATE, Pair, Pairs, is_map, shapes, stages
@@ -68,14 +68,14 @@ class AMTML(FeatureScheme):
         pool: bool = True,
     ) -> None:
         super().__init__(pairs=pairs, ce_weight=ce_weight, weight=weight, pool=pool)
-        self.teachers = at_least("teachers", teachers, 2)
-        self.temperature = positive("temperature", temperature)
-        self.adapter_share = between("adapter_share", adapter_share, 0, 1)
-        self.penalty = not_negative("penalty", penalty)
-        self.soft_weight = not_negative("soft_weight", soft_weight)
-        self.distance_weight = not_negative("distance_weight", distance_weight)
-        self.angle_weight = not_negative("angle_weight", angle_weight)
-        self.hint_weight = not_negative("hint_weight", hint_weight)
+        self.teachers = check_integer("teachers", teachers, at_least=2)
+        self.temperature = check_number("temperature", temperature, above=0)
+        self.adapter_share = check_number("adapter_share", adapter_share, at_least=0, at_most=1)
+        self.penalty = check_number("penalty", penalty, at_least=0)
+        self.soft_weight = check_number("soft_weight", soft_weight, at_least=0)
+        self.distance_weight = check_number("distance_weight", distance_weight, at_least=0)
+        self.angle_weight = check_number("angle_weight", angle_weight, at_least=0)
+        self.hint_weight = check_number("hint_weight", hint_weight, at_least=0)
 
     def auto(self, setup: SchemeSetup) -> Sequence[tuple[str, str]]:
         return stages(setup)

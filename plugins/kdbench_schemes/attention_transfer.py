@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from kdbench_schemes._checks import one_of
+from kdbench.api import check_choice
 from kdbench_schemes._common import exact
 from kdbench_schemes._features import FeatureScheme, paired, summed
 from kdbench_schemes._pairs import Pair, Pairs, is_map, stages
@@ -46,7 +46,7 @@ class AttentionTransfer(FeatureScheme):
         pool: bool = True,
     ) -> None:
         super().__init__(pairs=pairs, ce_weight=ce_weight, weight=weight, pool=pool)
-        one_of("variant", variant, VARIANTS)
+        check_choice("variant", variant, VARIANTS)
         self.variant: Variant = variant
 
     def auto(self, setup: SchemeSetup) -> Sequence[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kdbench_schemes._checks import at_least, positive
+from kdbench.api import check_integer, check_number
 from kdbench_schemes._common import DistillationScheme, Step, soft_kl
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class BornAgain(DistillationScheme):
         pool: bool = True,
     ) -> None:
         super().__init__(ce_weight=ce_weight, weight=weight, pool=pool)
-        self.generations = at_least("generations", generations, 1)
-        self.temperature = positive("temperature", temperature)
+        self.generations = check_integer("generations", generations, at_least=1)
+        self.temperature = check_number("temperature", temperature, above=0)
 
     def distil(self, step: Step) -> Terms:
         """{"kl": T² * KL to the generation before}."""

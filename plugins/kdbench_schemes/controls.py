@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from kdbench.api import moved
-from kdbench_schemes._checks import at_least, between, not_negative, one_of, positive
+from kdbench.api import check_choice, check_integer, check_number, moved
 from kdbench_schemes._common import Step, cross_entropy, exact, soft_kl
 from kdbench_schemes.hinton import Hinton
 
@@ -33,8 +32,8 @@ class LabelSmoothing:
     """
 
     def __init__(self, *, epsilon: float = 0.1, passes: int = 1) -> None:
-        self.epsilon = between("epsilon", epsilon, 0, 1)
-        self.passes = at_least("passes", passes, 1)
+        self.epsilon = check_number("epsilon", epsilon, at_least=0, at_most=1)
+        self.passes = check_integer("passes", passes, at_least=1)
 
     def epoch(self, run: SchemeRun) -> Losses:
         """Yield {"cross_entropy": loss} for every labelled batch."""
@@ -70,18 +69,18 @@ class TfKD:
         weight: float = 0.1,
         passes: int = 1,
     ) -> None:
-        self.variant = one_of("variant", variant, VARIANTS)
+        self.variant = check_choice("variant", variant, VARIANTS)
         if not 0 < correct < 1:
             raise ValueError(f"correct={correct!r}: a number above 0 and below 1")
         self.correct = correct
-        self.temperature = positive("temperature", temperature)
-        self.ce_weight = not_negative("ce_weight", ce_weight)
-        self.weight = not_negative("weight", weight)
+        self.temperature = check_number("temperature", temperature, above=0)
+        self.ce_weight = check_number("ce_weight", ce_weight, at_least=0)
+        self.weight = check_number("weight", weight, at_least=0)
         if not ce_weight and not weight:
             raise ValueError(
                 f"weight={weight!r}: above 0 where ce_weight is 0, for nothing is learned otherwise"
             )
-        self.passes = at_least("passes", passes, 1)
+        self.passes = check_integer("passes", passes, at_least=1)
 
     def epoch(self, run: SchemeRun) -> Losses:
         """Yield {"cross_entropy": ..., "kl": ...} for every labelled batch; a term of weight 0 is left out."""

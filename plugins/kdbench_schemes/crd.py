@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
-from kdbench_schemes._checks import at_least, between, one_of, positive
+from kdbench.api import check_choice, check_integer, check_number
 from kdbench_schemes._common import exact
 from kdbench_schemes._features import FeatureScheme, activations, paired
 from kdbench_schemes._pairs import Pairs, penultimate
@@ -61,17 +61,17 @@ class CRD(FeatureScheme):
         pool: bool = True,
     ) -> None:
         super().__init__(pairs=pairs, ce_weight=ce_weight, weight=weight, pool=pool)
-        one_of("variant", variant, VARIANTS)
-        one_of("negatives", negatives, NEGATIVES)
+        check_choice("variant", variant, VARIANTS)
+        check_choice("negatives", negatives, NEGATIVES)
         if len(self.pairs) != 1 and pairs != "auto":
             raise ValueError(f"pairs={pairs!r}: one student tap = teacher tap")
         self.variant: Variant = variant
-        self.size = at_least("size", size, 1)
-        self.n_negatives = at_least("n_negatives", n_negatives, 1)
+        self.size = check_integer("size", size, at_least=1)
+        self.n_negatives = check_integer("n_negatives", n_negatives, at_least=1)
         self.negatives = negatives
         # by another name, for a scheme's `temperature` is that of a teacher's outputs
-        self.contrast_temperature = positive("temperature", temperature)
-        self.momentum = between("momentum", momentum, 0, 1)
+        self.contrast_temperature = check_number("temperature", temperature, above=0)
+        self.momentum = check_number("momentum", momentum, at_least=0, at_most=1)
         if momentum == 1:
             raise ValueError(f"momentum={momentum!r}: below 1, or nothing is remembered")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kdbench_schemes._checks import not_negative, positive
+from kdbench.api import check_number
 from kdbench_schemes._common import DistillationScheme, Step, exact
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ class DIST(DistillationScheme):
         pool: bool = True,
     ) -> None:
         super().__init__(ce_weight=ce_weight, weight=weight, pool=pool)
-        self.temperature = positive("temperature", temperature)
-        self.beta = not_negative("beta", beta)
-        self.gamma = not_negative("gamma", gamma)
+        self.temperature = check_number("temperature", temperature, above=0)
+        self.beta = check_number("beta", beta, at_least=0)
+        self.gamma = check_number("gamma", gamma, at_least=0)
 
     def distil(self, step: Step) -> Terms:
         """{"inter": beta * T² * distance over classes, "intra": gamma * T² * distance over images}."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kdbench_schemes._checks import between, not_negative, positive
+from kdbench.api import check_number
 from kdbench_schemes._common import DistillationScheme, Step, exact
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ class DKD(DistillationScheme):
         pool: bool = True,
     ) -> None:
         super().__init__(ce_weight=ce_weight, weight=weight, pool=pool)
-        self.temperature = positive("temperature", temperature)
-        self.alpha = not_negative("alpha", alpha)
-        self.beta = not_negative("beta", beta)
-        self.warmup = between("warmup", warmup, 0, 1)
+        self.temperature = check_number("temperature", temperature, above=0)
+        self.alpha = check_number("alpha", alpha, at_least=0)
+        self.beta = check_number("beta", beta, at_least=0)
+        self.warmup = check_number("warmup", warmup, at_least=0, at_most=1)
 
     def weight_at(self, run: SchemeRun) -> float:
         """`weight`, or the share of it that the warm-up allows in this epoch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
-from kdbench_schemes._checks import between, not_negative, one_of, positive
+from kdbench.api import check_choice, check_number
 from kdbench_schemes._common import Step, exact, soft_kl, steps
 from kdbench_schemes._features import FeatureScheme, activations, paired
 from kdbench_schemes._pairs import Pair, Pairs, is_map, middle_stage
@@ -59,18 +59,18 @@ class FitNets(FeatureScheme):
         ce_weight: float = 1.0,
         pool: bool = True,
     ) -> None:
-        one_of("variant", variant, VARIANTS)
+        check_choice("variant", variant, VARIANTS)
         if weight is None:
             weight = 4.0 if variant == "paper" else 100.0
         super().__init__(pairs=pairs, ce_weight=ce_weight, weight=weight, pool=pool)
         self.variant: Variant = variant
-        self.hint_share = between("hint_share", hint_share, 0, 1)
+        self.hint_share = check_number("hint_share", hint_share, at_least=0, at_most=1)
         if hint_share in (0, 1):
             raise ValueError(
                 f"hint_share={hint_share!r}: above 0 and below 1; variant = 'code' has one stage"
             )
-        self.temperature = positive("temperature", temperature)
-        self.final_weight = not_negative("final_weight", final_weight)
+        self.temperature = check_number("temperature", temperature, above=0)
+        self.final_weight = check_number("final_weight", final_weight, at_least=0)
 
     def auto(self, setup: SchemeSetup) -> Sequence[tuple[str, str]]:
         return middle_stage(setup)

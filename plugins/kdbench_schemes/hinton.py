@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kdbench_schemes._checks import positive
+from kdbench.api import check_number
 from kdbench_schemes._common import DistillationScheme, Step, soft_kl
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Hinton(DistillationScheme):
         self, *, temperature: float = 4.0, ce_weight: float = 0.1, weight: float = 0.9, pool: bool = True
     ) -> None:
         super().__init__(ce_weight=ce_weight, weight=weight, pool=pool)
-        self.temperature = positive("temperature", temperature)
+        self.temperature = check_number("temperature", temperature, above=0)
 
     def distil(self, step: Step) -> Terms:
         """{"kl": T² * KL}."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kdbench_schemes._checks import positive
+from kdbench.api import check_number
 from kdbench_schemes._common import DistillationScheme, Step, exact, soft_kl
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class LogitStandardization(DistillationScheme):
         self, *, temperature: float = 2.0, ce_weight: float = 0.1, weight: float = 9.0, pool: bool = True
     ) -> None:
         super().__init__(ce_weight=ce_weight, weight=weight, pool=pool)
-        self.temperature = positive("temperature", temperature)
+        self.temperature = check_number("temperature", temperature, above=0)
 
     def distil(self, step: Step) -> Terms:
         """{"kl": T² * KL between standardised logits}."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from kdbench_schemes._checks import one_of
+from kdbench.api import check_choice
 from kdbench_schemes._common import DistillationScheme, Step, exact
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class LogitsMSE(DistillationScheme):
         pool: bool = True,
     ) -> None:
         super().__init__(ce_weight=ce_weight, weight=weight, pool=pool)
-        self.variant = one_of("variant", variant, VARIANTS)
+        self.variant = check_choice("variant", variant, VARIANTS)
 
     def distil(self, step: Step) -> Terms:
         """{"mse": the distance}."""

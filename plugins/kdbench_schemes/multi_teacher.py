@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from kdbench_schemes._checks import at_least, one_of, positive
+from kdbench.api import check_choice, check_integer, check_number
 from kdbench_schemes._common import DistillationScheme, Step, exact, soft_kl
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ class MultiTeacher(DistillationScheme):
         pool: bool = True,
     ) -> None:
         super().__init__(ce_weight=ce_weight, weight=weight, pool=pool)
-        self.teachers = at_least("teachers", teachers, 2)
-        self.average = one_of("average", average, AVERAGES)
-        self.temperature = positive("temperature", temperature)
+        self.teachers = check_integer("teachers", teachers, at_least=2)
+        self.average = check_choice("average", average, AVERAGES)
+        self.temperature = check_number("temperature", temperature, above=0)
 
     def distil(self, step: Step) -> Terms:
         """{"kl": T² * KL to the average}."""

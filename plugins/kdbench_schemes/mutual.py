@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kdbench_schemes._checks import at_least, positive
+from kdbench.api import check_integer, check_number
 from kdbench_schemes._common import DistillationScheme, Step, cross_entropy, soft_kl
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Mutual(DistillationScheme):
         pool: bool = True,
     ) -> None:
         super().__init__(ce_weight=ce_weight, weight=weight, pool=pool)
-        self.peers = at_least("peers", peers, 1)
-        self.temperature = positive("temperature", temperature)
+        self.peers = check_integer("peers", peers, at_least=1)
+        self.temperature = check_number("temperature", temperature, above=0)
 
     def modules(self, setup: SchemeSetup) -> nn.Module:
         """The peers, with initial weights of their own."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-from kdbench_schemes._checks import at_least, between, one_of, positive
+from kdbench.api import check_choice, check_integer, check_number
 from kdbench_schemes._common import DistillationScheme, Step, soft_kl
 from kdbench_schemes.quantization import (
     quantile_points,
@@ -68,13 +68,13 @@ class Quantized(DistillationScheme):
         pool: bool = True,
     ) -> None:
         super().__init__(ce_weight=ce_weight, weight=weight, pool=pool)
-        self.method = one_of("method", method, METHODS)
-        self.bits = int(between("bits", bits, 1, 16))
-        self.bucket = at_least("bucket", bucket, 2)
+        self.method = check_choice("method", method, METHODS)
+        self.bits = check_integer("bits", bits, at_least=1, at_most=16)
+        self.bucket = check_integer("bucket", bucket, at_least=2)
         self.ends = ends
-        self.prepare = between("prepare", prepare, 0, 1)
-        self.points_rate = positive("points_rate", points_rate)
-        self.temperature = positive("temperature", temperature)
+        self.prepare = check_number("prepare", prepare, at_least=0, at_most=1)
+        self.points_rate = check_number("points_rate", points_rate, above=0)
+        self.temperature = check_number("temperature", temperature, above=0)
 
     def modules(self, setup: SchemeSetup) -> nn.Module | None:
         """The points' distance from where they start, a row for each quantised tensor; None for method 1.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from kdbench_schemes._checks import at_least, between
+from kdbench.api import check_integer, check_number
 from kdbench_schemes._common import exact
 from kdbench_schemes._features import FeatureScheme, at, of_teacher, paired
 from kdbench_schemes._pairs import Pairs, penultimate, stages
@@ -47,8 +47,8 @@ class ReviewKD(FeatureScheme):
         pool: bool = True,
     ) -> None:
         super().__init__(pairs=pairs, ce_weight=ce_weight, weight=weight, pool=pool)
-        self.width = at_least("width", width, 1)
-        self.warmup = between("warmup", warmup, 0, 1)
+        self.width = check_integer("width", width, at_least=1)
+        self.warmup = check_number("warmup", warmup, at_least=0, at_most=1)
 
     def auto(self, setup: SchemeSetup) -> Sequence[tuple[str, str]]:
         return [*stages(setup), *penultimate(setup)]

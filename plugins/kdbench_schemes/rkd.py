@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kdbench_schemes._checks import not_negative
+from kdbench.api import check_number
 from kdbench_schemes._common import exact
 from kdbench_schemes._features import FeatureScheme, paired, summed
 from kdbench_schemes._pairs import Pairs, penultimate
@@ -48,8 +48,8 @@ class RKD(FeatureScheme):
         pool: bool = True,
     ) -> None:
         super().__init__(pairs=pairs, ce_weight=ce_weight, weight=weight, pool=pool)
-        self.distance_weight = not_negative("distance_weight", distance_weight)
-        self.angle_weight = not_negative("angle_weight", angle_weight)
+        self.distance_weight = check_number("distance_weight", distance_weight, at_least=0)
+        self.angle_weight = check_number("angle_weight", angle_weight, at_least=0)
         if not distance_weight and not angle_weight:
             raise ValueError(f"angle_weight={angle_weight!r}: above 0 where distance_weight is 0")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from kdbench_schemes._checks import at_least, not_negative, positive
+from kdbench.api import check_integer, check_number
 from kdbench_schemes.contrastive import Views, nt_xent
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ class SimCLR:
         strength: float = 0.5,
         smallest: float = 0.08,
     ) -> None:
-        self.temperature = positive("temperature", temperature)
-        self.projection = at_least("projection", projection, 1)
-        self.layers = at_least("layers", layers, 1)
-        self.strength = not_negative("strength", strength)
+        self.temperature = check_number("temperature", temperature, above=0)
+        self.projection = check_integer("projection", projection, at_least=1)
+        self.layers = check_integer("layers", layers, at_least=1)
+        self.strength = check_number("strength", strength, at_least=0)
         if not 0 < smallest <= 1:
             raise ValueError(f"smallest={smallest!r}: a number above 0 and at most 1")
         self.smallest = smallest

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from kdbench_schemes._checks import between, one_of, positive
+from kdbench.api import check_choice, check_number
 from kdbench_schemes._common import DistillationScheme, Step, soft_kl
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ class SimCLR2(DistillationScheme):
         temperature: float = 1.0,
         pool: bool = True,
     ) -> None:
-        self.labels = one_of("labels", labels, LABELS)
-        self.alpha = between("alpha", alpha, 0, 1)
+        self.labels = check_choice("labels", labels, LABELS)
+        self.alpha = check_number("alpha", alpha, at_least=0, at_most=1)
         share = alpha if labels == "mixed" else 1.0
         super().__init__(ce_weight=1 - share, weight=share, pool=pool)
-        self.temperature = positive("temperature", temperature)
+        self.temperature = check_number("temperature", temperature, above=0)
 
     def distil(self, step: Step) -> Terms:
         """{"kl": KL to the teacher}."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from kdbench_schemes._checks import positive
+from kdbench.api import check_number
 from kdbench_schemes._common import exact
 from kdbench_schemes._features import FeatureScheme, activations, paired
 from kdbench_schemes._pairs import Pairs, stages
@@ -46,7 +46,7 @@ class VID(FeatureScheme):
         pool: bool = True,
     ) -> None:
         super().__init__(pairs=pairs, ce_weight=ce_weight, weight=weight, pool=pool)
-        self.initial_variance = positive("initial_variance", initial_variance)
+        self.initial_variance = check_number("initial_variance", initial_variance, above=0)
         if initial_variance <= EPSILON:
             raise ValueError(f"initial_variance={initial_variance!r}: above {EPSILON:g}")
 

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
-from kdbench_semisup._checks import at_least, decay, one_of
+from kdbench.api import check_choice, check_integer, check_number
 
 # torch is imported where it is used: a suite is checked against constructors before anything runs
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ class Semisupervised:
         ema_decay: float,
         epoch_steps: int | None,
     ) -> None:
-        self.variant = one_of("variant", variant, VARIANTS)
-        self.mu = at_least("mu", mu, 1)
-        self.batch_norm = one_of("batch_norm", batch_norm, BATCH_NORMS)
-        self.ema_decay = decay("ema_decay", ema_decay)
-        self.epoch_steps = epoch_steps if epoch_steps is None else at_least("epoch_steps", epoch_steps, 1)
+        self.variant = check_choice("variant", variant, VARIANTS)
+        self.mu = check_integer("mu", mu, at_least=1)
+        self.batch_norm = check_choice("batch_norm", batch_norm, BATCH_NORMS)
+        self.ema_decay = check_number("ema_decay", ema_decay, at_least=0, below=1)
+        self.epoch_steps = check_integer("epoch_steps", epoch_steps, at_least=1, optional=True)
 
     def batches(self, run: SchemeRun) -> Iterator[tuple[Batch, Batch]]:
         """A full labelled batch beside each unlabelled one of `mu` times its size."""

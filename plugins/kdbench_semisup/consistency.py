@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kdbench_semisup._checks import not_negative, share
+from kdbench.api import check_number
 from kdbench_semisup._common import BatchNorm, Semisupervised, Variant
 
 # torch is imported where it is used: a suite is checked against constructors before anything runs
@@ -37,8 +37,8 @@ class _Consistency(Semisupervised):
             variant=variant, mu=mu, batch_norm=batch_norm, ema_decay=ema_decay, epoch_steps=epoch_steps
         )
         default_weight, default_ramp = self.published[variant]
-        self.weight = default_weight if weight is None else not_negative("weight", weight)
-        self.ramp = default_ramp if ramp is None else share("ramp", ramp)
+        self.weight = default_weight if weight is None else check_number("weight", weight, at_least=0)
+        self.ramp = default_ramp if ramp is None else check_number("ramp", ramp, at_least=0, at_most=1)
 
     def modules(self, setup: SchemeSetup) -> nn.Module:
         """Holds the share of the images that are labelled, by which the papers' weights go."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from kdbench_semisup._checks import at_least, decay, not_negative, one_of, share
+from kdbench.api import check_choice, check_integer, check_number
 from kdbench_semisup._common import (
     BatchNorm,
     Semisupervised,
@@ -71,13 +71,13 @@ class FixMatch(Semisupervised):
         super().__init__(
             variant=variant, mu=mu, batch_norm=batch_norm, ema_decay=ema_decay, epoch_steps=epoch_steps
         )
-        self.weight = not_negative("weight", weight)
-        self.threshold = share("threshold", threshold)
-        self.augmentation = one_of("augmentation", augmentation, AUGMENTATIONS)
-        self.operations = at_least("operations", operations, 1)
-        self.cutout = share("cutout", cutout)
-        self.cta_threshold = share("cta_threshold", cta_threshold)
-        self.cta_decay = decay("cta_decay", cta_decay)
+        self.weight = check_number("weight", weight, at_least=0)
+        self.threshold = check_number("threshold", threshold, at_least=0, at_most=1)
+        self.augmentation = check_choice("augmentation", augmentation, AUGMENTATIONS)
+        self.operations = check_integer("operations", operations, at_least=1)
+        self.cutout = check_number("cutout", cutout, at_least=0, at_most=1)
+        self.cta_threshold = check_number("cta_threshold", cta_threshold, at_least=0, at_most=1)
+        self.cta_decay = check_number("cta_decay", cta_decay, at_least=0, below=1)
 
     def modules(self, setup: SchemeSetup) -> nn.Module:
         """Counts how many unlabelled images are used; with CTAugment, the weights of its bins as well."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kdbench_semisup._checks import at_least, not_negative, share
+from kdbench.api import check_integer, check_number
 from kdbench_semisup._common import (
     BatchNorm,
     Semisupervised,
@@ -67,12 +67,14 @@ class FlexMatch(Semisupervised):
             variant=variant, mu=mu, batch_norm=batch_norm, ema_decay=ema_decay, epoch_steps=epoch_steps
         )
         published = PUBLISHED[variant]
-        self.weight = not_negative("weight", weight)
-        self.threshold = share("threshold", threshold)
+        self.weight = check_number("weight", weight, at_least=0)
+        self.threshold = check_number("threshold", threshold, at_least=0, at_most=1)
         self.warm_up = warm_up
-        self.operations = published[0] if operations is None else at_least("operations", operations, 1)
+        self.operations = (
+            published[0] if operations is None else check_integer("operations", operations, at_least=1)
+        )
         self.style = published[1]
-        self.cutout = share("cutout", cutout)
+        self.cutout = check_number("cutout", cutout, at_least=0, at_most=1)
 
     def modules(self, setup: SchemeSetup) -> nn.Module:
         """For each row of the training split the class it was last predicted as, -1 for none; and counts."""

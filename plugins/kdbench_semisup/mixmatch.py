@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from kdbench.api import moved
-from kdbench_semisup._checks import at_least, not_negative, one_of, positive, share
+from kdbench.api import check_choice, check_integer, check_number, moved
 from kdbench_semisup._common import BatchNorm, Semisupervised, Variant
 
 if TYPE_CHECKING:
@@ -66,12 +65,12 @@ class MixMatch(Semisupervised):
             variant=variant, mu=mu, batch_norm=batch_norm, ema_decay=ema_decay, epoch_steps=epoch_steps
         )
         published = PUBLISHED[variant]
-        self.alpha = published[0] if alpha is None else positive("alpha", alpha)
-        self.weight = published[1] if weight is None else not_negative("weight", weight)
-        self.ramp = published[2] if ramp is None else share("ramp", ramp)
-        self.temperature = positive("temperature", temperature)
-        self.views = at_least("views", views, 1)
-        self.mix_per = one_of("mix_per", mix_per, ("image", "batch"))
+        self.alpha = published[0] if alpha is None else check_number("alpha", alpha, above=0)
+        self.weight = published[1] if weight is None else check_number("weight", weight, at_least=0)
+        self.ramp = published[2] if ramp is None else check_number("ramp", ramp, at_least=0, at_most=1)
+        self.temperature = check_number("temperature", temperature, above=0)
+        self.views = check_integer("views", views, at_least=1)
+        self.mix_per = check_choice("mix_per", mix_per, ("image", "batch"))
 
     def epoch(self, run: SchemeRun) -> Losses:
         """Yield {"cross_entropy": loss, "guessed": weighted loss}."""

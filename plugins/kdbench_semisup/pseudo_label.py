@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kdbench_semisup._checks import not_negative, share
+from kdbench.api import check_number
 from kdbench_semisup._common import (
     BatchNorm,
     Semisupervised,
@@ -62,10 +62,18 @@ class PseudoLabel(Semisupervised):
             variant=variant, mu=mu, batch_norm=batch_norm, ema_decay=ema_decay, epoch_steps=epoch_steps
         )
         published = PUBLISHED[variant]
-        self.weight = published[0] if weight is None else not_negative("weight", weight)
-        self.threshold = published[1] if threshold is None else share("threshold", threshold)
-        self.ramp_start = published[2] if ramp_start is None else share("ramp_start", ramp_start)
-        self.ramp_end = published[3] if ramp_end is None else share("ramp_end", ramp_end)
+        self.weight = published[0] if weight is None else check_number("weight", weight, at_least=0)
+        self.threshold = (
+            published[1] if threshold is None else check_number("threshold", threshold, at_least=0, at_most=1)
+        )
+        self.ramp_start = (
+            published[2]
+            if ramp_start is None
+            else check_number("ramp_start", ramp_start, at_least=0, at_most=1)
+        )
+        self.ramp_end = (
+            published[3] if ramp_end is None else check_number("ramp_end", ramp_end, at_least=0, at_most=1)
+        )
         if self.ramp_start > self.ramp_end:
             raise ValueError(f"ramp_start={self.ramp_start!r}: at most ramp_end, {self.ramp_end!r}")
 

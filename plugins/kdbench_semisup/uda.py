@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from kdbench_semisup._checks import at_least, not_negative, one_of, positive, share
+from kdbench.api import check_choice, check_integer, check_number
 from kdbench_semisup._common import (
     BatchNorm,
     Semisupervised,
@@ -71,13 +71,17 @@ class UDA(Semisupervised):
             variant=variant, mu=mu, batch_norm=batch_norm, ema_decay=ema_decay, epoch_steps=epoch_steps
         )
         published = PUBLISHED[variant]
-        self.weight = not_negative("weight", weight)
-        self.temperature = published[0] if temperature is None else positive("temperature", temperature)
-        self.threshold = published[1] if threshold is None else share("threshold", threshold)
-        self.annealing = one_of("annealing", annealing, SCHEDULES)
-        self.entropy_weight = not_negative("entropy_weight", entropy_weight)
-        self.operations = at_least("operations", operations, 1)
-        self.cutout = share("cutout", cutout)
+        self.weight = check_number("weight", weight, at_least=0)
+        self.temperature = (
+            published[0] if temperature is None else check_number("temperature", temperature, above=0)
+        )
+        self.threshold = (
+            published[1] if threshold is None else check_number("threshold", threshold, at_least=0, at_most=1)
+        )
+        self.annealing = check_choice("annealing", annealing, SCHEDULES)
+        self.entropy_weight = check_number("entropy_weight", entropy_weight, at_least=0)
+        self.operations = check_integer("operations", operations, at_least=1)
+        self.cutout = check_number("cutout", cutout, at_least=0, at_most=1)
 
     def modules(self, setup: SchemeSetup) -> nn.Module:
         """Counts how many unlabelled images are used."""

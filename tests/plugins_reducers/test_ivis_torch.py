@@ -245,6 +245,15 @@ def test_a_dropped_unit_has_no_gradient(half):
     assert (step.weight_grads[0][4] != 0).any()
 
 
+def test_the_compiled_step_has_the_constants_of_the_plain_one():
+    from kdbench_reducers import _ivis_kernels, _ivis_loss, _ivis_network, _ivis_step
+
+    homes = {"DROPOUT": _ivis_network, "SELU_SCALE": _ivis_network, "SELU_ALPHA": _ivis_network,
+             "DISTANCE_EPSILON": _ivis_loss, "SHORTS": _ivis_step}  # fmt: skip
+    for name, home in homes.items():
+        assert getattr(_ivis_kernels, f"_{name}") == getattr(home, name)
+
+
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("model", list(WIDTHS))
 def test_the_compiled_step_is_the_plain_one_at_full_size(model, half):

@@ -156,9 +156,9 @@ def test_the_extra_term_changes_the_student_and_reaches_it_alone(scheme):
     settings = recipe(epochs=1)
     run = run_of(scheme, settings)
     run.progress = 1.0  # past every ramp
-    from kdbench.training.average import MovingAverage
+    from kdbench.training.average import moving_average
 
-    run.ema = MovingAverage(network(1), 0.9).model  # not the student itself, as in the middle of training
+    run.ema = moving_average(network(1), 0.9).module  # not the student itself, as in the middle of training
     terms = next(scheme.epoch(run))
     assert next(iter(terms)) == "cross_entropy"
     assert len(terms) == (3 if isinstance(scheme, UDA) and scheme.entropy_weight else 2)
@@ -350,24 +350,24 @@ def test_it_learns_in_reduced_precision(scheme):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: FixMatch(threshold=1.5), "threshold=1.5: a number from 0 to 1"),
+        (lambda: FixMatch(threshold=1.5), "threshold=1.5: a finite number, at least 0 and at most 1"),
         (lambda: FixMatch(augmentation="trivial"), "augmentation='trivial': 'randaugment' or 'ctaugment'"),
-        (lambda: FixMatch(cta_decay=1.0), "cta_decay=1.0: at least 0 and below 1"),
-        (lambda: FixMatch(mu=0), "mu=0: at least 1"),
+        (lambda: FixMatch(cta_decay=1.0), "cta_decay=1.0: a finite number, at least 0 and below 1"),
+        (lambda: FixMatch(mu=0), "mu=0: an integer, at least 1"),
         (lambda: FixMatch(variant="usb"), "variant='usb': 'paper' or 'code'"),
         (lambda: FixMatch(batch_norm="none"), "batch_norm='none': 'labelled' or 'joint' or 'interleaved'"),
-        (lambda: FixMatch(epoch_steps=0), "epoch_steps=0: at least 1"),
-        (lambda: PiModel(ema_decay=1.0), "ema_decay=1.0: at least 0 and below 1"),
-        (lambda: PiModel(weight=-1.0), "weight=-1.0: 0 or a positive number"),
-        (lambda: MeanTeacher(ramp=1.2), "ramp=1.2: a number from 0 to 1"),
+        (lambda: FixMatch(epoch_steps=0), "epoch_steps=0: None or an integer, at least 1"),
+        (lambda: PiModel(ema_decay=1.0), "ema_decay=1.0: a finite number, at least 0 and below 1"),
+        (lambda: PiModel(weight=-1.0), "weight=-1.0: a finite number, at least 0"),
+        (lambda: MeanTeacher(ramp=1.2), "ramp=1.2: a finite number, at least 0 and at most 1"),
         (lambda: PseudoLabel(ramp_start=0.5), "ramp_start=0.5: at most ramp_end, 0.4"),
-        (lambda: MixMatch(temperature=0.0), "temperature=0.0: a positive number"),
-        (lambda: MixMatch(alpha=0.0), "alpha=0.0: a positive number"),
+        (lambda: MixMatch(temperature=0.0), "temperature=0.0: a finite number, above 0"),
+        (lambda: MixMatch(alpha=0.0), "alpha=0.0: a finite number, above 0"),
         (lambda: MixMatch(mix_per="pixel"), "mix_per='pixel': 'image' or 'batch'"),
-        (lambda: UDA(temperature=float("nan")), "temperature=nan: a positive number"),
+        (lambda: UDA(temperature=float("nan")), "temperature=nan: a finite number, above 0"),
         (lambda: UDA(annealing="cosine"), "annealing='cosine': 'none' or 'linear' or 'log' or 'exp'"),
-        (lambda: FlexMatch(operations=0), "operations=0: at least 1"),
-        (lambda: FlexMatch(cutout=-0.1), "cutout=-0.1: a number from 0 to 1"),
+        (lambda: FlexMatch(operations=0), "operations=0: an integer, at least 1"),
+        (lambda: FlexMatch(cutout=-0.1), "cutout=-0.1: a finite number, at least 0 and at most 1"),
     ],
 )
 def test_a_bad_parameter_is_named(make, message):

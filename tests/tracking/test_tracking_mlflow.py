@@ -174,10 +174,7 @@ def test_the_label_of_the_last_run_is_the_one_that_is_shown(workspace, labels):
     assert fetch_cells(tracker.uri, "demo") == [replace(new, history={})]
 
 
-@pytest.mark.parametrize("through_the_client", [False, True])
-def test_a_value_that_was_edited_is_refused_until_it_is_logged_again(
-    workspace, through_the_client, monkeypatch
-):
+def test_a_value_that_was_edited_is_refused_until_it_is_logged_again(workspace):
     tracker = Tracker(None, workspace)
     record = cell("kl")
     tracker.sync([record, cell("undistilled")])
@@ -186,8 +183,6 @@ def test_a_value_that_was_edited_is_refused_until_it_is_logged_again(
     text = run.data.tags["kdbench.record.000"]
     assert value in text
     tracker.client.set_tag(run.info.run_id, "kdbench.record.000", text.replace(value, "0.99"))
-    if through_the_client:
-        monkeypatch.setattr("kdbench.tracking.tracker._readable", lambda uri: None)
     with pytest.raises(VerificationError, match="not what was logged") as caught:
         fetch_cells(tracker.uri, "demo")
     assert run.info.run_id in str(caught.value)
@@ -267,7 +262,7 @@ def test_where_it_tracks(monkeypatch, tmp_path):
         ("./mlruns", "sqlite:///"),
         ("sqlite://", "names no file"),
         ("http://127.0.0.1:9", "kdbench track sync"),
-        ("postgresql://me:secret@127.0.0.1:9/db", "nobody answers at port 9"),
+        ("postgresql://me:secret@127.0.0.1:9/db", "no answer from 127.0.0.1:9: "),
     ],
 )
 def test_a_store_that_is_not_there(uri, said, tmp_path):
@@ -306,6 +301,36 @@ def python(code, *args, **env):
     )  # fmt: skip
 
 
+def test_a_database_that_cannot_be_written_is_read(workspace, monkeypatch):
+    Tracker(None, workspace).sync([cell("kl")])
+    (workspace / "mlflow.db.lock").unlink()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    (found,) = fetch_cells(tracking_uri(None, workspace), "demo")
+    assert found.key == cell("kl").key
+    assert not (workspace / "mlflow.db.lock").exists()
+    with pytest.raises(WorkspaceError, match="can't be opened for writing"):
+        Tracker(None, workspace).check()
+
+
+def test_only_complete_active_runs_of_the_cell_are_held(workspace):
+    tracker = Tracker(None, workspace)
+    one, two, three, *_ = cells(1)
+    tracker.sync([one, two, replace(two, scale="paper"), replace(one, suite="other")])
+    tracker.sync([three])
+    client = tracker.client
+    experiment = client.get_experiment_by_name("kdbench/demo").experiment_id
+    (run,) = client.search_runs([experiment], f"tags.`kdbench.cell` = '{three.key}'")
+    client.delete_run(run.info.run_id)
+    assert [tracker.holds(c) for c in (one, two, three, replace(one, seed=1))] == [True, True, False, False]
+    assert [len(fetch_cells(tracker.uri, "demo", scale)) for scale in (None, "quick", "paper", "none")] == [
+        3,
+        2,
+        1,
+        0,
+    ]
+    assert len(fetch_cells(tracker.uri, "other")) == 1
+
+
 @pytest.mark.slow
 def test_several_processes_may_open_a_fresh_database_at_once(tmp_path):
     code = (
@@ -322,8 +347,8 @@ def test_several_processes_may_open_a_fresh_database_at_once(tmp_path):
 @pytest.mark.slow
 def test_telemetry_is_off_unless_the_user_decided(tmp_path):
     code = (
-        "import os; from kdbench.tracking.tracker import talking\n"
-        "with talking('x'): print(os.environ.get('MLFLOW_DISABLE_TELEMETRY'))"
+        "import os; from kdbench.tracking.connect import store_errors\n"
+        "with store_errors('x'): print(os.environ.get('MLFLOW_DISABLE_TELEMETRY'))"
     )
     ours, theirs = python(code), python(code, MLFLOW_DISABLE_TELEMETRY="false")
     assert ours.communicate(timeout=100)[0].split()[-1] == "true"
