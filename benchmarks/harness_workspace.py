@@ -12,6 +12,13 @@ from typing import Any
 import numpy as np
 
 from kdbench.api.records import CellRecord, Result
+from kdbench.api.settings import (
+    ComponentSettings,
+    DatasetSettings,
+    DataSettings,
+    NetworkSettings,
+    Settings,
+)
 from kdbench.plan import Plan, Stage
 from kdbench.stages.provenance import hardware, versions
 from kdbench.store import Draft, Store
@@ -30,12 +37,15 @@ _VALUES = {
 
 def prepared(workspace: Path, overrides: tuple[str, ...] = THOUSAND_STAGES) -> Any:
     """The session of the benchmarks' suite: its plan over its data, its store."""
-    from kdbench.cli.session import prepare
+    from kdbench.locations import data_places, discover
+    from kdbench.session.prepare import prepare
+    from kdbench.suite import load_suite
 
+    registry = discover()
+    resolved = load_suite(SUITE, scale="quick", overrides=overrides, registry=registry)
     return prepare(
-        SUITE, scale="quick", overrides=overrides, plugin_files=(), workspace=workspace, data_dir=None, seed=0,
-        device="cpu", only_plan=True,
-    )  # fmt: skip
+        resolved, registry, workspace=workspace, places=data_places(), device="cpu", plan_only=True
+    )
 
 
 def finish(plan: Plan, store: Store) -> None:
@@ -106,16 +116,19 @@ def many_cells(n: int = 2000) -> Iterator[CellRecord]:
             for t in taps
             for n_ in ("last", "min")
         ]
-        params: dict[str, Any] = {f"student.parameter_{i}": i for i in range(30)}
-        params |= {"data.dataset": "shapes", "data.test": 1000, "student.epochs": 4}
-        params |= {"steps": 200, "images_seen": 12_800}
-        if scheme != "undistilled":
-            params["scheme.temperature"] = float(setting // 5)
+        recipe = {f"parameter_{i}": i for i in range(30)} | {"epochs": 4}
+        temperature = {} if scheme == "undistilled" else {"temperature": float(setting // 5)}
+        settings = Settings(
+            DataSettings(DatasetSettings("shapes", {}, "0" * 64), "all", 1000, "all", 0),
+            student=NetworkSettings(ComponentSettings("wide-resnet"), recipe),
+            scheme=ComponentSettings(scheme.split("[")[0], temperature),
+        )
         yield CellRecord(
-            key=f"{number:032x}", suite=SUITE, scale="quick", dataset="shapes", dataset_digest="0" * 64,
+            key=f"{number:032x}", suite=SUITE, scale="quick", dataset="shapes",
             budget=budget, fold=fold, scheme=scheme, student="WRN-28-1",
             teacher="" if scheme == "undistilled" else "WRN-16-2", status="finished", seed=0,
-            results=tuple(results), params=params, history={"test_accuracy": rng.random(4).tolist()},
+            results=tuple(results), settings=settings, steps=200, images_seen=12_800,
+            history={"test_accuracy": rng.random(4).tolist()},
             stages={f"stage {i} · {scheme} · {budget}": f"{i:032x}" for i in range(32)}, seconds=10.0,
             hardware=hardware("cpu", 1), versions=versions(), git_commit="0" * 12,
             arrays={f"{t}/{r}/embedding": f"objects/00/{number:032x}/points.npy" for t in taps for r in reducers},
@@ -146,14 +159,14 @@ def log_cells(uri: str, cells: list[CellRecord]) -> None:
             id_ = uuid.uuid4().hex
             row = like | {
                 "run_uuid": id_,
-                "name": codec.title(cell),
+                "name": cell.title,
                 "start_time": like["start_time"] + number,
             }
             runs.append([row[c] for c in columns])
             own = {**codec.describing_tags(cell), **codec.to_tags(cell), "kdbench.complete": "1"}
-            own |= {"mlflow.source.name": "kdbench", "mlflow.runName": codec.title(cell)}
+            own |= {"mlflow.source.name": "kdbench", "mlflow.runName": cell.title}
             tags += [(name, value, id_) for name, value in own.items()]
-            params += [(name, value, id_) for name, value in codec.flat_params(cell.params).items()]
+            params += [(name, value, id_) for name, value in codec.flat_params(cell.settings.flat()).items()]
             for name, result in zip(codec.metric_names(cell.results), cell.results, strict=True):
                 metric = {
                     "key": name,

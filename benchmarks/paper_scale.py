@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.cli.plan import amount_of, seconds_of
-from kdbench.session.prepare import duration
+from kdbench.session.estimate import format_duration
 
 RECORD = Path(__file__).parent / "paper_scale.json"
 #: What the figure of 60 minutes is about; embeddings and scores come on top.
@@ -45,7 +45,7 @@ def rows(work: list[dict[str, Any]]) -> list[tuple[str, ...]]:
             f"{w['kind']} {w['component']}".strip(),
             f"{amount_of(w['work'])} {'stages' if w['unit'] == 'stage' else w['unit']}",
             seconds_of(w["seconds_per_unit"]),
-            duration(w["seconds"]),
+            format_duration(w["seconds"]),
             "measured here" if w["measured"] else "a rough guess",
         )
         for w in work
@@ -60,7 +60,7 @@ def done_work(workspace: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
 
     cores = len(available_cores())
     here = hardware(found["device"], cores, cores)["label"]
-    keys = {s["key"] for s in found["stages"] if s["state"] == "done"}
+    keys = {s["key"] for s in found["stages"] if s["state"] == "cached"}
     totals: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for record in Store(workspace).records():
         if record["key"] in keys:

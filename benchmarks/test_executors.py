@@ -52,13 +52,13 @@ class Ears:
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory):
     """(registry, places, plans of four students each; seeds differ, so that each has its own keys)"""
-    from kdbench.cli.options import data_places
+    from kdbench.locations import data_places
     from kdbench.suite import load_suite
 
     path = tmp_path_factory.mktemp("suite") / "packing.toml"
     path.write_text(SUITE)
     registry, places = Registry.discover(), data_places()
-    suite = load_suite(path, registry=registry)
+    suite = load_suite(path, registry=registry).suite
     reference = suite.data.dataset
     data = registry.create("datasets", reference.name, reference.params).load(places)
     return registry, places, lambda seed: make_plan(suite, registry, data, seed=seed)

@@ -1,4 +1,4 @@
-"""Where things are looked for: plugins, data, the workspace."""
+"""Locate plugins, data and the workspace."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from kdbench.api.data import DataPlaces
     from kdbench.registry import Registry
 
-#: Told of what is wrong without stopping the work, in one sentence.
+#: Called with a warning of one sentence.
 Warn = Callable[[str], None]
 
 
-def warn_in_python(sentence: str) -> None:
-    """A `UserWarning` at the line that called kdbench, however deep inside it is told."""
+def python_warning(sentence: str) -> None:
+    """Issue a `UserWarning` attributed to the line outside of kdbench that called into it."""
     level, frame = 2, inspect.currentframe()
     frame = frame.f_back if frame else None
     while frame is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] == "kdbench":
@@ -27,19 +27,32 @@ def warn_in_python(sentence: str) -> None:
 
 
 def user_cache() -> Path:
-    """Where this user's decoded datasets lie, and what components said of themselves."""
+    """Return the user's cache folder: decoded datasets, and what is known of components."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("kdbench", appauthor=False))
 
 
 def workspace_or_default(workspace: str | Path | None) -> Path:
-    """`workspace`, else `$KDBENCH_HOME`, else `.kdbench`."""
+    """Return `workspace`, or else `$KDBENCH_HOME`, or else `.kdbench`."""
     return Path(workspace if workspace is not None else os.environ.get("KDBENCH_HOME") or ".kdbench")
 
 
 def data_places(data_dir: str | Path | None = None, download: bool = True) -> DataPlaces:
-    """Where datasets are looked for: `data_dir`, `$KDBENCH_DATA` (several with `:`), the user cache."""
+    """List the folders to look for datasets in: `data_dir`, those of `$KDBENCH_DATA`, the user cache.
+
+    Parameters
+    ----------
+    data_dir
+        Folder to look in first.
+    download
+        Whether missing datasets may be downloaded.
+
+    Returns
+    -------
+    DataPlaces
+        The folders, and where decoded datasets are cached.
+    """
     from kdbench.api.data import DataPlaces
 
     cache = user_cache()
@@ -48,11 +61,27 @@ def data_places(data_dir: str | Path | None = None, download: bool = True) -> Da
     return DataPlaces(folders=tuple(folders), cache=cache / "decoded", download=download)
 
 
-def discover(plugins: Sequence[str | Path] = (), warn: Warn = warn_in_python) -> Registry:
-    """The registry of the installed plugins and the given one-file ones; `warn` is told what is wrong with one.
+def discover(plugins: Sequence[str | Path] = (), warn: Warn = python_warning) -> Registry:
+    """Discover the installed plugins and load one-file plugins.
 
-    Raises:
-        UsageError, PluginError: as `Registry.discover`.
+    Parameters
+    ----------
+    plugins
+        Paths of one-file plugins.
+    warn
+        Called for each plugin that can't be loaded.
+
+    Returns
+    -------
+    Registry
+        The registry of all plugins.
+
+    Raises
+    ------
+    UsageError
+        A one-file plugin does not exist, or two components have one name.
+    PluginError
+        A one-file plugin can't be loaded.
     """
     from kdbench.registry import Registry
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kdbench.api.protocols import Executor
-from kdbench.api.records import CellRecord, Result, RunSummary, StageSummary, measurement
+from kdbench.api.records import CellRecord, RunSummary, StageSummary
+from kdbench.cell_records import cell_record, same_content
 from kdbench.errors import VerificationError
 from kdbench.executors.ready_queue import Backlog
-from kdbench.plan import Cell, Plan, Stage
+from kdbench.plan import Plan, Stage
 from kdbench.stages.provenance import git_commit, hardware, versions
-from kdbench.store import Artifact, Store, canonical
+from kdbench.store import Store
 
 
 class Observer:
@@ -76,7 +76,12 @@ def new_summary(
 
 
 def run_plan(
-    plan: Plan, store: Store, executor: Executor, observers: Sequence[Observer], summary: RunSummary
+    plan: Plan,
+    store: Store,
+    executor: Executor,
+    observers: Sequence[Observer],
+    summary: RunSummary,
+    cached: frozenset[str] | None = None,
 ) -> RunReport:
     """Carry out `plan`.
 
@@ -85,7 +90,7 @@ def run_plan(
     """
     started = time.perf_counter()
     report = RunReport(summary)
-    done = {key for key in plan.stages if store.has(key)}
+    done = {key for key in plan.stages if store.has(key)} if cached is None else set(cached)
     outstanding = plan.outstanding(done)
     report.cached = len(done)
     for observer in observers:
@@ -192,149 +197,20 @@ class _Cells:
                 continue
             del self._open[cell.key]
             broken = next((failed[k] for k in keys if k in failed), None)
-            record, known = cell_record(
-                self._plan, cell, self._store, self._summary, broken, self._done, self._warn
-            )
-            if not known:
-                self._store.save_cell(record)
+            record = cell_record(self._plan, cell, self._store, self._summary, broken, self._done)
+            record = self._kept(record)
             self._report.cells.append(record)
             for observer in self._observers:
                 observer.cell_finished(self._summary, record)
 
-
-def cell_record(
-    plan: Plan,
-    cell: Cell,
-    store: Store,
-    summary: RunSummary,
-    broken: StageSummary | None,
-    done: set[str],
-    warn: Callable[[str], None],
-) -> tuple[CellRecord, bool]:
-    """The record of a cell; of a failed one, with whatever was measured before it failed. And whether it stands
-    in the store already, as it is: a damaged one does not, which `warn` is told.
-
-    Raises:
-        VerificationError: the record or the history of a stage is damaged.
-    """
-    opened: dict[str, Artifact] = {k: store.open(k) for k in dict.fromkeys(cell.stages()) if k in done}
-    network = opened.get(cell.network)
-    results: list[Result] = []
-    arrays: dict[str, str] = {}
-    figures: dict[str, str] = {}
-
-    below = {key: str(artifact.folder.relative_to(store.root)) for key, artifact in opened.items()}
-
-    def path(key: str, name: str, suffix: str = "npy") -> str:
-        return f"{below[key]}{os.sep}{name}.{suffix}"
-
-    trained_by = _origin(network) if network is not None else {}
-    origins: dict[str, dict[str, str]] = {}
-
-    def came_from(place: str, *keys: str) -> None:
-        """Keeps where a measurement came from, by its artifacts, where that is not where the network did."""
-        found = [_origin(opened[k]) for k in keys if k in opened]
-        joined = {part: "; ".join(dict.fromkeys(f[part] for f in found if f[part])) for part in _ORIGIN}
-        if other := {part: text for part, text in joined.items() if text and text != trained_by.get(part)}:
-            origins[place] = other
-
-    for score in cell.scores:
-        artifact = opened.get(score.key)
-        if artifact is None:
-            continue
-        place = measurement(score.metric, score.tap, score.reducer)
-        embedding = cell.embeddings.get(f"{score.tap}/{score.reducer}", "")
-        came_from(place, cell.network, embedding, score.key)
-        for name, value in artifact.values["values"].items():
-            results.append(
-                Result(
-                    score.metric,
-                    name,
-                    value,
-                    score.tap,
-                    score.reducer,
-                    artifact.values["setting"],
-                    name == score.primary,
-                )
-            )
-        for name in artifact.values["arrays"]:
-            arrays[f"{place}.{name}"] = path(score.key, name)
-        for name in artifact.values.get("figures", ()):  # artifacts from before there were figures have none
-            figures[f"{place}.{name}"] = path(score.key, name, "svg")
-    for place, key in cell.embeddings.items():
-        if key in opened:
-            arrays[f"{place}/embedding"] = path(key, "points")
-            tap, reducer = place.split("/", 1)
-            came_from(measurement("embedding-time", tap, reducer), key)
-            n = len(opened[key].array("points"))
-            results.append(
-                Result("embedding-time", "seconds", opened[key].values["fit_seconds"], tap, reducer, f"n={n}")
-            )
-    if network is not None and (confidence := network.values.get("teacher_confidence")):
-        setting = f"T={confidence['temperature']:g}"
-        results.append(
-            Result("teacher-confidence", "top_probability", confidence["top_probability"], setting=setting)
-        )
-    params = dict(cell.params)
-    if network is not None:
-        params |= {"steps": network.values.get("steps", 0), "images_seen": network.values.get("images", 0)}
-    record = CellRecord(
-        key=cell.key,
-        suite=plan.suite.name,
-        scale=plan.suite.scale,
-        dataset=plan.dataset,
-        dataset_digest=plan.dataset_digest,
-        budget=cell.budget,
-        fold=cell.fold,
-        scheme=cell.scheme,
-        student=cell.student,
-        teacher=cell.teacher,
-        status="finished" if broken is None else "failed",
-        seed=cell.seed,
-        results=tuple(results),
-        params=params,
-        history=network.table("history") if network is not None else {},
-        stages={plan.stages[k].title: k for k in opened},
-        seconds=round(sum(a.record.get("seconds", 0.0) for a in opened.values()), 3),
-        hardware=dict(network.record["hardware"]) if network is not None else dict(summary.hardware),
-        versions=dict(network.record["versions"] if network is not None else summary.versions),
-        git_commit=network.record.get("git_commit", "") if network is not None else summary.git_commit,
-        arrays=arrays,
-        figures=figures,
-        origins=origins,
-        created=max((a.record.get("created", 0.0) for a in opened.values()), default=time.time()),
-        error="" if broken is None else f"{broken.title}\n{broken.error}",
-    )
-    try:
-        known = store.cell(plan.suite.name, plan.suite.scale, cell.key)
-    except VerificationError as error:
-        warn(f"{error.what}; made anew from its stages: {error.where}")
-        return record, False
-    if known is not None and _says_the_same(known, record):
-        return known, True
-    return record, False
-
-
-#: What is told of where an artifact came from.
-_ORIGIN = ("hardware", "kdbench")
-
-
-def _origin(artifact: Artifact) -> dict[str, str]:
-    """Label of the machine, and kdbench's version."""
-    machine = artifact.record.get("hardware", {})
-    version = artifact.record.get("versions", {}).get("kdbench", "")
-    return dict(
-        zip(_ORIGIN, (str(machine.get("label") or machine.get("device") or ""), version), strict=True)
-    )
-
-
-def _says_the_same(known: CellRecord, record: CellRecord) -> bool:
-    """Whether a record that is there already differs by nothing but when and by what it was gathered; a label
-    that was changed since is a difference."""
-    gathered = {
-        "git_commit": record.git_commit,
-        "versions": record.versions,
-        "hardware": record.hardware,
-        "seconds": record.seconds,
-    }
-    return canonical(replace(known, **gathered).to_json()) == canonical(record.to_json())  # type: ignore[arg-type]
+    def _kept(self, record: CellRecord) -> CellRecord:
+        """The record as the store has it; written unless the store has it with the same content."""
+        try:
+            stored = self._store.cell(record.suite, record.scale, record.key)
+        except VerificationError as error:
+            self._warn(f"{error.what}; rebuilt from its stages: {error.where}")
+            stored = None
+        if stored is not None and same_content(stored, record):
+            return stored
+        self._store.save_cell(record)
+        return record

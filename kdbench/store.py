@@ -7,9 +7,9 @@ failures/<key>.json              the last failure of a stage that has not succee
 partial/<key>/                   checkpoints of work under way
 cache/<key>/                     what is worked out from an artifact as it is asked for, and may be removed
 
-A record, of an artifact or of a cell, has the SHA-256 of itself too, which is checked whenever it is read. One
-that was written before records had it is read as it is. What is damaged is named and refused, and nothing is
-thrown away: an artifact is made anew once its folder is gone, a cell's record by the next run of its suite.
+A record, of an artifact or of a cell, contains its own SHA-256, which is checked whenever the record is read. What
+is damaged is named and refused, and nothing is deleted: an artifact is recomputed once its folder is gone, a cell's
+record is rebuilt by the next run of its suite.
 """
 
 from __future__ import annotations
@@ -100,12 +100,7 @@ def _write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def _read_record(path: Path, hint: str) -> dict[str, Any]:
-    """What `_write_record` wrote; what was written before there were checksums has none.
-
-    Raises:
-        FileNotFoundError: there is none.
-        VerificationError: it is no JSON, or not what was written; with `hint`.
-    """
+    """What `_write_record` wrote. Raises VerificationError, with `hint`, if it is not that."""
     try:
         record = json.loads(path.read_bytes())
         stated = record.pop(_SUM, None)
@@ -113,7 +108,7 @@ def _read_record(path: Path, hint: str) -> dict[str, Any]:
         raise VerificationError(
             f"{path.name} is damaged: it is no record ({error})", where=str(path), hint=hint
         ) from error
-    if stated is not None and stated != _record_sum(record):
+    if stated != _record_sum(record):
         raise VerificationError(
             f"{path.name} is damaged: it is not what was written, by its checksum", where=str(path), hint=hint
         )
@@ -400,7 +395,7 @@ class Store:
         record = _read_record(path, hint)
         try:
             cell = CellRecord.from_json(record)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, KeyError) as error:
             raise VerificationError(
                 f"{path.name} is damaged: it is no record of a cell ({error})", where=str(path), hint=hint
             ) from error

@@ -99,7 +99,7 @@ def load_tiny(tmp_path_factory, plain_registry) -> Callable[..., Any]:
     path.write_text(TINY)
 
     def load(*overrides: str, registry: Any = None) -> Any:
-        return load_suite(path, overrides=overrides, registry=registry or plain_registry)
+        return load_suite(path, overrides=overrides, registry=registry or plain_registry).suite
 
     return load
 

@@ -36,7 +36,7 @@ def cifar100(n_train: int, n_test: int) -> tuple[Images, Images]:
     Raises:
         kdbench.errors.DataError: the files are not there.
     """
-    from kdbench.cli.options import data_places
+    from kdbench.locations import data_places
     from kdbench_datasets.cifar import Cifar100
 
     data = Cifar100().load(data_places())

@@ -1,4 +1,4 @@
-"""Records: what a run leaves behind, and what observers, tracking and leaderboards read. JSON and back."""
+"""Records: what a run leaves behind, and what observers, tracking and leaderboards read."""
 
 from __future__ import annotations
 
@@ -6,22 +6,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-#: Raised when the layout of records changes.
-RECORD_VERSION = 1
+from kdbench.api.settings import Settings
+from kdbench.errors import WorkspaceError
+
+#: Raised when the layout of records changes; records of another version are refused.
+RECORD_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Result:
     """One number of a cell.
 
-    Attributes:
-        metric: component name; `value_name`: which of its values ("r", "last", "accuracy").
-        value: the number.
-        tap: the tap's name, None for a metric of the whole network.
-        reducer: label of the reducer, None where no embedding is involved. The label is the component's name,
-            followed by its non-default parameters in brackets where the suite sets any.
-        setting: what the number depends on before anything else ("n=2000, k=15").
-        primary: whether the metric ranks by this value.
+    Attributes
+    ----------
+    metric
+        Label of the metric.
+    value_name
+        Which of its values: "r", "last", "accuracy".
+    value
+        The number.
+    tap
+        Name of the tap; None for a metric of the whole network.
+    reducer
+        Label of the reducer; None if no embedding is involved.
+    setting
+        What the number depends on first of all: "n=2000, k=15".
+    primary
+        Whether the metric ranks by this value.
     """
 
     metric: str
@@ -34,52 +45,86 @@ class Result:
 
 
 def measurement(metric: str, tap: str | None, reducer: str | None) -> str:
-    """How a record names what was measured: "<tap>/<reducer>/<metric>", without the parts that there are not."""
+    """Name of a measurement in a record: "<tap>/<reducer>/<metric>", without the parts that do not apply."""
     return "/".join(p for p in (tap, reducer, metric) if p)
 
 
 @dataclass(frozen=True)
 class CellRecord:
-    """dataset x budget x fold x scheme, with all that was measured. A teacher is a cell with scheme "teacher".
+    """Dataset x budget x fold x scheme, with everything that was measured. A teacher is a cell with scheme "teacher".
 
-    Attributes:
-        key: content key: the same work has the same key, wherever and whenever it ran.
-        budget: labelled images, over all classes. fold: 0-based.
-        scheme: the row's label (component name, and its non-default parameters where the suite sets any);
-            "teacher" for teachers.
-        student, teacher: labels of the networks; teacher "" where none is used; for a teacher's own cell
-            `student` is "" and `teacher` the network.
-        status: "finished" or "failed".
-        params: resolved parameters, flat ("student.epochs": 200).
-        history: curves by epoch ("test_accuracy": [...]).
-        stages: stage title to key. seconds: of the work, wherever it was done.
-        hardware: {"device", "cpu", "cores", "precision", ...} of the training; "label" is the short name for tables.
-        versions: distributions and plugins that it was trained with. git_commit: of the working folder, "" outside
-            a repository.
-        arrays: paths below the store: "<tap>/<reducer>/<metric>.<name>" to a file.
-        figures: drawings of metrics, likewise, each to its SVG; a PNG of the same name lies beside it.
-        origins: of measurements that rest on another machine or version than the training,
-            "<tap>/<reducer>/<metric>" to {"hardware": labels, "kdbench": versions}, "; " between those that the
-            network was trained, embedded and measured with, in this order; of an embedding's time its own alone.
-        error: the traceback of a failed cell.
-        created: when its last stage was done, in seconds since the epoch.
+    Attributes
+    ----------
+    key
+        Content key: the same work has the same key, wherever and whenever it ran.
+    suite, scale
+        Names of the suite and of its scale.
+    dataset
+        Title of the dataset.
+    budget
+        Number of labelled images, over all classes.
+    fold
+        Number of the fold, from 0.
+    scheme
+        Label of the scheme: its name, and its non-default parameters if the suite sets any. "teacher" for teachers.
+    student, teacher
+        Labels of the networks. `teacher` is "" if none is used; in a teacher's own cell `student` is "".
+    status
+        "finished" or "failed".
+    settings
+        What the experiment was set to.
+    seed
+        Seed of the run.
+    results
+        All numbers.
+    steps, images_seen
+        Optimiser steps of the training and images it looked at; None if the network failed.
+    history
+        Curves by epoch: "test_accuracy" to a list.
+    network
+        Key of the stage that trained the network; "" if it failed.
+    stages
+        Title to key of the stages.
+    seconds
+        Duration of the work, wherever it was done.
+    hardware
+        Of the training: "device", "cpu", "cores", "precision" and more; "label" is the short name for tables.
+    versions
+        Distributions and plugins that the network was trained with.
+    git_commit
+        Commit of the working folder, "" outside a repository.
+    arrays
+        "<tap>/<reducer>/<metric>.<name>" to the path of a file below the store.
+    figures
+        Likewise for figures of metrics: the path of an SVG; a PNG of the same name lies next to it.
+    origins
+        For measurements made on another machine or version than the training: "<tap>/<reducer>/<metric>" to
+        {"hardware": labels, "kdbench": versions}, those of training, embedding and metric joined by "; ".
+    error
+        Traceback of a failed cell.
+    created
+        When its last stage ended, in seconds since the epoch.
+    record_version
+        Version of this layout.
     """
 
     key: str
     suite: str
     scale: str
     dataset: str
-    dataset_digest: str
     budget: int
     fold: int
     scheme: str
     student: str
     teacher: str
     status: Literal["finished", "failed"]
+    settings: Settings
     seed: int = 0
     results: tuple[Result, ...] = ()
-    params: Mapping[str, Any] = field(default_factory=dict)
+    steps: int | None = None
+    images_seen: int | None = None
     history: Mapping[str, list[float]] = field(default_factory=dict)
+    network: str = ""
     stages: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     hardware: Mapping[str, Any] = field(default_factory=dict)
@@ -92,40 +137,96 @@ class CellRecord:
     created: float = 0.0
     record_version: int = RECORD_VERSION
 
-    def to_json(self) -> dict[str, Any]:
-        """As `dataclasses.asdict` gives it, but for what lies deeper in mappings, which is not copied."""
-        data = {name: dict(v) if isinstance(v, Mapping) else v for name, v in vars(self).items()}
-        data["results"] = tuple(dict(vars(r)) for r in self.results)
-        return data
+    @property
+    def title(self) -> str:
+        """For people: "400 labels · fold 1 · distilled"; folds count from 1."""
+        return cell_title(self.budget, self.fold, self.scheme)
 
     @property
-    def tells_code(self) -> bool:
-        """Whether its parameters say which code it is of, as those of older records do not."""
-        return any("@" in name for name in self.params)
+    def dataset_digest(self) -> str:
+        """Digest of the dataset's content."""
+        return str(self.settings.data.dataset.digest)
+
+    @property
+    def hardware_label(self) -> str:
+        """Short name of the machine that trained the network."""
+        return hardware_label(self.hardware)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; mappings are not copied deeply."""
+        data = {name: dict(v) if isinstance(v, Mapping) else v for name, v in vars(self).items()}
+        data["results"] = tuple(dict(vars(r)) for r in self.results)
+        data["settings"] = self.settings.to_json()
+        return data
 
     def origin(self, metric: str, tap: str | None = None, reducer: str | None = None) -> dict[str, str]:
-        """{"hardware", "kdbench"} that a measurement came from: the training's, but for those in `origins`."""
-        own = {
-            "hardware": str(self.hardware.get("label") or self.hardware.get("device") or ""),
-            "kdbench": self.versions.get("kdbench", ""),
-        }
-        return own | dict(self.origins.get(measurement(metric, tap, reducer), {})) if self.origins else own
+        """Where a measurement was made: {"hardware", "kdbench"}; the training's unless `origins` has another."""
+        trained = {"hardware": self.hardware_label, "kdbench": self.versions.get("kdbench", "")}
+        if not self.origins:
+            return trained
+        return trained | dict(self.origins.get(measurement(metric, tap, reducer), {}))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CellRecord:
+        """A record from plain data.
+
+        Parameters
+        ----------
+        data
+            What `to_json` returned.
+
+        Returns
+        -------
+        CellRecord
+            Equal to the one that was written.
+
+        Raises
+        ------
+        WorkspaceError
+            It was written in another version of this layout.
+        TypeError, KeyError
+            It is not a record.
+        """
+        version = data["record_version"]
+        if version != RECORD_VERSION:
+            raise WorkspaceError(
+                f"a record of format {version}, and this kdbench reads format {RECORD_VERSION}",
+                where=f"cell {data.get('key', '')}",
+                hint="run the suite again in another workspace and tracking store (--workspace, --tracking-uri), "
+                "or use the kdbench that wrote it",
+            )
         fields = dict(data)
-        fields["results"] = tuple(Result(**r) for r in fields.get("results", ()))
+        fields["results"] = tuple(Result(**r) for r in fields["results"])
+        fields["settings"] = Settings.from_json(fields["settings"])
         return cls(**fields)
+
+
+def hardware_label(hardware: Mapping[str, Any]) -> str:
+    """Short name of a machine for tables."""
+    return str(hardware.get("label") or hardware.get("device") or "")
+
+
+def cell_title(budget: int, fold: int, scheme: str) -> str:
+    """For people: "400 labels · fold 1 · distilled"; folds count from 1."""
+    return f"{budget} labels · fold {fold + 1} · {scheme}"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How the execution of a stage ended.
 
-    Attributes:
-        key: the stage's.
-        status: "cached" where another run had finished it meanwhile.
-        error: a traceback, "" where it did not fail.
+    Attributes
+    ----------
+    key
+        Key of the stage.
+    status
+        "cached" if another run finished it in the meantime.
+    seconds
+        Duration.
+    error
+        A traceback, "" if it did not fail.
+    warnings
+        Sentences for people.
     """
 
     key: str
@@ -137,7 +238,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class StageSummary:
-    """One stage of a plan: its kind, key and title, and how it ended."""
+    """One stage of a plan: its key, kind and title, and how it ended."""
 
     key: str
     kind: str
@@ -151,10 +252,28 @@ class StageSummary:
 class RunSummary:
     """One invocation of `kdbench run`.
 
-    Attributes:
-        id: unique, sortable by time ("20261121-101500-ab12cd").
-        suite_text: the resolved suite as TOML-like JSON, for the tracking store.
-        published, claims, assumptions: as in the suite file.
+    Attributes
+    ----------
+    id
+        Unique, and sortable by time: "20261121-101500-ab12cd".
+    suite, scale
+        Names of the suite and of its scale.
+    seed
+        The seed that all others are derived from.
+    stages, cells
+        Numbers of stages and cells of the plan.
+    workspace
+        Folder of the results.
+    suite_config
+        The suite as it runs, as plain data.
+    versions
+        Versions of distributions and plugins.
+    hardware
+        The machine.
+    git_commit
+        Commit of the working folder, "" outside a repository.
+    status
+        "running", or how it ended.
     """
 
     id: str

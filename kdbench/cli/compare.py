@@ -59,9 +59,9 @@ def command(
     """
     from kdbench.cli.options import console, echo_json, registry_from, warn
     from kdbench.errors import UsageError, WorkspaceError, did_you_mean
+    from kdbench.leaderboard.board import directions_of
     from kdbench.leaderboard.compare import compare, side, suites_of
     from kdbench.rendering.export import rounded
-    from kdbench.session.execute import directions_of
     from kdbench.tracking import tracking_uri as uri_of
     from kdbench.tracking.query import fetch_run
 
@@ -118,7 +118,7 @@ def _named(suite: str | None, registry: Registry) -> dict[str, str]:
     if suite is None:
         return {}
     try:
-        return {load_suite(suite, registry=registry).name: suite}
+        return {load_suite(suite, registry=registry).suite.name: suite}
     except KdbenchError:
         if suite.endswith(".toml"):
             raise

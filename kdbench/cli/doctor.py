@@ -15,7 +15,6 @@ from kdbench import __version__
 from kdbench.cli.options import (
     console,
     data_option,
-    data_places,
     echo_json,
     json_option,
     plugin_option,
@@ -138,6 +137,8 @@ def _workspace(workspace: Path) -> dict[str, Any]:
 
 def _data(data_dir: Path | None) -> list[dict[str, Any]]:
     """The folders that datasets are looked for in, and what lies there."""
+    from kdbench.locations import data_places
+
     return [
         {
             "folder": str(folder),

@@ -1,101 +1,92 @@
-"""Options that several verbs share, and how verbs print."""
+"""Options shared by several commands, and how commands print."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kdbench.api.data import DataPlaces
     from kdbench.registry import Registry
 
-F = TypeVar("F", bound=Callable[..., Any])
+#: Adds `workspace: Path`.
+workspace_option = click.option(
+    "--workspace",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="KDBENCH_HOME",
+    default=Path(".kdbench"),
+    show_default=True,
+    show_envvar=True,
+    help="Folder of results and of the tracking store.",
+)
 
+#: Adds `data_dir: Path | None`.
+data_option = click.option(
+    "--data-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=None,
+    help="Folder to look for datasets in, before $KDBENCH_DATA and the user cache.",
+)
 
-def workspace_option(function: F) -> F:
-    """Adds `workspace: Path`."""
-    return click.option(
-        "--workspace",
-        type=click.Path(file_okay=False, path_type=Path),
-        envvar="KDBENCH_HOME",
-        default=Path(".kdbench"),
-        show_default=True,
-        show_envvar=True,
-        help="Folder of results and of the tracking store.",
-    )(function)
+#: Adds `scale: str | None`.
+scale_option = click.option(
+    "--scale",
+    default=None,
+    metavar="NAME",
+    help="Scale of the suite; by default the suite's default_scale.",
+)
 
+#: Adds `overrides: tuple[str, ...]`.
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Override a setting of the suite: student.epochs=3, reducers+=pca, reducers-=umap. Repeatable.",
+)
 
-def data_option(function: F) -> F:
-    """Adds `data_dir: Path | None`."""
-    return click.option(
-        "--data-dir",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        default=None,
-        help="Folder to look for datasets in, before $KDBENCH_DATA and the user cache.",
-    )(function)
+#: Adds `plugin_files: tuple[Path, ...]`.
+plugin_option = click.option(
+    "--plugin",
+    "plugin_files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE.py",
+    help="Load a one-file plugin. Repeatable.",
+)
 
+#: Adds `tracking_uri: str | None`.
+tracking_option = click.option(
+    "--tracking-uri",
+    envvar="MLFLOW_TRACKING_URI",
+    default=None,
+    metavar="URI",
+    show_envvar=True,
+    help="MLflow tracking store; by default SQLite in the workspace.",
+)
 
-def scale_option(function: F) -> F:
-    """Adds `scale: str | None`."""
-    return click.option(
-        "--scale", default=None, metavar="NAME", help="Scale of the suite (its own default without)."
-    )(function)
+#: Adds `seed: int`.
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed that every other seed is derived from.",
+)
 
-
-def set_option(function: F) -> F:
-    """Adds `overrides: tuple[str, ...]`."""
-    return click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="PATH=VALUE",
-        help="Change the suite: student.epochs=3, reducers+=pca, reducers-=umap. Repeatable.",
-    )(function)
-
-
-def plugin_option(function: F) -> F:
-    """Adds `plugin_files: tuple[Path, ...]`."""
-    return click.option(
-        "--plugin",
-        "plugin_files",
-        type=click.Path(path_type=Path),
-        multiple=True,
-        metavar="FILE.py",
-        help="Load a one-file plugin. Repeatable.",
-    )(function)
-
-
-def tracking_option(function: F) -> F:
-    """Adds `tracking_uri: str | None`."""
-    return click.option(
-        "--tracking-uri",
-        envvar="MLFLOW_TRACKING_URI",
-        default=None,
-        metavar="URI",
-        show_envvar=True,
-        help="MLflow tracking store; SQLite in the workspace without.",
-    )(function)
-
-
-def seed_option(function: F) -> F:
-    """Adds `seed: int`."""
-    return click.option(
-        "--seed",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default=True,
-        help="Seed that every other seed is derived from.",
-    )(function)
+#: Adds `device: str | None`.
+device_option = click.option(
+    "--device", default=None, metavar="DEVICE", help="cpu or cuda; by default a GPU if there is one."
+)
 
 
 class _Jobs(click.ParamType):
-    """A number from 1, or "auto" (None)."""
+    """A number from 1, or "auto" (converted to None)."""
 
     name = "jobs"
 
@@ -114,20 +105,19 @@ class _Jobs(click.ParamType):
         return n
 
 
-def jobs_option(function: F) -> F:
-    """Adds `jobs: int | None`, None for "auto"."""
-    return click.option(
-        "--jobs",
-        type=_Jobs(),
-        default="1",
-        show_default=True,
-        help="Stages at once: shares that the cores are cut into, or stages on a GPU. auto measures, once a "
-        "machine and network, and chooses. Another number of threads may change last digits.",
-    )(function)
+#: Adds `jobs: int | None`, None for "auto".
+jobs_option = click.option(
+    "--jobs",
+    type=_Jobs(),
+    default="1",
+    show_default=True,
+    help="Number of stages at once; they share the cores, or the GPU. auto chooses it. Another number of "
+    "threads may change the last digits of results.",
+)
 
 
 class _Executor(click.ParamType):
-    """A component: its name, or an inline table of TOML with its name and parameters."""
+    """A component: its name, or a TOML inline table with its name and parameters."""
 
     name = "executor"
 
@@ -143,61 +133,47 @@ class _Executor(click.ParamType):
         try:
             table = tomllib.loads(f"v = {value}")["v"]
         except tomllib.TOMLDecodeError as error:
-            self.fail(f"{value!r} is no inline table of TOML: {error}", param, ctx)
+            self.fail(f"{value!r} is not a TOML inline table: {error}", param, ctx)
         if not isinstance(table.get("name"), str):
             self.fail(f"{value!r} has no name", param, ctx)
         return table.pop("name"), table
 
 
-def executor_option(function: F) -> F:
-    """Adds `executor: tuple[str, dict] | None`, its name and parameters."""
-    return click.option(
-        "--executor",
-        type=_Executor(),
-        default=None,
-        metavar="NAME",
-        help="How stages are executed: serial, processes, or a plugin's; with parameters as "
-        "'{ name = \"processes\", pin = false }'. Without: serial for one job, else processes.",
-    )(function)
+#: Adds `executor: tuple[str, dict] | None`, its name and parameters.
+executor_option = click.option(
+    "--executor",
+    type=_Executor(),
+    default=None,
+    metavar="NAME",
+    help="How stages are executed: serial, processes, or one of a plugin; with parameters as "
+    "'{ name = \"processes\", pin = false }'. By default serial for one job, else processes.",
+)
 
-
-def json_option(function: F) -> F:
-    """Adds `as_json: bool`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")(function)
+#: Adds `as_json: bool`.
+json_option = click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")
 
 
 def registry_from(plugin_files: Sequence[Path] = ()) -> Registry:
-    """The registry with the given one-file plugins; what is wrong with a plugin is said on stderr.
-
-    Raises:
-        UsageError, PluginError: as `Registry.discover`.
-    """
+    """Discover plugins as `kdbench.locations.discover` does, with warnings on stderr."""
     from kdbench.locations import discover
 
     return discover(plugin_files, warn)
 
 
 def warn(sentence: str) -> None:
-    """One line on stderr."""
+    """Print a warning on stderr."""
     click.echo(f"warning: {sentence}", err=True)
 
 
-def data_places(data_dir: Path | None = None, download: bool = True) -> DataPlaces:
-    """See `kdbench.locations.data_places`."""
-    from kdbench import locations
-
-    return locations.data_places(data_dir, download)
-
-
 def console(stderr: bool = False) -> Console:
-    """A rich console. Markup is off: names like `tsne[perplexity=5]` are no tags."""
+    """Return a rich console without markup, because names like `tsne[perplexity=5]` look like tags."""
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 
 def echo_json(data: Any) -> None:
-    """Print plain data as indented JSON with its keys in the given order. NaN is refused."""
+    """Print data as indented JSON, keys in their order; NaN is an error."""
     click.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False, default=_plain))
 
 
@@ -206,4 +182,4 @@ def _plain(value: Any) -> Any:
         return sorted(value)
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"{type(value).__name__} is not plain data: {value!r}")
+    raise TypeError(f"{type(value).__name__} can't be printed as JSON: {value!r}")

@@ -49,7 +49,8 @@ def command(
     """
     from dataclasses import replace
 
-    from kdbench.cli.options import data_places, registry_from
+    from kdbench.cli.options import registry_from
+    from kdbench.locations import data_places
     from kdbench.testing import find_targets, run_checks
 
     params = _params(settings)

@@ -1,4 +1,4 @@
-"""`kdbench run`: a suite from its plan to its leaderboard."""
+"""`kdbench run`: run a suite and show its leaderboard."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 
 from kdbench.cli.options import (
     data_option,
+    device_option,
     executor_option,
     jobs_option,
     json_option,
@@ -24,11 +25,10 @@ from kdbench.cli.options import (
     tracking_option,
     workspace_option,
 )
-from kdbench.cli.plan import device_option
 
 if TYPE_CHECKING:
+    from kdbench.leaderboard.board import Board
     from kdbench.runner import Observer, RunReport
-    from kdbench.session.observers import Tracking
     from kdbench.session.prepare import Session
 
 
@@ -59,45 +59,42 @@ def command(
     executor: tuple[str, dict[str, Any]] | None,
     as_json: bool,
 ) -> None:
-    """Run SUITE, or go on where an earlier run of it stopped.
+    """Run SUITE, or resume an earlier run of it.
 
-    Everything is checked before anything is trained. What is done already is found and not done again. Ends
-    with the leaderboard and the verdict on each claim.
+    Everything is checked before anything is trained. Stages whose results are in the workspace are not repeated.
+    At the end the leaderboard and the verdict on each claim are shown.
     """
-    from kdbench.cli.options import console, warn
+    from kdbench.cli.options import console, registry_from, warn
     from kdbench.cli.plan import plan_table
-    from kdbench.cli.session import prepare
-    from kdbench.session.execute import check_executor, chosen_jobs, raise_failed
-    from kdbench.session.observers import Tracking
-    from kdbench.tracking import Tracker
+    from kdbench.locations import data_places
+    from kdbench.session.execute import chosen_jobs, conclude, execute, raise_failures
+    from kdbench.session.prepare import prepare
+    from kdbench.suite import load_suite
 
+    registry = registry_from(plugin_files)
+    resolved = load_suite(suite, scale=scale, overrides=overrides, registry=registry)
     session = prepare(
-        suite, scale=scale, overrides=overrides, plugin_files=plugin_files, workspace=workspace, data_dir=data_dir,
-        seed=seed, device=device,
+        resolved, registry, workspace=workspace, places=data_places(data_dir), seed=seed, device=device,
+        tracking=tracking_uri, executor=executor, jobs=jobs, warn=warn,
     )  # fmt: skip
-    tracker = Tracker(tracking_uri, session.store.root)
-    if executor is not None:
-        check_executor(session.registry, *executor, several=jobs != 1)
-    idle = not session.outstanding
-    tracker.check(idle=idle)
-    tracking = Tracking(tracker, idle=idle, warn=warn)
     if not as_json:
         console().print(plan_table(session))
     with terminable():
-        if jobs is None:
-            choice = chosen_jobs(session)
+        choice = chosen_jobs(session)
+        if choice.sentence:
             console(stderr=as_json).print(choice.sentence, soft_wrap=True)
-            jobs = choice.jobs
-        report = _execute(session, tracking, jobs, executor, quiet=as_json)
-    _conclude(session, report, tracking, as_json=as_json)
-    if tracking.failure is not None:
-        raise tracking.failure
-    raise_failed(report)
+        report = execute(session, [] if as_json else [_progress(session)], jobs=choice.jobs)
+    board, paths = conclude(session, report)
+    if as_json:
+        _echo(session, report, board, paths)
+    else:
+        _print(session, report, board, paths)
+    raise_failures(session, report)
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Let a request to terminate end the work as Ctrl-C does, so that it leaves a clean store too."""
+    """Handle SIGTERM like Ctrl-C, so that it leaves a clean store too."""
 
     def interrupt(_signal: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -112,83 +109,71 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _execute(
-    session: Session,
-    tracking: Observer,
-    jobs: int,
-    named: tuple[str, dict[str, Any]] | None,
-    *,
-    quiet: bool,
-) -> RunReport:
-    from kdbench.cli.options import warn
+def _progress(session: Session) -> Observer:
     from kdbench.cli.progress import BarProgress, LineProgress
     from kdbench.session.estimate import stage_seconds
-    from kdbench.session.execute import execute
-    from kdbench.session.observers import Hooks
 
-    observers = [tracking, Hooks(session.registry, warn)]
-    if not quiet:
-        weights = stage_seconds(session.store, session.outstanding, session.device)
-        make = BarProgress if sys.stderr.isatty() else LineProgress
-        observers.insert(0, make(weights, len(session.outstanding)))
-    return execute(session, observers, jobs=jobs, executor=named)
+    weights = stage_seconds(session.store, session.outstanding, session.device)
+    make = BarProgress if sys.stderr.isatty() else LineProgress
+    return make(weights, len(session.outstanding))
 
 
-def _conclude(session: Session, report: RunReport, tracking: Tracking, *, as_json: bool) -> None:
-    """Write leaderboard and report, and tell what came out."""
-    from kdbench.cli.options import console, echo_json
+def _echo(session: Session, report: RunReport, board: Board, paths: list[Path]) -> None:
+    """Print the results as JSON."""
+    from kdbench.cli.options import echo_json
     from kdbench.rendering.export import rounded
-    from kdbench.rendering.terminal import claims_table, terminal_table
-    from kdbench.session.execute import conclude, directions_of
-    from kdbench.session.prepare import duration
 
-    suite = session.plan.suite
-    board, paths = conclude(session, report, tracking)
-    verdicts = [v.to_json() for v in board.claims]
-    shown = [paths[0], next((p for p in paths if p.name == "report.html"), None)]
-    if as_json:
-        echo_json(
-            {
-                "run": report.summary.id,
-                "suite": suite.name,
-                "scale": suite.scale,
-                "status": report.summary.status,
-                "stages": {
-                    "executed": report.executed,
-                    "cached": report.cached,
-                    "failed": len(report.failed),
-                },
-                "seconds": round(report.seconds, 1),
-                "leaderboard": rounded([dict(row) for row in board.rows]),
-                "claims": rounded(verdicts),
-                "warnings": report.warnings,
-                "files": [str(p) for p in paths],
-                "tracking_uri": tracking.tracker.uri,
-            }
-        )
-        return
+    assert session.tracking is not None
+    echo_json(
+        {
+            "run": report.summary.id,
+            "suite": board.suite_name,
+            "scale": board.scale,
+            "status": report.summary.status,
+            "stages": {
+                "executed": report.executed,
+                "cached": report.cached,
+                "failed": len(report.failed),
+            },
+            "seconds": round(report.seconds, 1),
+            "leaderboard": rounded([dict(row) for row in board.rows]),
+            "claims": rounded([v.to_json() for v in board.claims]),
+            "warnings": report.warnings,
+            "files": [str(p) for p in paths],
+            "tracking_uri": session.tracking.tracker.uri,
+        }
+    )
+
+
+def _print(session: Session, report: RunReport, board: Board, paths: list[Path]) -> None:
+    """Print leaderboard, verdicts, warnings, and where the files are."""
+    from kdbench.cli.options import console
+    from kdbench.rendering.terminal import claims_table, terminal_table
+    from kdbench.session.estimate import format_duration
+
+    assert session.tracking is not None
     out = console()
     out.print()
-    out.print(terminal_table(board.rows, directions_of(session.registry)))
+    out.print(terminal_table(board.rows, board.directions))
     if board.claims:
         out.print(claims_table(board.claims))
     if board.changes:
-        out.print("otherwise than in the suite file: " + "; ".join(board.changes), style="dim")
+        out.print("overrides: " + "; ".join(board.changes), style="dim")
     for sentence in report.warnings:
         out.print(f"warning: {sentence}", style="yellow")
-    out.print(
-        f"{report.executed} stages done in {duration(report.seconds)}, {report.cached} found done"
-        + (f", {len(report.failed)} failed" if report.failed else "")
-        + (f", {report.skipped} left out that need them" if report.skipped else "")
-    )
-    for name, path in zip(("leaderboard", "report"), shown, strict=True):
+    counts = [f"{report.executed} run", f"{report.cached} cached"]
+    counts += [f"{len(report.failed)} failed"] if report.failed else []
+    counts += [f"{report.skipped} skipped"] if report.skipped else []
+    out.print(f"{len(session.plan.stages)} stages: {', '.join(counts)}, {format_duration(report.seconds)}")
+    shown = {"leaderboard": paths[0], "report": next((p for p in paths if p.name == "report.html"), None)}
+    for name, path in shown.items():
         if path is not None:
             out.print(f"{name + ':':13}{_near(path)}", soft_wrap=True)
-    out.print(f"{'tracking:':13}{tracking.tracker.uri}", soft_wrap=True)
+    out.print(f"{'tracking:':13}{session.tracking.tracker.uri}", soft_wrap=True)
 
 
 def _near(path: Path) -> str:
-    """Relative to the working folder where it lies below it."""
+    """Shorten a path below the working folder to a relative one."""
     try:
         return str(path.resolve().relative_to(Path.cwd().resolve()))
     except ValueError:

@@ -1,4 +1,4 @@
-"""`kdbench show KIND/NAME`: one component with its parameters, or one suite as it resolves."""
+"""`kdbench show KIND/NAME`: show a component with its parameters, or a suite with its scale merged in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from kdbench.cli.options import (
     set_option,
 )
 from kdbench.errors import KdbenchError, UsageError, did_you_mean
-from kdbench.plan.teachers import is_taught
 
 if TYPE_CHECKING:
     from kdbench.registry import Component, Registry
@@ -37,7 +36,7 @@ def command(
 ) -> None:
     """Show one component (reducers/tsne) or suite (suites/paper-reference, or the path of a TOML file).
 
-    A suite is shown as it resolves at --scale and with --set.
+    A suite is shown as it would run at --scale and with --set.
     """
     registry = registry_from(plugin_files)
     kind, name = _kind_and_name(what, registry)
@@ -65,7 +64,7 @@ def _kind_and_name(what: str, registry: Registry) -> tuple[str, str]:
     if len(owners) == 1:
         return owners[0], what
     if owners:
-        raise UsageError(f"{what!r} is the name of several: {', '.join(f'{k}/{what}' for k in owners)}")
+        raise UsageError(f"{what!r} is ambiguous: {', '.join(f'{k}/{what}' for k in owners)}")
     if slash:
         raise UsageError(f"there is no kind {kind!r}", where=what, hint=did_you_mean(kind, KINDS))
     names = {f"{s.kind}/{s.name}": s.name for k in KINDS for s in registry.specs(k)}
@@ -80,7 +79,7 @@ def _component(kind: str, name: str, registry: Registry) -> dict[str, Any]:
         for f in dataclasses.fields(spec)
         if f.name not in ("name", "summary", "reference", "resources")
     }
-    if isinstance(spec, SchemeSpec) and not is_taught(spec):
+    if isinstance(spec, SchemeSpec) and not spec.uses_teacher:
         del special["teacher"]
     return {
         "id": component.id,
@@ -102,24 +101,24 @@ def _component(kind: str, name: str, registry: Registry) -> dict[str, Any]:
 
 
 def _taps(component: Component) -> dict[str, str] | str:
-    """Tap to module path of the network with its defaults, input to output; a sentence where there is none."""
+    """Map taps to module paths of the default network, input to output; a sentence if it can't be built."""
     required = [n for n, p in component.parameters.items() if p.required]
     if required:
-        return f"depend on {', '.join(required)}, which has no default"
+        return f"depend on {', '.join(required)}, without a default"
     try:
         architecture = component.build(component.values({}))
         network = architecture.build(10, (32, 32, 3))
         return dict(architecture.taps(network))
-    except KdbenchError as error:  # weights that are not here, say: the rest can be shown
-        return f"can't be read, for the network can't be built: {error.what}"
-    except Exception as error:  # of a stranger's plugin, of whatever kind
+    except KdbenchError as error:  # missing weights, for example; the rest can be shown
+        return f"unknown, because the network can't be built: {error.what}"
+    except Exception as error:  # a third-party plugin may raise anything
         from kdbench.registry.plugins import error_place
 
-        return f"can't be read: {type(error).__name__}: {error} ({error_place(error)})"
+        return f"unknown: {type(error).__name__}: {error} ({error_place(error)})"
 
 
 def _default(value: Any) -> Any:
-    """A default as JSON has it; as Python writes it where JSON has none."""
+    """Convert a default to JSON data, or to its repr if JSON has no such value."""
     from kdbench.registry import Parameter
     from kdbench.registry.components import plain
 
@@ -170,10 +169,10 @@ def _print_component(data: dict[str, Any]) -> None:
 def _show_suite(
     name: str, scale: str | None, overrides: tuple[str, ...], registry: Registry, as_json: bool
 ) -> None:
-    from kdbench.suite import dump, load_suite, read_suite, to_toml
+    from kdbench.suite import dump, load_suite, to_toml
 
-    file = read_suite(name, registry)
-    suite = load_suite(name, scale=scale, overrides=overrides, registry=registry)
+    resolved = load_suite(name, scale=scale, overrides=overrides, registry=registry)
+    file, suite = resolved.file, resolved.suite
     data = dump(suite, registry)
     if as_json:
         echo_json({"suite": data, "scales": list(file.scales), "default_scale": file.default_scale})

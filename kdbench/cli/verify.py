@@ -1,4 +1,4 @@
-"""`kdbench verify`: what the records say of a suite's claims, and whether they are whole."""
+"""`kdbench verify`: evaluate a suite's claims, and check stored results for damage."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def command(
     plugin_files: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Give the verdict on each claim of SUITE, and check every stored result against its checksum.
+    """Evaluate each claim of SUITE, and check every stored result against its checksum.
 
-    Reads the workspace's records, or the cells of a tracking store when --tracking-uri is given. Checked are the
-    records of all stages and cells, and the files beside them; verdicts are over what is whole. Records written
-    before they had checksums have nothing to be checked against. Exit code 4 when a claim is contradicted or a
-    result is damaged.
+    Reads the workspace's records, or the cells of a tracking store if --tracking-uri is given. Records of all stages
+    and cells are checked, and the files next to them; verdicts use undamaged records only. Records written before
+    there were checksums can't be checked. Exit code 4 if a claim is contradicted or a result is damaged.
     """
     from kdbench.cli.options import console, echo_json, registry_from
     from kdbench.errors import VerificationError, WorkspaceError
-    from kdbench.leaderboard import completed, evaluate
     from kdbench.rendering.export import rounded
     from kdbench.rendering.terminal import claims_table
+    from kdbench.session.leaderboards import verdicts as verdicts_of
     from kdbench.suite import load_suite
 
     registry = registry_from(plugin_files)
-    loaded = load_suite(suite, scale=scale, registry=registry)
+    resolved = load_suite(suite, scale=scale, registry=registry)
+    name, of_scale = resolved.suite.name, resolved.suite.scale
     damaged: list[str] = []
     checked = False
     given = click.get_current_context().get_parameter_source("tracking_uri")
@@ -47,7 +47,7 @@ def command(
         from kdbench.tracking import fetch_cells
 
         where = tracking_uri
-        cells = fetch_cells(tracking_uri, loaded.name, loaded.scale or None)
+        cells = fetch_cells(tracking_uri, name, of_scale)
     else:
         from kdbench.store import Store
 
@@ -56,19 +56,19 @@ def command(
             raise WorkspaceError("there is no workspace", where=where, hint="give the right --workspace")
         store = Store(workspace)
         damaged, checked = list(store.verify()), True
-        cells = store.cells(suite=loaded.name, scale=loaded.scale or None, damaged=[])  # named above
+        cells = store.cells(suite=name, scale=of_scale, damaged=[])  # reported by verify()
     if not cells and not damaged:
         raise WorkspaceError(
-            f"no cell of {loaded.name!r} at scale {loaded.scale!r}",
+            f"no cell of {name!r} at scale {of_scale!r}",
             where=where,
             hint=f"kdbench run {suite} first",
         )
-    verdicts = evaluate(cells, completed(loaded, registry))
+    verdicts = verdicts_of(cells, resolved, registry)
     if as_json:
         echo_json(
             {
-                "suite": loaded.name,
-                "scale": loaded.scale,
+                "suite": name,
+                "scale": of_scale,
                 "cells": len(cells),
                 "claims": rounded([v.to_json() for v in verdicts]),
                 "damaged": damaged,
@@ -78,8 +78,8 @@ def command(
         if verdicts:
             console().print(claims_table(verdicts))
         else:
-            whole = "; every stored result is whole" if checked and not damaged else ""
-            console().print(f"{loaded.name} makes no claims to give a verdict on{whole}", soft_wrap=True)
+            intact = "; no stored result is damaged" if checked and not damaged else ""
+            console().print(f"{name} has no claims to evaluate{intact}", soft_wrap=True)
         for line in damaged:
             console().print(f"damaged: {line}", soft_wrap=True)
     contradicted = [v.id for v in verdicts if v.verdict == "contradicted"]
@@ -93,8 +93,8 @@ def command(
     if problems:
         raise VerificationError(
             "; ".join(problems),
-            where=f"{loaded.name} at scale {loaded.scale}",
-            hint="delete what is damaged (of an artifact its folder) and run again: it is made anew"
+            where=f"{name} at scale {of_scale}",
+            hint="delete what is damaged (the folder of an artifact) and run again to recompute it"
             if damaged
             else "",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,7 +28,7 @@ class Context:
     Attributes:
         plugin_files: one-file plugins of the invocation.
         cores: ids of the cores that stages may use.
-        registry, store: of this process, where it has them; they stay here when the context travels.
+        registry, store, datasets: of this process, if it has them; they are not sent to other processes.
     """
 
     workspace: Path
@@ -38,9 +38,10 @@ class Context:
     cores: tuple[int, ...] = field(default_factory=available_cores)
     registry: Registry | None = field(default=None, compare=False, repr=False)
     store: Store | None = field(default=None, compare=False, repr=False)
+    datasets: Mapping[str, ImageData] = field(default_factory=dict, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "registry": None, "store": None}
+        return {**self.__dict__, "registry": None, "store": None, "datasets": {}}
 
     def workplace(self) -> Workplace:
         return Workplace(self)
@@ -65,7 +66,7 @@ class Workplace:
         self.context = context
         self.registry = context.registry or Registry.discover(files=context.plugin_files)
         self.store = context.store or Store(context.workspace)
-        self.data: dict[str, ImageData] = {}
+        self.data: dict[str, ImageData] = dict(self.context.datasets)
 
     def execute(
         self,

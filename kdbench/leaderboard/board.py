@@ -11,10 +11,16 @@ from kdbench.leaderboard.claims import ClaimVerdict
 from kdbench.leaderboard.collate import Row
 
 if TYPE_CHECKING:
+    from kdbench.registry import Registry
     from kdbench.suite.schema import Suite
 
 #: Metric name to whether higher is better.
 Directions = Mapping[str, bool | None]
+
+
+def directions_of(registry: Registry) -> Directions:
+    """Metric name to whether higher is better, of all installed metrics."""
+    return {spec.name: getattr(spec, "higher_is_better", None) for spec in registry.specs("metrics")}
 
 
 @dataclass(frozen=True)

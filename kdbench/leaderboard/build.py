@@ -6,53 +6,60 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kdbench.api.records import CellRecord
-from kdbench.leaderboard.board import Board, Directions
+from kdbench.leaderboard.board import Board, directions_of
 from kdbench.leaderboard.claims import evaluate
 from kdbench.leaderboard.collate import collate
 from kdbench.leaderboard.differences import departures
 from kdbench.leaderboard.samples import Sample, failures, samples
 
 if TYPE_CHECKING:
-    from kdbench.suite.schema import Suite
+    from kdbench.plan.settings import SuiteSettings
 
 
 def board_of(
     cells: Sequence[CellRecord],
+    reference: SuiteSettings | None,
+    *,
     suite_name: str,
     scale: str,
-    suite: Suite | None = None,
-    directions: Directions | None = None,
-    *,
-    unchanged: Suite | None = None,
     given: str = "",
 ) -> Board:
     """Collate the cells of one scale of a suite.
 
-    Args:
-        suite: gives title, published numbers, claims and assumptions; without it these are left out.
-        directions: metric name to whether higher is better, to mark the best.
-        unchanged: the suite without overrides, where `suite` has some: what the board says was changed, and what
-            its claims are about.
-        given: see `Board`.
+    Parameters
+    ----------
+    cells
+        Cells, oldest first; those of other suites and scales are ignored.
+    reference
+        Gives title, published numbers, claims and assumptions; without it these are missing.
+    suite_name, scale
+        Which cells.
+    given
+        The suite as commands take it; see `Board`.
+
+    Returns
+    -------
+    Board
+        Everything that a leaderboard shows.
     """
     cells = [c for c in cells if c.suite == suite_name and c.scale == scale]
-    taken = samples(cells, suite)
+    found = samples(cells, reference)
+    main = [sample for sample in found if not sample.variant]
     return Board(
         suite_name=suite_name,
         scale=scale,
-        rows=collate(cells, suite, taken),
-        claims=evaluate(cells, suite, taken, unchanged=unchanged) if suite else (),
+        rows=collate(cells, reference, found),
+        claims=evaluate(cells, reference, found) if reference else (),
         failed=failures(cells),
-        suite=suite,
-        directions=directions or {},
-        changes=changes(taken, unchanged or suite) if suite else (),
-        seeds=sorted({seed for sample in taken if not sample.variant for seed, _ in sample.values}),
+        suite=reference.suite if reference else None,
+        directions=directions_of(reference.registry) if reference else {},
+        changes=_changes(main, reference) if reference else (),
+        seeds=sorted({seed for sample in main for seed, _ in sample.values}),
         given=given,
     )
 
 
-def changes(taken: Sequence[Sample], suite: Suite) -> list[str]:
-    """What the main experiment of these samples has otherwise than the suite says."""
-    main = [sample for sample in taken if not sample.variant]
+def _changes(main: Sequence[Sample], reference: SuiteSettings) -> list[str]:
+    """What the main experiment has in another way than the suite without overrides says."""
     cells = {id(c): c for sample in main for c in sample.cells.values()}
-    return departures(cells.values(), suite, [sample.measuring for sample in main])
+    return departures(cells.values(), reference.written, [sample.measuring for sample in main])

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kdbench.api.records import CellRecord
 from kdbench.errors import SuiteError, did_you_mean
-from kdbench.leaderboard.comparability import comparable, of_suite, several_of
-from kdbench.leaderboard.own import CompletedSuite, Scope
+from kdbench.leaderboard.comparability import comparable, of_suite, varying
 from kdbench.leaderboard.samples import Sample, base_name, samples
 from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW, LEVEL, Estimate, paired
 
 if TYPE_CHECKING:
-    from kdbench.suite.schema import Claim, Suite
+    from kdbench.plan.settings import Scope, SuiteSettings
+    from kdbench.suite.schema import Claim
 
 Verdict = Literal["supported", "contradicted", "undecided", "no data"]
 KEYS = ("scheme", "budget", "tap", "reducer")
@@ -86,25 +86,31 @@ class ClaimVerdict:
 
 
 def evaluate(
-    cells: Iterable[CellRecord],
-    suite: Suite,
-    taken: list[Sample] | None = None,
-    *,
-    unchanged: Suite | None = None,
+    cells: Iterable[CellRecord], reference: SuiteSettings, known_samples: list[Sample] | None = None
 ) -> list[ClaimVerdict]:
     """Every claim of the suite, in its order, over the main experiment of the cells.
 
-    Args:
-        suite: as `completed` gives it; of another it is not known which reducers a metric can't be measured of, and
-            a claim that names none wants all.
-        taken: the samples of these cells, where they are known already.
-        unchanged: the suite without overrides, where `suite` has some: what a claim says of all budgets is not made
-            true by a run of one.
+    Parameters
+    ----------
+    cells
+        Cells of the suite at one scale.
+    reference
+        What the suite says. A claim about all budgets refers to the suite without overrides: a run of one budget
+        does not make it true.
+    known_samples
+        The samples of these cells, if they were computed before.
 
-    Raises:
-        SuiteError: a claim selects by something that is not one of `KEYS`.
+    Returns
+    -------
+    list of ClaimVerdict
+        One a claim.
+
+    Raises
+    ------
+    SuiteError
+        A claim selects by something that is not one of `KEYS`.
     """
-    for claim in suite.claim:
+    for claim in reference.suite.claim:
         for key in {**claim.left, **claim.right}:
             if key not in KEYS:
                 raise SuiteError(
@@ -112,15 +118,15 @@ def evaluate(
                     where=f"claim {claim.id}",
                     hint=did_you_mean(key, KEYS),
                 )
-    taken = samples(cells, suite) if taken is None else taken
-    main = of_suite([s for s in taken if not s.variant], suite)
-    return [_judge(claim, main, suite, unchanged or suite) for claim in suite.claim]
+    known_samples = samples(cells, reference) if known_samples is None else known_samples
+    main = of_suite([s for s in known_samples if not s.variant], reference)
+    return [_judge(claim, main, reference) for claim in reference.suite.claim]
 
 
-def _judge(claim: Claim, taken: list[Sample], suite: Suite, unchanged: Suite) -> ClaimVerdict:
-    named = _named_pairs(claim, taken, suite, unchanged)
+def _judge(claim: Claim, main: list[Sample], reference: SuiteSettings) -> ClaimVerdict:
+    named = _named_pairs(claim, main, reference)
     n_pairs = sum(len(pairs) for _, pairs in named)
-    several = several_of(s for _, pairs in named for pair in pairs for s in pair)
+    several = varying(s for _, pairs in named for pair in pairs for s in pair)
     compared: list[Comparison] = []
     missing = []
     for name, pairs in named:
@@ -215,7 +221,7 @@ def _against(claim: Claim, effect: float) -> float:
 
 
 def _named_pairs(
-    claim: Claim, taken: list[Sample], suite: Suite, unchanged: Suite
+    claim: Claim, main: list[Sample], reference: SuiteSettings
 ) -> list[tuple[str, list[tuple[Sample, Sample]]]]:
     """Name, and left and right samples, of every comparison that the claim names.
 
@@ -225,15 +231,15 @@ def _named_pairs(
     says otherwise.
     """
     fitting = [
-        s for s in taken if (s.measured.metric, s.measured.value_name) == (claim.metric, claim.value_name)
+        s for s in main if (s.measured.metric, s.measured.value_name) == (claim.metric, claim.value_name)
     ]
-    known = {key: list(dict.fromkeys(_place(s)[i] for s in fitting)) for i, key in enumerate(KEYS)}
-    scope = _scope(claim.metric, unchanged, taken)
-    wanted = [_wanted(key, claim.left, claim.right) or _range(key, scope, known, taken) for key in KEYS]
+    known = {key: list(dict.fromkeys(_position(s)[i] for s in fitting)) for i, key in enumerate(KEYS)}
+    scope = _scope(claim.metric, reference.written, main)
+    wanted = [_wanted(key, claim.left, claim.right) or _range(key, scope, known, main) for key in KEYS]
     several = [len(values) > 1 for values in wanted]
     index: dict[tuple, list[Sample]] = {}
     for s in fitting:
-        index.setdefault(_place(s), []).append(s)
+        index.setdefault(_position(s), []).append(s)
     named = []
     for combination in itertools.product(*wanted):
         places = [_labels(chosen, known[key]) for key, chosen in zip(KEYS, combination, strict=True)]
@@ -244,7 +250,7 @@ def _named_pairs(
                 pairs += [
                     (left, right)
                     for right in index.get(right_place, ())
-                    if left is not right and comparable(left, right, suite)
+                    if left is not right and comparable(left, right, reference)
                 ]
         # What all comparisons of the claim share goes without saying.
         told = [
@@ -256,36 +262,36 @@ def _named_pairs(
     return named
 
 
-def _scope(metric: str, suite: Suite, taken: list[Sample]) -> Scope:
-    """Where the suite has a metric.
+def _scope(metric: str, reference: SuiteSettings, main: list[Sample]) -> Scope:
+    """Where the suite measures a metric. Of one that is none of its metrics, such as the time of an embedding, the
+    records show whether it is measured at taps and of reducers."""
+    from kdbench.plan.settings import Scope
 
-    Of one that is none of its metrics (the time of an embedding, say), or of a suite that is not completed, the
-    records say whether it is measured at taps and of reducers.
-    """
-    scopes = suite.scopes if isinstance(suite, CompletedSuite) else {}
-    if metric in scopes:
-        return scopes[metric]
-    own = [s for s in taken if s.measured.metric == metric]
-    embedded = list(dict.fromkeys(r for scope in scopes.values() for r in scope.reducer or () if r))
+    if (scope := reference.scope(metric)) is not None:
+        return scope
+    suite = reference.suite
+    found = [s for s in main if s.measured.metric == metric]
+    scopes = [reference.scope(m.title) for m in suite.metrics]
+    embedded = list(dict.fromkeys(r for scope in scopes if scope for r in scope.reducer or () if r))
     schemes = [c.title for c in suite.schemes]
     return Scope(
         suite.data.budgets,
-        tuple(schemes + ["teacher"] * any(s.setup.scheme == "teacher" for s in own)) if schemes else (),
-        (suite.taps or None) if any(s.measured.tap for s in own) else (None,),
+        tuple(schemes + ["teacher"] * any(s.row.scheme == "teacher" for s in found)) if schemes else (),
+        (suite.taps or None) if any(s.measured.tap for s in found) else (None,),
         tuple(embedded or [r.title for r in suite.reducers])
-        if any(s.measured.reducer for s in own)
+        if any(s.measured.reducer for s in found)
         else (None,),
     )
 
 
 def _range(
-    key: str, scope: Scope, known: Mapping[str, list[Any]], taken: list[Sample]
+    key: str, scope: Scope, known: Mapping[str, list[Any]], main: list[Sample]
 ) -> list[tuple[Any, Any] | None]:
     """Equal left and right values of a key that a claim leaves out: all of the suite's, else all that are on record;
     [None] where nothing is."""
     values = getattr(scope, key)
     if values is None:
-        of_all = dict.fromkeys(_place(s)[KEYS.index(key)] for s in taken)
+        of_all = dict.fromkeys(_position(s)[KEYS.index(key)] for s in main)
         values = [value for value in of_all if value is not None]
     return [(value, value) for value in values or known[key]] or [None]
 
@@ -330,8 +336,8 @@ def _named(wanted: Any, known: list[Any]) -> list[Any]:
     return [k for k in known if isinstance(k, str) and base_name(k) == wanted]
 
 
-def _place(s: Sample) -> tuple[str, int, str | None, str | None]:
-    return (s.setup.scheme, s.setup.budget, s.measured.tap, s.measured.reducer)
+def _position(s: Sample) -> tuple[str, int, str | None, str | None]:
+    return (s.row.scheme, s.row.budget, s.measured.tap, s.measured.reducer)
 
 
 def _names(left: Sample, right: Sample, several: Collection[str]) -> tuple[str, str]:
@@ -342,9 +348,9 @@ def _names(left: Sample, right: Sample, several: Collection[str]) -> tuple[str, 
     """
     parts = []
     for s in (left, right):
-        scheme, budget, tap, reducer = _place(s)
-        teacher = f"teacher {s.setup.teacher}" if s.setup.teacher else ""
-        more = {"dataset": s.setup.dataset, "student": s.setup.student, "teacher": teacher}
+        scheme, budget, tap, reducer = _position(s)
+        teacher = f"teacher {s.row.teacher}" if s.row.teacher else ""
+        more = {"dataset": s.row.dataset, "student": s.row.student, "teacher": teacher}
         measured = [tap or "", reducer or "", s.measured.setting]
         parts.append(
             [scheme, f"{budget} labels", *(more[name] if name in several else "" for name in more), *measured]

@@ -11,6 +11,7 @@ from kdbench.leaderboard.samples import Sample, base_name, samples
 from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW, estimate, paired
 
 if TYPE_CHECKING:
+    from kdbench.plan.settings import SuiteSettings
     from kdbench.suite.schema import Published, Suite
 
 #: Columns of a row, in order. `metric` is "<metric>.<value>"; `n` counts folds; `ci_*` and `difference_*` are
@@ -32,28 +33,40 @@ Row = dict[str, Any]
 
 
 def collate(
-    cells: Iterable[CellRecord], suite: Suite | None = None, taken: list[Sample] | None = None
+    cells: Iterable[CellRecord],
+    reference: SuiteSettings | None = None,
+    known_samples: list[Sample] | None = None,
 ) -> list[Row]:
-    """Rows of `COLUMNS`, in an order that depends on the cells alone; None where a column has nothing to say.
+    """Rows of `COLUMNS`, in an order that depends on the cells alone; None where a column does not apply.
 
-    Args:
-        cells: oldest first; failed ones are counted.
-        suite: gives the published numbers, the order of schemes and taps, and says which experiment is the
-            main one.
-        taken: the samples of these cells, where they are known already.
+    Parameters
+    ----------
+    cells
+        Oldest first; failed ones are counted.
+    reference
+        Gives the published numbers, the order of schemes and taps, and decides which experiment is the main one.
+    known_samples
+        The samples of these cells, if they were computed before.
+
+    Returns
+    -------
+    list of Row
+        One a sample.
     """
-    taken = samples(cells, suite) if taken is None else taken
-    undistilled = _by_reference(taken)
+    known_samples = samples(cells, reference) if known_samples is None else known_samples
+    suite = reference.suite if reference is not None else None
+    undistilled = _by_comparison(known_samples)
     rows = []
-    for sample in taken:
+    for sample in known_samples:
         values = estimate([sample.values[k] for k in sorted(sample.values)])
-        reference = _undistilled(sample, undistilled)
-        difference = paired(sample.values, reference.values) if reference else None
+        baseline = _undistilled(sample, undistilled)
+        difference = paired(sample.values, baseline.values) if baseline else None
         published = _published(sample, suite) if suite and not sample.variant else None
-        setup, measured = sample.setup, sample.measured
+        row, measured = sample.row, sample.measured
+        steps, images_seen = sample.cost
         rows.append(
             {
-                **setup._asdict(),
+                **row._asdict(),
                 "tap": measured.tap,
                 "reducer": measured.reducer,
                 "metric": f"{measured.metric}.{measured.value_name}",
@@ -75,7 +88,8 @@ def collate(
                 "descriptive": values.n < DESCRIPTIVE_BELOW,
                 "primary": sample.primary,
                 "difference_n": difference.n if difference else None,
-                **sample.cost,
+                "steps": steps,
+                "images_seen": images_seen,
                 "published_spread": published.spread if published else None,
                 "published_spread_kind": (published.spread_kind or None) if published else None,
             }
@@ -90,27 +104,27 @@ def _origins(sample: Sample, part: str) -> str:
     return " + ".join(sorted(text for text in found if text))
 
 
-def _place(sample: Sample) -> tuple:
+def _comparison(sample: Sample) -> tuple:
     """What a student and the undistilled one that it is compared with have in common."""
-    return (sample.measured, sample.setup[:4], sample.setup.student, sample.shared)
+    return (sample.measured, sample.row[:4], sample.row.student, sample.shared)
 
 
-def _by_reference(taken: list[Sample]) -> dict[tuple, list[Sample]]:
-    """The undistilled samples by their `_place`."""
+def _by_comparison(samples: list[Sample]) -> dict[tuple, list[Sample]]:
+    """The undistilled samples by their `_comparison`."""
     found: dict[tuple, list[Sample]] = defaultdict(list)
-    for sample in taken:
-        if base_name(sample.setup.scheme) == "undistilled":
-            found[_place(sample)].append(sample)
+    for sample in samples:
+        if base_name(sample.row.scheme) == "undistilled":
+            found[_comparison(sample)].append(sample)
     return found
 
 
 def _undistilled(sample: Sample, undistilled: dict[tuple, list[Sample]]) -> Sample | None:
     """The sample of students that differ from these in the scheme alone; None for teachers and for itself."""
-    setup = sample.setup
-    if not setup.student or base_name(setup.scheme) == "undistilled":
+    row = sample.row
+    if not row.student or base_name(row.scheme) == "undistilled":
         return None
-    fitting = undistilled.get(_place(sample), [])
-    main = [s for s in fitting if s.setup.scheme == "undistilled"] or fitting
+    fitting = undistilled.get(_comparison(sample), [])
+    main = [s for s in fitting if s.row.scheme == "undistilled"] or fitting
     main = [s for s in main if s.variant == sample.variant] or main
     # what differs in no more than what the students share
     least = min((s.variant.count("=") for s in main), default=0)
@@ -120,12 +134,12 @@ def _undistilled(sample: Sample, undistilled: dict[tuple, list[Sample]]) -> Samp
 
 def _published(sample: Sample, suite: Suite) -> Published | None:
     """The published number of a sample: of those whose given fields all fit, the one that gives most."""
-    setup, measured = sample.setup, sample.measured
-    if not of_paper(setup.dataset, suite):
+    row, measured = sample.row, sample.measured
+    if not of_paper(row.dataset, suite):
         return None
     metric = f"{measured.metric}.{measured.value_name}"
-    place = (metric, setup.budget, setup.scheme, measured.tap, measured.reducer)
-    return quoted(suite.published, *place, student=setup.student)
+    position = (metric, row.budget, row.scheme, measured.tap, measured.reducer)
+    return quoted(suite.published, *position, student=row.student)
 
 
 def quoted(

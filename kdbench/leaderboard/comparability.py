@@ -1,121 +1,100 @@
-"""What a claim may compare with what: two samples that differ in nothing but what the claim is about."""
+"""Which pairs of samples a claim may compare: those that differ in nothing but what the claim is about."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from kdbench.leaderboard.grouping import fingerprint
-from kdbench.leaderboard.own import own_params, student_for
+from kdbench.api.settings import Flat, difference
 from kdbench.leaderboard.samples import Sample
 
 if TYPE_CHECKING:
-    from kdbench.suite.schema import Suite
+    from kdbench.plan.settings import SuiteSettings
 
 _NETWORK = ("dataset", "student", "teacher")
 
 
-def comparable(left: Sample, right: Sample, suite: Suite) -> bool:
+def comparable(left: Sample, right: Sample, reference: SuiteSettings) -> bool:
     """Whether two samples may be the sides of a comparison.
 
-    Always of one dataset, the same images of it included, and of one setting of the metric. Of one scheme: of the
-    same networks, student and teacher. Beyond that, of all that the records say of data, student, teacher, metric
-    and reducer nothing differs but
+    Always of one dataset with the same images, and of one setting of the metric. Two samples of one scheme have the
+    same networks. All other settings of data, student, teacher, metric and reducer agree as well, but for
 
-    - the student's network and recipe, as far as the suite itself gives the two schemes different ones: then each is
-      the network that the suite gives its scheme;
-    - the student's whole part, and the precision, where one side is a teacher's row, which has no student;
-    - the teacher's part where one side has none, or learns from a teacher that is its scheme's own;
-    - the reducer's parameters where the claim compares reducers.
+    - the student's network and recipe, where the suite itself gives the two schemes different ones;
+    - the student, if one side is a teacher's row, which has none;
+    - the teacher, if one side has none or learns from a teacher of its scheme's own;
+    - the reducer, if the claim compares reducers.
     """
-    a, b = left.setup, right.setup
+    a, b = left.row, right.row
     if a.dataset != b.dataset or left.measured.setting != right.measured.setting:
         return False
     if a.scheme == b.scheme and (a.student, a.teacher) != (b.student, b.teacher):
         return False
-    if a.student and b.student and not _students_fit(left, right, suite):
+    ours, theirs = left.settings, right.settings
+    if difference(ours.data_part, theirs.data_part) or difference(_metric(left), _metric(right)):
         return False
-    with_teacher = bool(a.teacher and b.teacher) and not (own_teacher(left) or own_teacher(right))
-    if with_teacher and a.teacher != b.teacher:
+    if left.measured.reducer == right.measured.reducer and difference(_reducer(left), _reducer(right)):
         return False
-    said = _said(left, teacher=with_teacher) ^ _said(right, teacher=with_teacher)
-    names = {name for name, _ in said}
-    if not (a.student and b.student):
-        names = {n for n in names if n != "precision" and not n.startswith("student.")}
-    elif a.scheme != b.scheme:
-        names -= _otherwise(a.scheme, b.scheme, suite, names)
-    if left.measured.reducer != right.measured.reducer:
-        names = {n for n in names if not n.startswith(("reducer.", "reducers."))}
-    return not names
+    if a.student and b.student and not _students_fit(left, right, reference):
+        return False
+    if a.teacher and b.teacher and not (ours.own_teacher or theirs.own_teacher):
+        return a.teacher == b.teacher and not difference(ours.teacher_part, theirs.teacher_part)
+    return True
 
 
-def _students_fit(left: Sample, right: Sample, suite: Suite) -> bool:
-    wanted = [student_for(suite, s.setup.scheme).architecture for s in (left, right)]
+def _students_fit(left: Sample, right: Sample, reference: SuiteSettings) -> bool:
+    """Whether two students are trained alike, or differ as the suite has it."""
+    schemes = (left.row.scheme, right.row.scheme)
+    wanted = [reference.student(scheme).architecture for scheme in schemes]
     if wanted[0] == wanted[1]:
-        return left.setup.student == right.setup.student
-    return [s.setup.student for s in (left, right)] == [w.title for w in wanted]
+        if left.row.student != right.row.student:
+            return False
+    elif [left.row.student, right.row.student] != [w.title for w in wanted]:
+        return False
+    one, other = (reference.of(scheme).student_part for scheme in schemes)
+    meant = {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+    return difference(left.settings.student_part, right.settings.student_part).keys() <= meant
 
 
-def _said(sample: Sample, *, teacher: bool) -> frozenset[tuple[str, str]]:
-    """What the records say of a sample that another scheme's may be expected to share."""
-    if not teacher:
-        return sample.shared
-    return sample.shared | fingerprint({k: v for k, v in _params(sample).items() if k.startswith("teacher.")})
+def _metric(sample: Sample) -> Flat:
+    return sample.settings.measuring(sample.measured.metric, None)
 
 
-def _otherwise(one: str, other: str, suite: Suite, names: set[str]) -> set[str]:
-    """Those of the names that the suite itself has otherwise for one scheme's students than for the other's."""
-    networks = [student_for(suite, scheme).architecture for scheme in (one, other)]
-    ours, theirs = own_params(suite, one), own_params(suite, other)
-    differing = {n for n in names if n.startswith("student.") and ours.get(n) != theirs.get(n)}
-    if networks[0] != networks[1]:  # with parameters that the suite leaves to their defaults
-        differing |= {n for n in names if n.startswith("student.architecture")}
-    if ours.get("student.precision") != theirs.get("student.precision"):
-        differing.add("precision")
-    return differing
+def _reducer(sample: Sample) -> Flat:
+    return sample.settings.measuring("", sample.measured.reducer)
 
 
-def own_teacher(sample: Sample) -> bool:
-    """Whether the students learnt from a teacher that is their scheme's own, not the suite's."""
-    return any(name.startswith("taught_by.") for name in _params(sample))
+def of_suite(samples: list[Sample], reference: SuiteSettings) -> list[Sample]:
+    """The samples of the suite's own dataset and networks, where there are others as well.
 
-
-def _params(sample: Sample) -> Mapping[str, Any]:
-    """Those of any of its cells: what differs in more than the fold is another sample."""
-    return next(iter(sample.cells.values())).params
-
-
-def of_suite(taken: list[Sample], suite: Suite) -> list[Sample]:
-    """The samples of the suite's own dataset and networks where there are others beside them.
-
-    A scheme's own network is what the suite gives that scheme. A teacher that is a scheme's own counts as the
+    A scheme's own network is the one that the suite gives that scheme. A teacher of a scheme's own counts as the
     suite's.
     """
-    students = {c.title: student_for(suite, c.title).architecture.title for c in suite.schemes}
+    suite = reference.suite
 
-    def own(sample: Sample, name: str) -> bool:
-        setup = sample.setup
+    def is_own(sample: Sample, name: str) -> bool:
+        row = sample.row
         if name == "dataset":
-            return setup.dataset == suite.data.dataset.title
+            return row.dataset == suite.data.dataset.title
         if name == "student":
-            return setup.student == students.get(setup.scheme, suite.student.architecture.title)
+            return row.student == reference.student(row.scheme).architecture.title
         return suite.teacher is not None and (
-            setup.teacher == suite.teacher.architecture.title or own_teacher(sample)
+            row.teacher == suite.teacher.architecture.title or sample.settings.own_teacher
         )
 
     for name in _NETWORK:
-        found = [s for s in taken if not getattr(s.setup, name) or own(s, name)]
-        if any(getattr(s.setup, name) for s in found):
-            taken = found
-    return taken
+        kept = [s for s in samples if not getattr(s.row, name) or is_own(s, name)]
+        if any(getattr(s.row, name) for s in kept):
+            samples = kept
+    return samples
 
 
-def several_of(taken: Iterable[Sample]) -> set[str]:
-    """Which of dataset, student and teacher are not the same in all of them. A teacher that is a scheme's own is
-    told by the scheme."""
-    found: dict[str, set[str]] = {name: set() for name in _NETWORK}
-    for sample in taken:
+def varying(samples: Iterable[Sample]) -> set[str]:
+    """Which of dataset, student and teacher are not the same in all samples. A teacher of a scheme's own is named by
+    the scheme."""
+    values: dict[str, set[str]] = {name: set() for name in _NETWORK}
+    for sample in samples:
         for name in _NETWORK:
-            if name != "teacher" or not own_teacher(sample):
-                found[name].add(getattr(sample.setup, name))
-    return {name for name, values in found.items() if len(values - {""}) > 1}
+            if name != "teacher" or not sample.settings.own_teacher:
+                values[name].add(getattr(sample.row, name))
+    return {name for name, found in values.items() if len(found - {""}) > 1}

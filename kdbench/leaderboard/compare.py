@@ -8,17 +8,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kdbench.api.settings import Fingerprint, difference, fingerprint
 from kdbench.errors import UsageError, WorkspaceError, did_you_mean
+from kdbench.leaderboard.differences import shortened
+from kdbench.leaderboard.grouping import outcome
 
 if TYPE_CHECKING:
     from kdbench.api.records import CellRecord
-    from kdbench.leaderboard.differences import Fingerprint
+    from kdbench.api.settings import Flat
+    from kdbench.leaderboard.board import Directions
     from kdbench.leaderboard.samples import Sample
+    from kdbench.plan.settings import SuiteSettings
     from kdbench.registry import Registry
-    from kdbench.suite.schema import Suite
 
-#: (suite, scale) to the suite at that scale, every default written out.
-Suites = Mapping[tuple[str, str], "Suite"]
+#: (suite, scale) to what the suite says at that scale.
+Suites = Mapping[tuple[str, str], "SuiteSettings"]
 Kind = Literal["scheme", "student", "run"]
 #: kdbench's own id of a run, and MLflow's.
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}|[0-9a-f]{32}")
@@ -127,23 +131,34 @@ def side(
 
 def suites_of(
     cells: Iterable[CellRecord], registry: Registry, sources: Mapping[str, str | Path] | None = None
-) -> dict[tuple[str, str], Suite]:
-    """The suites that cells are of, as a leaderboard reads them; without those that are not to be had: files that
-    were not named, scales that a suite no longer has.
+) -> dict[tuple[str, str], SuiteSettings]:
+    """The suites of cells, without those that can't be loaded: files that were not named, scales that a suite no
+    longer has.
 
-    Args:
-        sources: name of a suite to its file, of those that are not registered.
+    Parameters
+    ----------
+    cells
+        Cells of any suites.
+    registry
+        Gives the suites and their components.
+    sources
+        Name of a suite to its file, for suites that are not registered.
+
+    Returns
+    -------
+    dict
+        Suite and scale to what the suite says.
     """
     from kdbench.errors import KdbenchError
-    from kdbench.leaderboard import completed
+    from kdbench.plan.settings import SuiteSettings
     from kdbench.suite import load_suite
 
-    found: dict[tuple[str, str], Suite] = {}
+    found: dict[tuple[str, str], SuiteSettings] = {}
     for name, scale in sorted({(c.suite, c.scale) for c in cells}):
         try:
-            loaded = load_suite((sources or {}).get(name, name), scale=scale, registry=registry)
+            loaded = load_suite((sources or {}).get(name, name), scale=scale, registry=registry).suite
             if loaded.name == name:
-                found[name, scale] = completed(loaded, registry)
+                found[name, scale] = SuiteSettings(loaded, registry)
         except KdbenchError:
             continue
     return found
@@ -155,7 +170,7 @@ def compare(
     *,
     suites: Suites | None = None,
     metrics: Collection[str] = (),
-    directions: dict[str, bool | None] | None = None,
+    directions: Directions | None = None,
     every: bool = False,
 ) -> Comparison:
     """Pair what was measured of both by fold.
@@ -194,13 +209,13 @@ def compare(
             )
     left, right = ([s for s in side_ if _wanted(s, metrics, every)] for side_ in (left, right))
     teacher = a.kind == "scheme" and "teacher" in (a.name, b.name)
-    place = _places(a.kind, teacher)
+    partner_key = _partner_keys(a.kind, teacher)
     partners: dict[tuple, list[Sample]] = {}
     for sample in right:
-        partners.setdefault(place(sample), []).append(sample)
+        partners.setdefault(partner_key(sample), []).append(sample)
     rows, met = [], set()
-    for sample in _mains(left, place):
-        fitting = partners.get(place(sample), [])
+    for sample in _mains(left, partner_key):
+        fitting = partners.get(partner_key(sample), [])
         same = [s for s in fitting if s.variant == sample.variant] or [s for s in fitting if not s.variant]
         for partner in (same or fitting)[:1]:
             if row := _difference(sample, partner, a.kind, directions or {}):
@@ -240,35 +255,34 @@ def _wanted(sample: Sample, metrics: Collection[str], every: bool) -> bool:
     return (not metrics or sample.measured.metric in metrics) and (every or sample.primary)
 
 
-def _places(kind: Kind, teacher: bool) -> Callable[[Sample], tuple]:
+def _partner_keys(kind: Kind, teacher: bool) -> Callable[[Sample], tuple]:
     """What two samples that pair have in common."""
 
-    def data_of(sample: Sample) -> frozenset:
-        """The data and what measured it, without the student's own parameters."""
-        return frozenset(item for item in sample.shared if not item[0].startswith("student."))
+    def without_student(sample: Sample) -> Fingerprint:
+        return fingerprint(sample.settings.data_part) | sample.measuring
 
-    def place(sample: Sample) -> tuple:
-        setup, measured = sample.setup, sample.measured
+    def partner_key(sample: Sample) -> tuple:
+        row, measured = sample.row, sample.measured
         if kind == "run":
-            return (measured, setup)
+            return (measured, row)
         if kind == "student":
-            return (measured, setup[:5], data_of(sample))
+            return (measured, row[:5], without_student(sample))
         if teacher:  # a teacher has another network
-            return (measured, setup[:4], data_of(sample))
-        return (measured, setup[:4], setup.student, sample.shared)
+            return (measured, row[:4], without_student(sample))
+        return (measured, row[:4], row.student, sample.shared)
 
-    return place
+    return partner_key
 
 
-def _mains(samples: Iterable[Sample], place: Callable[[Sample], tuple]) -> list[Sample]:
-    """One sample a place and variant."""
+def _mains(samples: Iterable[Sample], partner_key: Callable[[Sample], tuple]) -> list[Sample]:
+    """One sample a key and variant."""
     found: dict[tuple, Sample] = {}
     for sample in samples:
-        found.setdefault((place(sample), sample.variant), sample)
+        found.setdefault((partner_key(sample), sample.variant), sample)
     return list(found.values())
 
 
-def _difference(a: Sample, b: Sample, kind: Kind, directions: dict[str, bool | None]) -> Difference | None:
+def _difference(a: Sample, b: Sample, kind: Kind, directions: Directions) -> Difference | None:
     from kdbench.leaderboard.samples import base_name
     from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW, paired
 
@@ -282,14 +296,14 @@ def _difference(a: Sample, b: Sample, kind: Kind, directions: dict[str, bool | N
     if low is not None and high is not None and estimate.n >= DESCRIPTIVE_BELOW and (low > 0 or high < 0):
         higher = directions.get(base_name(a.measured.metric))
         verdict = "differs" if higher is None else "A" if (low > 0) == higher else "B"
-    setup = a.setup
+    row = a.row
     return Difference(
-        suite=setup.suite,
-        scale=setup.scale,
-        dataset=setup.dataset,
-        budget=setup.budget,
-        scheme=_both(setup.scheme, b.setup.scheme),
-        student=_both(setup.student, b.setup.student),
+        suite=row.suite,
+        scale=row.scale,
+        dataset=row.dataset,
+        budget=row.budget,
+        scheme=_both(row.scheme, b.row.scheme),
+        student=_both(row.student, b.row.student),
         tap=a.measured.tap,
         reducer=a.measured.reducer,
         metric=_value_name(a),
@@ -303,45 +317,39 @@ def _difference(a: Sample, b: Sample, kind: Kind, directions: dict[str, bool | N
         verdict=verdict,
         primary=a.primary,
         variant=a.variant,
-        notes=_notes(_settings(a, kind), _settings(b, kind)),
+        notes=_notes(a, b, kind),
     )
 
 
-def _settings(sample: Sample, kind: Kind) -> Fingerprint:
-    """What a sample was set to, of all that two sides of this kind should have in common.
+def _notes(a: Sample, b: Sample, kind: Kind) -> str:
+    """What two sides differ in of what they should have in common: "A: student.epochs=20; B: student.epochs=5".
 
-    Runs and students are of one scheme, whose own parameters and teacher belong to it, named as `--set` names
-    them ("schemes.distilled.temperature"). Two schemes differ in theirs; their teachers are told.
+    Runs and students are of one scheme: its parameters and its teacher count, named as `--set` names them. Two
+    schemes differ in their parameters; their teachers count if both have the suite's. Steps and images seen are
+    named only if no setting explains them.
     """
-    from kdbench.leaderboard.grouping import placed
+    sides = [(_settings(s, kind), outcome(next(iter(s.cells.values())))) for s in (a, b)]
+    (ours, our_outcome), (theirs, their_outcome) = sides
+    comparable = kind != "scheme" or not any(s.settings.own_teacher or not s.row.student for s in (a, b))
+    if comparable and a.settings.teacher and b.settings.teacher:
+        ours, theirs = ours | a.settings.teacher_part, theirs | b.settings.teacher_part
+    differing = difference(ours, theirs)
+    if not differing and kind != "scheme":
+        differing = difference(our_outcome, their_outcome)
+    texts = [
+        ", ".join(f"{name}={shortened(values[side])}" for name, values in sorted(differing.items()))
+        for side in (0, 1)
+    ]
+    return f"A: {texts[0]}; B: {texts[1]}" if differing else ""
 
-    training = placed([next(iter(sample.cells.values()))])[0].training
+
+def _settings(sample: Sample, kind: Kind) -> Flat:
+    settings, measured = sample.settings, sample.measured
+    flat = settings.shared | settings.measuring(measured.metric, measured.reducer)
     if kind == "scheme":
-        return sample.shared | {item for item in training if sample.setup.student and _of_teacher(item)}
-    scheme = f"schemes.{sample.setup.scheme}."
-    named = ((n.replace("scheme.", scheme, 1) if n.startswith("scheme.") else n, v) for n, v in training)
-    return sample.shared | frozenset(named)
-
-
-def _of_teacher(item: tuple[str, str]) -> bool:
-    return item[0].startswith("teacher.")
-
-
-def _notes(a: Fingerprint, b: Fingerprint) -> str:
-    """ "A: student.epochs=20; B: student.epochs=5"."""
-    from kdbench.leaderboard.differences import difference
-    from kdbench.leaderboard.grouping import OUTCOME
-
-    ours, theirs = a - b, b - a
-    if not (any(map(_of_teacher, a)) and any(map(_of_teacher, b))):  # one of two schemes has none
-        ours, theirs = (frozenset(i for i in side_ if not _of_teacher(i)) for side_ in (ours, theirs))
-    if {name for name, _ in ours | theirs} - OUTCOME:  # told only where nothing that was set tells why
-        ours, theirs = (frozenset(i for i in side_ if i[0] not in OUTCOME) for side_ in (ours, theirs))
-    if not ours | theirs:
-        return ""
-    return "; ".join(
-        f"{name}: {difference(one, other)}" for name, one, other in (("A", ours, theirs), ("B", theirs, ours))
-    )
+        return flat
+    scheme = settings.scheme.flat(f"schemes.{sample.row.scheme}") if settings.scheme is not None else {}
+    return flat | scheme | settings.budget_bound
 
 
 def _both(left: str, right: str) -> str:

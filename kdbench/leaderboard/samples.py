@@ -1,7 +1,7 @@
-"""Cells to samples: one value a fold for all that was measured, and never two experiments in one sample.
+"""Cells to samples: one value a fold for everything that was measured, and never two experiments in one sample.
 
-What was measured on the cells of one experiment belongs together when the metric's and the reducer's
-parameters agree too; see `kdbench.leaderboard.grouping` for what an experiment is.
+What was measured on the cells of one experiment belongs together if the settings of the metric and the reducer agree
+too; see `kdbench.leaderboard.grouping` for what an experiment is.
 """
 
 from __future__ import annotations
@@ -9,23 +9,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from kdbench.api.records import CellRecord, Result
-from kdbench.leaderboard.differences import Fingerprint, difference
-from kdbench.leaderboard.grouping import (
-    Placed,
-    Replicate,
-    Setup,
-    fingerprint,
-    nearest,
-    network_of,
-    placed,
-    variants,
-)
+from kdbench.api.records import CellRecord
+from kdbench.api.settings import Fingerprint, Settings, fingerprint
+from kdbench.leaderboard.differences import difference_text
+from kdbench.leaderboard.grouping import GroupedCell, Replicate, RowKey, group, nearest, variants
 
 if TYPE_CHECKING:
-    from kdbench.suite.schema import Suite
+    from kdbench.plan.settings import SuiteSettings
 
 
 class Measured(NamedTuple):
@@ -42,36 +34,50 @@ class Measured(NamedTuple):
 class Sample:
     """The values of one measurement of one experiment, by replicate.
 
-    `shared` is equal for two samples whose students were trained and measured alike but for the scheme.
-    `measuring` are the parameters of the metric and the reducer. `cells` are those that the values are of.
-    `failed`: replicates that have no value because their cell failed.
+    Attributes
+    ----------
+    row
+        What its row shows of the experiment.
+    measured
+        What its row shows of the measurement.
+    settings
+        Settings of the experiment, those of one of its cells.
+    variant
+        What it differs in from the main experiment of its name; "" for the main one.
+    training
+        Everything that the trained networks depend on.
+    shared
+        Equal for two samples whose students were trained and measured alike but for the scheme.
+    measuring
+        Settings of the metric and the reducer.
+    primary
+        Whether the metric ranks by this value.
+    values
+        The numbers.
+    cells
+        The cells that the numbers are of.
+    failed
+        Number of replicates without a value because their cell failed.
     """
 
-    setup: Setup
+    row: RowKey
     measured: Measured
+    settings: Settings
     variant: str
+    training: Fingerprint
     shared: Fingerprint
-    measuring: Fingerprint = frozenset()
+    measuring: Fingerprint
     primary: bool = False
     values: dict[Replicate, float] = field(default_factory=dict)
     cells: dict[Replicate, CellRecord] = field(default_factory=dict)
     failed: int = 0
 
     @property
-    def hardware(self) -> set[str]:
-        labels = (c.hardware.get("label") or c.hardware.get("device") or "" for c in self.cells.values())
-        return {str(label) for label in labels}
-
-    @property
-    def versions(self) -> set[str]:
-        return {c.versions.get("kdbench", "") for c in self.cells.values()}
-
-    @property
-    def cost(self) -> dict[str, int | None]:
-        """What each training came to: `steps` and `images_seen`, None where no record says it. The same for all
-        cells of a sample, for what differs in it is another experiment."""
+    def cost(self) -> tuple[int | None, int | None]:
+        """Optimiser steps and images seen of each training, None if no record has them. They are the same for all
+        cells: what differs in them is another experiment."""
         cell = next(iter(self.cells.values()))
-        return {name: cell.params.get(name) for name in ("steps", "images_seen")}
+        return cell.steps, cell.images_seen
 
     @property
     def newest(self) -> float:
@@ -80,120 +86,119 @@ class Sample:
 
 
 def base_name(label: str) -> str:
-    """A component's name out of its label: "kl" of "kl[temperature=2]"."""
+    """A component's name out of its default label: "kl" of "kl[temperature=2]"."""
     return label.split("[", 1)[0]
 
 
-def samples(cells: Iterable[CellRecord], suite: Suite | None = None) -> list[Sample]:
+def samples(cells: Iterable[CellRecord], reference: SuiteSettings | None = None) -> list[Sample]:
     """Samples of all cells, in an order that depends on the cells alone.
 
-    Args:
-        cells: of two values of the same thing in the same replicate that of the cell created last counts; of
-            cells of one age, the one given last.
-        suite: decides which of several experiments with one name is the main one.
+    Parameters
+    ----------
+    cells
+        Of two values of the same thing in the same replicate, that of the cell created last counts; of cells of one
+        age, that of the one given last.
+    reference
+        Decides which of several experiments of one name is the main one.
+
+    Returns
+    -------
+    list of Sample
+        One a row.
     """
-    known = placed(cells)
-    labels = variants(known, suite)
-    made: dict[tuple, Sample] = {}
+    grouped = group(cells)
+    labels = variants(grouped, reference)
+    samples_by_key: dict[tuple, Sample] = {}
     networks: dict[tuple, set[str]] = {
-        p.place: {network_of(p.cell)} - {""} for p in known if p.cell.status == "finished"
+        g.position: {g.cell.network} - {""} for g in grouped if g.cell.status == "finished"
     }
-    # A failed cell, too, has what was measured before and beside what failed. Of a place that has a whole one it
-    # tells what that one has not, if they are of one network. Stable: older cells before newer ones.
-    whole_first = sorted(known, key=lambda p: (p.setup, p.replicate, _beside_whole(p, networks)))
-    for p in whole_first:
-        cell, filling = p.cell, _beside_whole(p, networks)
-        if filling and network_of(cell) not in networks[p.place]:
+
+    def fills_gaps(g: GroupedCell) -> bool:
+        """Whether a cell failed where another one finished: it adds what that one lacks, of the same network."""
+        return g.cell.status != "finished" and g.position in networks
+
+    for g in sorted(grouped, key=lambda g: (g.row, g.replicate, fills_gaps(g))):  # stable: older cells first
+        cell, filling = g.cell, fills_gaps(g)
+        if filling and cell.network not in networks[g.position]:
             continue
-        variant = labels[p.experiment, cell.budget]
-        components: dict[tuple, Fingerprint] = {}
+        measuring: dict[tuple, Fingerprint] = {}
         for result in cell.results:
-            if (result.metric, result.reducer) not in components:
-                components[result.metric, result.reducer] = _component_params(cell, result)
-            extra = components[result.metric, result.reducer]
+            components = (result.metric, result.reducer)
+            if components not in measuring:
+                measuring[components] = fingerprint(cell.settings.measuring(*components))
             measured = Measured(result.metric, result.value_name, result.tap, result.reducer, result.setting)
-            key = (p.setup, measured, p.training, extra)
-            if key not in made:
-                made[key] = Sample(p.setup, measured, variant, p.shared | extra, extra)
-            sample = made[key]
-            if filling and p.replicate in sample.values:
+            key = (g.row, measured, g.training, measuring[components])
+            sample = samples_by_key.get(key)
+            if sample is None:
+                sample = samples_by_key[key] = Sample(
+                    g.row,
+                    measured,
+                    cell.settings,
+                    labels[g.experiment, cell.budget],
+                    g.training,
+                    g.shared | measuring[components],
+                    measuring[components],
+                )
+            if filling and g.replicate in sample.values:
                 continue
             sample.primary = sample.primary or result.primary
-            sample.values[p.replicate] = float(result.value)
-            sample.cells[p.replicate] = cell
-    _count_failures(known, made)
-    _tell_components_apart(made, suite)
-    return list(made.values())
-
-
-def _beside_whole(p: Placed, networks: Mapping[tuple, set[str]]) -> bool:
-    """Whether a cell failed where another one finished."""
-    return p.cell.status != "finished" and p.place in networks
+            sample.values[g.replicate] = float(result.value)
+            sample.cells[g.replicate] = cell
+    found = list(samples_by_key.values())
+    _count_failures(grouped, found)
+    _label_components(found, reference)
+    return found
 
 
 def failures(cells: Iterable[CellRecord]) -> list[CellRecord]:
-    """The failed cells that no finished one has made good; see `_failures`."""
+    """The failed cells that no finished one has replaced; see `_failures`."""
     cells = list(cells)
     if all(c.status == "finished" for c in cells):
         return []
-    failed = sorted(_failures(placed(cells)), key=lambda p: (p.setup, p.replicate, p.cell.key))
-    return [p.cell for p in failed]
+    failed = sorted(_failures(group(cells)), key=lambda g: (g.row, g.replicate, g.cell.key))
+    return [g.cell for g in failed]
 
 
-def _failures(known: Iterable[Placed]) -> list[Placed]:
-    """Of each place the last failed cell, unless one finished there later, or finished with all that it wanted: what
-    is measured in addition may fail beside what was done before."""
-    last: dict[tuple, Placed] = {}
-    whole: dict[tuple, set[str]] = defaultdict(set)
-    for p in known:  # oldest first
-        if p.cell.status == "finished":
-            whole[p.place] |= set(p.cell.stages.values())
-            last.pop(p.place, None)
+def _failures(grouped: Iterable[GroupedCell]) -> list[GroupedCell]:
+    """Of each position the last failed cell, unless one finished there later, or finished with everything that it
+    wanted: an additional measurement may fail where earlier ones succeeded."""
+    last: dict[tuple, GroupedCell] = {}
+    finished: dict[tuple, set[str]] = defaultdict(set)
+    for g in grouped:  # oldest first
+        if g.cell.status == "finished":
+            finished[g.position] |= set(g.cell.stages.values())
+            last.pop(g.position, None)
         else:
-            last[p.place] = p
+            last[g.position] = g
     return [
-        p
-        for place, p in last.items()
-        if place not in whole or not set(p.cell.stages.values()) <= whole[place]
+        g
+        for position, g in last.items()
+        if position not in finished or not set(g.cell.stages.values()) <= finished[position]
     ]
 
 
-def _count_failures(known: Iterable[Placed], made: Mapping[tuple, Sample]) -> None:
+def _count_failures(grouped: Iterable[GroupedCell], found: Iterable[Sample]) -> None:
     failed: dict[tuple, set[Replicate]] = defaultdict(set)
-    for p in _failures(known):
-        failed[p.setup, p.training].add(p.replicate)
-    for (setup, _, training, _), sample in made.items():
-        sample.failed = len(failed[setup, training] - sample.values.keys())
+    for g in _failures(grouped):
+        failed[g.row, g.training].add(g.replicate)
+    for sample in found:
+        sample.failed = len(failed[sample.row, sample.training] - sample.values.keys())
 
 
-# -- what it was measured with
-
-
-def _component_params(cell: CellRecord, result: Result) -> Fingerprint:
-    """The parameters of the metric and of the reducer of a result, as recorded under their labels."""
-    found: dict[str, Any] = {}
-    for kind, label in (("metric", result.metric), ("reducer", result.reducer)):
-        # What stands under the label itself is exact; under the component's name it may be another label's.
-        for name in dict.fromkeys((label, base_name(label))) if label else ():
-            prefixes = (f"{kind}s.{name}.", f"{kind}.{name}.")
-            own = {k: v for k, v in cell.params.items() if k.startswith(prefixes)}
-            if own:
-                found |= own
-                break
-    return fingerprint(found)
-
-
-def _tell_components_apart(made: Mapping[tuple, Sample], suite: Suite | None) -> None:
-    """Samples that differ in the parameters of metric or reducer alone."""
+def _label_components(found: Iterable[Sample], reference: SuiteSettings | None) -> None:
+    """Tell samples apart that differ in the settings of metric or reducer alone."""
     alike: dict[tuple, dict[Fingerprint, Sample]] = defaultdict(dict)
-    for (setup, measured, training, extra), sample in made.items():
-        alike[setup, measured, training][extra] = sample
-    for several in alike.values():
-        weights = {extra: (len(s.values), s.newest, sorted(extra)) for extra, s in several.items()}
-        main = nearest(weights, suite)
-        others = {extra: sample for extra, sample in several.items() if extra != main}
-        told = {extra: difference(extra, main) for extra in others}
-        for extra, sample in others.items():
-            alone = list(told.values()).count(told[extra]) == 1
-            text = told[extra] if alone else difference(extra, main, whole=True)
+    for sample in found:
+        alike[sample.row, sample.measured, sample.training][sample.measuring] = sample
+    for (row, measured, _), candidates in alike.items():
+        weights = {m: (len(s.values), s.newest, sorted(m)) for m, s in candidates.items()}
+        expected: Mapping = {}
+        if reference is not None:
+            expected = reference.of(row.scheme).measuring(measured.metric, measured.reducer)
+        main = nearest(weights, expected)
+        others = {m: sample for m, sample in candidates.items() if m != main}
+        texts = {m: difference_text(m, main) for m in others}
+        for m, sample in others.items():
+            unique = list(texts.values()).count(texts[m]) == 1
+            text = texts[m] if unique else difference_text(m, main, complete=True)
             sample.variant = ", ".join(filter(None, [sample.variant, text]))

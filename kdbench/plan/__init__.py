@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from kdbench.api.data import ImageData
 from kdbench.api.draws import draw_fold, draw_test
-from kdbench.api.specs import MetricSpec, SchemeSpec
+from kdbench.api.settings import Settings
 from kdbench.errors import SuiteError
 from kdbench.plan.checks import check_metrics, check_views, wants_pool
-from kdbench.plan.metric_stages import BESIDE_TEACHER, Builder
+from kdbench.plan.metric_stages import Builder
 from kdbench.plan.model import KINDS, STAGE_VERSIONS, Cell, Plan, Score, Stage, ordered
-from kdbench.plan.teachers import TeacherChoice, is_taught
+from kdbench.plan.teachers import TeacherChoice
 from kdbench.store import content_key
 
 if TYPE_CHECKING:
     from kdbench.registry import Registry
-    from kdbench.suite.schema import Component, Student, Suite, Teacher
+    from kdbench.suite.schema import Component, Suite, Teacher
 
 __all__ = ["KINDS", "Cell", "Plan", "Score", "Stage", "make_plan"]
 
@@ -62,78 +63,14 @@ def make_plan(
             raise SuiteError(error.what, where=f"data.{key}", hint=error.hint) from error
     check_views(suite)
     check_metrics(suite, registry, data)
-    metrics = list(suite.metrics)
-    for_teachers = [m for m in metrics if m.name in suite.teacher_metrics or m.title in suite.teacher_metrics]
     cells: list[Cell] = []
-
-    def add_cell(
-        network: str, role: str, scheme: str, budget: int, fold: int, chosen: list[Component], extra: dict
-    ) -> None:
-        title = f"{scheme} · {budget} labels · fold {fold + 1}"
-        scores, embeddings = builder.scores(network, role, title, chosen, budget, fold)
-        student = builder.architectures[network].title if role == "student" else ""
-        teacher = extra.pop("taught by")
-        key = content_key({"cell": [network, sorted(s.key for s in scores), scheme]})
-        cells.append(
-            Cell(
-                key,
-                budget,
-                fold,
-                scheme,
-                student,
-                teacher,
-                seed,
-                network,
-                tuple(scores),
-                embeddings,
-                _flat("", {**extra, **_measured(builder, network, scores)}),
-            )
-        )
-
-    data_params = {
-        "dataset": suite.data.dataset.title,
-        **_dataset(registry, suite.data.dataset),
-        "train": d.train,
-        "test": d.test,
-        "embedded": d.embedded,
-        "validation": d.validation,
-    }
     for budget in d.budgets:
         for fold in range(d.folds):
             if suite.teacher is not None:
-                network = builder.teacher(TeacherChoice(suite.teacher), budget, fold)
-                extra: dict[str, Any] = {
-                    "data": dict(data_params),
-                    "teacher": _described(builder, suite.teacher),
-                }
-                extra["taught by"] = suite.teacher.architecture.title
-                add_cell(network, "teacher", "teacher", budget, fold, for_teachers, extra)
-            for scheme in suite.schemes:
-                network = builder.student(scheme, budget, fold)
-                spec = registry.spec("schemes", scheme.name)
-                assert isinstance(spec, SchemeSpec)
-                extra = {
-                    "data": dict(data_params),
-                    "student": _described(builder, suite.student_of(scheme)),
-                    "scheme": _component(builder, "schemes", scheme),
-                    "taught by": "",
-                }
-                if spec.needs & {"unlabelled", "unlabelled_if_any"}:
-                    extra["data"]["unlabelled"] = builder.unlabelled(budget)
-                if is_taught(spec):
-                    choice = builder.choices(scheme)[0]
-                    extra["taught by"] = choice.teacher.architecture.title
-                    # the suite's own teacher under the name that all cells of a suite share
-                    own = choice.teacher is suite.teacher and not choice.pretraining
-                    name = "teacher" if own else "taught_by"
-                    extra[name] = _described(builder, choice.teacher)
-                    if choice.pretraining:
-                        extra[name]["pretraining"] = choice.pretraining
-                        code = registry.code("schemes", choice.pretraining)
-                        extra[name] |= {f"pretraining.@{k}": v for k, v in code.items()}
-                add_cell(network, "student", scheme.title, budget, fold, metrics, extra)
+                cells.append(_teacher_cell(builder, suite.teacher, budget, fold))
+            cells += [_student_cell(builder, scheme, budget, fold) for scheme in suite.schemes]
     used = {s.reducer for cell in cells for s in cell.scores}
-    runs_them = any("reducers" in registry.spec("metrics", m.name).needs for m in metrics)  # type: ignore[attr-defined]
+    runs_them = any("reducers" in registry.spec("metrics", m.name).needs for m in suite.metrics)  # type: ignore[attr-defined]
     for reducer in suite.reducers:
         if reducer.title not in used and not runs_them:
             builder.exclude(f"reducer {reducer.title}: no metric of the suite looks at its embeddings")
@@ -148,77 +85,62 @@ def make_plan(
     )
 
 
-def _described(builder: Builder, training: Teacher | Student) -> dict[str, Any]:
-    params = builder.component("architectures", training.architecture)["params"]
-    described = {
-        "architecture": training.architecture.name,
-        **{
-            f"architecture.{k}": v
-            for k, v in (params | _code(builder, "architectures", training.architecture)).items()
-        },
-    } | builder.recipe(training)
-    if isinstance(training, _teacher_type()):
-        described["mode"] = training.mode
-        if training.source is not None:
-            dataset = training.source.dataset
-            described["source"] = {
-                "dataset": dataset.title,
-                **_dataset(builder.registry, dataset),
-                "digest": builder.source_digest,
-            } | builder.recipe(training.source)
-    return described
-
-
-def _component(builder: Builder, kind: str, ref: Component) -> dict[str, Any]:
-    """Resolved parameters of a component, and which code it is."""
-    return builder.registry.check(kind, ref.name, ref.params) | _code(builder, kind, ref)
-
-
-def _code(builder: Builder, kind: str, ref: Component) -> dict[str, Any]:
-    """What else enters a component's key: two cells of different code are two experiments."""
-    return {f"@{name}": value for name, value in builder.registry.code(kind, ref.name).items()}
-
-
-def _dataset(registry: Registry, ref: Component) -> dict[str, Any]:
-    """Resolved parameters of a dataset but for those that name files: its digest says what is in them."""
-    params = registry.check("datasets", ref.name, ref.params)
-    return {
-        f"dataset.{name}": value
-        for name, value in params.items()
-        if not (isinstance(value, str) and ("/" in value or "\\" in value))
-    }
-
-
-def _teacher_type() -> type[Teacher]:
-    from kdbench.suite.schema import Teacher
-
-    return Teacher
-
-
-def _measured(builder: Builder, network: str, scores: Iterable[Score]) -> dict[str, Any]:
-    """Resolved parameters of the reducers and metrics that a cell was measured with, by label, and the versions of
-    the stages that it rests on."""
+def _teacher_cell(builder: Builder, teacher: Teacher, budget: int, fold: int) -> Cell:
     suite = builder.suite
-    reducers = {r.title: _component(builder, "reducers", r) for r in suite.reducers}
-    metrics = {m.title: (m, builder.registry.spec("metrics", m.name)) for m in suite.metrics}
-    used = {s.reducer for s in scores if s.reducer}
+    network = builder.teacher(TeacherChoice(teacher), budget, fold)
+    metrics = [m for m in suite.metrics if {m.name, m.title} & set(suite.teacher_metrics)]
+    return _cell(builder, "teacher", budget, fold, network, metrics, "", teacher.architecture.title)
+
+
+def _student_cell(builder: Builder, scheme: Component, budget: int, fold: int) -> Cell:
+    suite = builder.suite
+    network = builder.student(scheme, budget, fold)
+    taught = builder.registry.spec("schemes", scheme.name).uses_teacher
+    teacher = builder.choices(scheme)[0].teacher.architecture.title if taught else ""
+    student = builder.architectures[network].title
+    return _cell(builder, scheme.title, budget, fold, network, list(suite.metrics), student, teacher)
+
+
+def _cell(
+    builder: Builder,
+    scheme: str,
+    budget: int,
+    fold: int,
+    network: str,
+    metrics: list[Component],
+    student: str,
+    teacher: str,
+) -> Cell:
+    title = f"{scheme} · {budget} labels · fold {fold + 1}"
+    role = "student" if student else "teacher"
+    scores, embeddings = builder.scores(network, role, title, metrics, budget, fold)
+    return Cell(
+        key=content_key({"cell": [network, sorted(s.key for s in scores), scheme]}),
+        budget=budget,
+        fold=fold,
+        scheme=scheme,
+        student=student,
+        teacher=teacher,
+        seed=builder.seed,
+        network=network,
+        scores=tuple(scores),
+        embeddings=embeddings,
+        settings=_settings(builder, scheme, budget, network, scores),
+    )
+
+
+def _settings(builder: Builder, scheme: str, budget: int, network: str, scores: Iterable[Score]) -> Settings:
+    """The settings of a cell: of the suite's reducers and metrics those that it is measured with, and the versions
+    of the stages that it needs."""
+    settings = builder.settings.of(scheme, budget)
     trained = _stage_versions(builder, network)
-    described = {}
+    used = {s.reducer for s in scores if s.reducer}
+    metrics = {}
     for score in {s.metric: s for s in scores}.values():
-        metric, spec = metrics[score.metric]
-        described[score.metric] = _component(builder, "metrics", metric)
-        if isinstance(spec, MetricSpec) and "reducers" in spec.needs:  # it runs them itself
-            described[score.metric] |= {"reducers": reducers}
-        if isinstance(spec, MetricSpec) and spec.needs & BESIDE_TEACHER and suite.teacher is not None:
-            described[score.metric] |= {"teacher": _described(builder, suite.teacher)}
-        measured = _stage_versions(builder, score.key)
-        if added := {kind: version for kind, version in measured.items() if kind not in trained}:
-            described[score.metric] |= {"@stages": added}
-    return {
-        "reducers": {k: v for k, v in reducers.items() if k in used},
-        "metrics": described,
-        "stages": trained,
-    }
+        added = {k: v for k, v in _stage_versions(builder, score.key).items() if k not in trained}
+        metrics[score.metric] = replace(settings.metrics[score.metric], stages=added)
+    reducers = {label: reducer for label, reducer in settings.reducers.items() if label in used}
+    return replace(settings, reducers=reducers, metrics=metrics, stages=trained)
 
 
 def _stage_versions(builder: Builder, key: str) -> dict[str, int]:
@@ -235,13 +157,3 @@ def _stage_versions(builder: Builder, key: str) -> dict[str, int]:
             found[stage.kind] = STAGE_VERSIONS[stage.kind]
         queue += stage.inputs.values()
     return dict(sorted(found.items()))
-
-
-def _flat(prefix: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        return {
-            k: v
-            for name, inner in value.items()
-            for k, v in _flat(f"{prefix}.{name}" if prefix else name, inner).items()
-        }
-    return {prefix: value}

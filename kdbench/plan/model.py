@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kdbench.api.records import cell_title
+from kdbench.api.settings import Settings
 from kdbench.store import content_key
 
 if TYPE_CHECKING:
@@ -99,11 +101,11 @@ class Cell:
     network: str
     scores: tuple[Score, ...]
     embeddings: Mapping[str, str]
-    params: Mapping[str, Any]
+    settings: Settings
 
     @property
     def title(self) -> str:
-        return f"{self.budget} labels · fold {self.fold + 1} · {self.scheme}"
+        return cell_title(self.budget, self.fold, self.scheme)
 
     def stages(self) -> list[str]:
         return [self.network, *self.embeddings.values(), *(s.key for s in self.scores)]

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from kdbench.api.specs import SchemeSpec
+from kdbench.errors import SuiteError
 
 if TYPE_CHECKING:
-    from kdbench.suite.schema import Student, Teacher
-
-#: Needs of a scheme that make it one that learns from a teacher.
-TEACHER_NEEDS = frozenset({"teacher_logits", "teacher_features", "several_teachers"})
+    from kdbench.api.specs import SchemeSpec
+    from kdbench.suite.schema import Component, Student, Suite, Teacher
 
 
 @dataclass(frozen=True)
@@ -36,14 +34,51 @@ class TeacherChoice:
         words += [f"member {self.member + 1}"] if self.member else []
         return " · ".join(words)
 
+    def is_of(self, suite: Suite) -> bool:
+        """Whether it is the suite's own teacher, trained as the suite says."""
+        return self.teacher is suite.teacher and not self.pretraining
+
     def pretrained_by(self, scheme: str) -> TeacherChoice:
         """The same, all of its weights fine-tuned after `scheme` has trained them."""
         teacher = self.teacher.model_copy(update={"mode": "all", "source": None})
         return replace(self, teacher=teacher, pretraining=scheme)
 
 
-def is_taught(spec: SchemeSpec) -> bool:
-    return bool(spec.needs & TEACHER_NEEDS)
+def teacher_of(suite: Suite, spec: SchemeSpec, scheme: Component) -> TeacherChoice:
+    """The teacher that a scheme of a suite learns from.
+
+    Parameters
+    ----------
+    suite
+        The suite.
+    spec
+        Spec of the scheme; it uses a teacher.
+    scheme
+        The scheme as the suite has it.
+
+    Returns
+    -------
+    TeacherChoice
+        The teacher; the first one if the scheme uses several.
+
+    Raises
+    ------
+    SuiteError
+        The suite has no teacher.
+    """
+    if spec.teacher == "own":
+        choice = own_teacher(suite.student_of(scheme))
+    elif suite.teacher is None:
+        raise SuiteError(
+            f"scheme {scheme.title!r} needs a teacher, and the suite has none",
+            where=f"suite {suite.name}",
+            hint="add a [teacher] table",
+        )
+    elif spec.teacher == "untrained":
+        choice = untrained_teacher(suite.teacher)
+    else:
+        choice = TeacherChoice(suite.teacher)
+    return choice.pretrained_by(spec.pretraining) if spec.pretraining else choice
 
 
 def own_teacher(student: Student) -> TeacherChoice:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdbench.api.data import ImageData
@@ -13,12 +11,8 @@ from kdbench.api.specs import SchemeSpec
 from kdbench.errors import SuiteError
 from kdbench.plan.checks import check_whole_passes
 from kdbench.plan.model import Stage
-from kdbench.plan.teachers import (
-    TeacherChoice,
-    is_taught,
-    own_teacher,
-    untrained_teacher,
-)
+from kdbench.plan.settings import SuiteSettings
+from kdbench.plan.teachers import TeacherChoice, own_teacher, teacher_of
 
 if TYPE_CHECKING:
     from kdbench.registry import Registry
@@ -43,18 +37,19 @@ class Trainings:
         if suite.teacher is not None and suite.teacher.source is not None and source is None:
             raise ValueError("the suite's teacher has a source task; its dataset must be given")
         self.source_digest = source.digest if source is not None else ""
-        self.suite, self.registry, self.data, self.seed, self.auto_precision = (
+        self.suite, self.registry, self.data, self.seed = suite, registry, data, seed
+        self.settings = SuiteSettings(
             suite,
             registry,
-            data,
-            seed,
-            auto,
+            digest=data.digest,
+            source_digest=self.source_digest,
+            precision=auto,
+            n_train=len(data.train.labels),
         )
         self.stages: dict[str, Stage] = {}
         #: of the network that a teacher or student stage trains, by its key
         self.architectures: dict[str, Component] = {}
         self.exclusions: dict[str, None] = {}
-        self._files: dict[str, str] = {}
         self._networks: dict[str, Any] = {}
         self.dataset_option = {"dataset": reference(suite.data.dataset)}
 
@@ -72,30 +67,12 @@ class Trainings:
 
     def component(self, kind: str, ref: Component) -> dict[str, Any]:
         """Identity of a component: name, version and all parameters, files by their content."""
-        params = self.registry.check(kind, ref.name, ref.params)
-        return {
-            "name": ref.name,
-            **self.registry.code(kind, ref.name),
-            "params": {k: self._content(v) for k, v in params.items()},
-        }
-
-    def _content(self, value: Any) -> Any:
-        if isinstance(value, str) and ("/" in value or "." in value):  # what may be the name of a file
-            path = Path(value).expanduser()
-            if path.is_file():
-                if value not in self._files:
-                    with path.open("rb") as f:
-                        self._files[value] = hashlib.file_digest(f, "sha256").hexdigest()
-                return f"sha256:{self._files[value]}"
-        return value
+        settings = self.settings.component(kind, ref)
+        code = {"version": settings.version} | ({"source": settings.source} if settings.source else {})
+        return {"name": settings.name, **code, "params": dict(settings.params)}
 
     def recipe(self, training: Training) -> dict[str, Any]:
-        from kdbench.suite.schema import Training as Base
-
-        fields = {name: getattr(training, name) for name in Base.model_fields}
-        if training.precision == "auto":
-            fields["precision"] = self.auto_precision
-        return fields
+        return self.settings.recipe(training)
 
     def draw(self, budget: int, fold: int, *, unlabelled: bool) -> dict[str, Any]:
         d = self.suite.data
@@ -247,9 +224,9 @@ class Trainings:
         return self.add(stage)
 
     def unlabelled(self, budget: int) -> int:
-        d = self.suite.data
-        n = len(self.data.train.labels) if d.train == "all" else d.train
-        return n - d.validation - budget if d.unlabelled == "rest" else d.unlabelled
+        n = self.settings.unlabelled(budget)
+        assert isinstance(n, int)  # the data are loaded
+        return n
 
     # -- student ------------------------------------------------------------------------------------------------
 
@@ -283,7 +260,7 @@ class Trainings:
             "network": self.network_option(student.architecture),
             "scheme": reference(scheme),
         }
-        if is_taught(spec):
+        if spec.uses_teacher:
             choices = self.choices(scheme)
             if previous is not None:
                 own = replace(own_teacher(student), label=f"generation {generation - 1} of {scheme.title}")
@@ -341,27 +318,9 @@ class Trainings:
         return self.registry.check("schemes", scheme.name, scheme.params).get(name, default)
 
     def choices(self, scheme: Component) -> list[TeacherChoice]:
-        """The teachers that a scheme learns from.
-
-        Raises:
-            SuiteError: the suite has none.
-        """
-        spec, suite = self.scheme_spec(scheme), self.suite
-        if spec.teacher == "own":
-            choice = own_teacher(suite.student_of(scheme))
-        elif suite.teacher is None:
-            raise SuiteError(
-                f"scheme {scheme.title!r} needs a teacher, and the suite has none",
-                where=f"suite {suite.name}",
-                hint="add a [teacher] table",
-            )
-        elif spec.teacher == "untrained":
-            choice = untrained_teacher(suite.teacher)
-        else:
-            choice = TeacherChoice(suite.teacher)
-        if spec.pretraining:
-            self.registry.spec("schemes", spec.pretraining)
-            choice = choice.pretrained_by(spec.pretraining)
+        """The teachers that a scheme learns from. Raises SuiteError if the suite has none."""
+        spec = self.scheme_spec(scheme)
+        choice = teacher_of(self.suite, spec, scheme)
         count = self.scheme_parameter(scheme, "teachers", 1) if "several_teachers" in spec.needs else 1
         return [replace(choice, member=i) for i in range(count)]
 

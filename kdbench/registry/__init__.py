@@ -14,12 +14,22 @@ from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, overload
 
 import pluggy
 
 from kdbench import __version__
-from kdbench.api.specs import SPEC_TYPES, Spec
+from kdbench.api.specs import (
+    SPEC_TYPES,
+    ArchitectureSpec,
+    DatasetSpec,
+    ExecutorSpec,
+    MetricSpec,
+    ReducerSpec,
+    SchemeSpec,
+    Spec,
+    SuiteSpec,
+)
 from kdbench.errors import PluginError, UsageError, did_you_mean
 from kdbench.registry.collect import Entry, Origin, collect
 from kdbench.registry.components import (
@@ -151,6 +161,22 @@ class Registry:
         _check_kind(kind)
         return [entry.spec for entry in self._entries.values() if entry.spec.kind == kind]
 
+    @overload
+    def spec(self, kind: Literal["datasets"], name: str) -> DatasetSpec: ...
+    @overload
+    def spec(self, kind: Literal["architectures"], name: str) -> ArchitectureSpec: ...
+    @overload
+    def spec(self, kind: Literal["schemes"], name: str) -> SchemeSpec: ...
+    @overload
+    def spec(self, kind: Literal["reducers"], name: str) -> ReducerSpec: ...
+    @overload
+    def spec(self, kind: Literal["metrics"], name: str) -> MetricSpec: ...
+    @overload
+    def spec(self, kind: Literal["executors"], name: str) -> ExecutorSpec: ...
+    @overload
+    def spec(self, kind: Literal["suites"], name: str) -> SuiteSpec: ...
+    @overload
+    def spec(self, kind: str, name: str) -> Spec: ...
     def spec(self, kind: str, name: str) -> Spec:
         """The spec of one component. A member of a family ("timm/resnet34") has the family's, under its name.
 

@@ -1,4 +1,4 @@
-"""How long what is left of a plan may take, from what its like took here."""
+"""Estimate the remaining time of a plan from records of similar stages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from kdbench.plan import Stage
     from kdbench.store import Store
 
-#: Seconds a unit of work takes where the store has no record of one like it: a rough guess for two cores.
+#: Seconds per unit of work if the store has no record of a similar stage: a rough guess for two cores.
 ROUGH_SECONDS = {
     "source": 8.0,  # an epoch
     "backbone": 1 / 150,  # an image, enlarged
@@ -26,11 +26,24 @@ ROUGH_SECONDS = {
 
 @dataclass(frozen=True)
 class WorkLeft:
-    """What stages of one kind and component have still to do.
+    """Remaining work of the stages of one kind and component.
 
-    Attributes:
-        stages: how many. work: of all of them, in `unit`; "stage" where one is one piece of work.
-        seconds_per_unit: from records of this store on the same hardware if `measured`, else a rough guess.
+    Attributes
+    ----------
+    kind
+        Kind of the stages.
+    component
+        Their component.
+    unit
+        Unit of their work: "images", "points", ...; "stage" if it is not divided further.
+    stages
+        Number of stages.
+    work
+        Work of all of them, in units.
+    seconds_per_unit
+        Time per unit.
+    measured
+        Whether that is from records of this store on the same hardware, rather than a rough guess.
     """
 
     kind: str
@@ -43,35 +56,61 @@ class WorkLeft:
 
     @property
     def seconds(self) -> float:
+        """Estimated time of all stages."""
         return self.work * self.seconds_per_unit
 
 
 def work_left(store: Store, outstanding: Iterable[Stage], device: str) -> list[WorkLeft]:
-    """The work of `outstanding` by kind and component, in the order of the plan.
+    """Sum the work of stages by kind and component.
 
-    A stage is taken to cost per unit of work what those of its kind and component cost on the same hardware.
+    A stage is assumed to take as long per unit of work as recorded stages of its kind and component on the same
+    hardware.
+
+    Parameters
+    ----------
+    store
+        Store with records of earlier stages.
+    outstanding
+        Stages that are still to be executed.
+    device
+        Device that they will run on.
+
+    Returns
+    -------
+    list of WorkLeft
+        In the order of the plan.
     """
-    wanted: dict[tuple[str, str, str], list[Stage]] = {}
+    by_name: dict[tuple[str, str, str], list[Stage]] = {}
     for stage in outstanding:
-        wanted.setdefault((stage.kind, stage.component, stage.unit), []).append(stage)
-    known = _seconds_per_unit(store, device) if wanted else {}
+        by_name.setdefault((stage.kind, stage.component, stage.unit), []).append(stage)
+    measured = _seconds_per_unit(store, device) if by_name else {}
     return [
         WorkLeft(
             *name,
             stages=len(stages),
             work=sum(s.work for s in stages),
-            seconds_per_unit=known.get(name, ROUGH_SECONDS[name[0]]),
-            measured=name in known,
+            seconds_per_unit=measured.get(name, ROUGH_SECONDS[name[0]]),
+            measured=name in measured,
         )
-        for name, stages in wanted.items()
+        for name, stages in by_name.items()
     ]
 
 
 def stage_seconds(store: Store, outstanding: tuple[Stage, ...], device: str) -> dict[str, float]:
-    """Seconds that each stage may take, by its key."""
+    """Estimate the seconds of each stage, by its key."""
     left = work_left(store, outstanding, device)
     costs = {(w.kind, w.component, w.unit): w.seconds_per_unit for w in left}
     return {s.key: s.work * costs[s.kind, s.component, s.unit] for s in outstanding}
+
+
+def format_duration(seconds: float) -> str:
+    """Format a time with the units of everyday use: 3 s, 4 min, 2 h 10 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _seconds_per_unit(store: Store, device: str) -> dict[tuple[str, str, str], float]:

@@ -1,12 +1,14 @@
-"""Observers that every run has: the tracking store, and the hooks of plugins."""
+"""Observers of every run: the tracking store, and the hooks of plugins."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdbench.api.records import CellRecord, RunSummary, StageSummary
 from kdbench.errors import WorkspaceError
-from kdbench.locations import Warn, warn_in_python
+from kdbench.locations import Warn, python_warning
 from kdbench.runner import Observer
 
 if TYPE_CHECKING:
@@ -14,90 +16,122 @@ if TYPE_CHECKING:
     from kdbench.registry import Registry
     from kdbench.tracking import Tracker
 
+T = TypeVar("T")
+
 
 class Tracking(Observer):
-    """Tells the tracker. A store that is lost on the way does not stop the work: results are in the workspace,
-    and `failure` is raised at the end of the run.
+    """Log a run to the tracking store.
 
-    Args:
-        idle: nothing is left to execute. Then an invocation that finds every cell logged as it is leaves no run
-            of its own, as it has nothing to log; with the first cell that is not there it begins one.
-        warn: told of the loss when it happens.
+    Losing the store does not stop the run: results are in the workspace, and the error is kept as `failure`, to be
+    raised at the end.
+
+    Parameters
+    ----------
+    tracker
+        Connection to the store.
+    idle
+        Whether nothing is left to execute. An idle run is logged only if a cell is missing in the store.
+    warn
+        Called when the store is lost.
     """
 
-    def __init__(self, tracker: Tracker, *, idle: bool = False, warn: Warn = warn_in_python) -> None:
+    def __init__(self, tracker: Tracker, *, idle: bool = False, warn: Warn = python_warning) -> None:
         self.tracker = tracker
+        #: Why the store was lost; None if it was not.
         self.failure: WorkspaceError | None = None
         self._idle, self._warn = idle, warn
         self._run: RunSummary | None = None
-        self._found: list[CellRecord] = []
+        self._logged: list[CellRecord] = []  # cells of an idle run that the store has already
 
-    def _tell(self, event: str, *arguments: Any) -> Any:
+    def _try(self, call: Callable[..., T], *arguments: Any) -> T | None:
+        """Call a method of the tracker unless the store is lost; None if it is."""
         if self.failure is not None:
             return None
         try:
-            return getattr(self.tracker, event)(*arguments)
+            return call(*arguments)
         except WorkspaceError as error:
             self.failure = WorkspaceError(
                 f"the tracking store was lost during the run: {error.what}",
                 where=error.where,
-                hint="every result is in the workspace; `kdbench track sync` replays them once the store is back",
+                hint="all results are in the workspace; `kdbench track sync` logs them once the store is back",
             )
-            self._warn(f"{self.failure.what}; going on without it")
+            self._warn(f"{self.failure.what}; continuing without it")
             return None
 
     def _begin(self) -> None:
-        """Start the run that was held back, with the cells that were found so far."""
+        """Start the run that was withheld, with its cells so far."""
         self._idle = False
-        self._tell("run_started", self._run)
-        for cell in self._found:
-            self._tell("cell_finished", self._run, cell)
+        self._try(self.tracker.run_started, self._run)
+        for cell in self._logged:
+            self._try(self.tracker.cell_finished, self._run, cell)
 
     def run_started(self, run: RunSummary) -> None:
+        """Start a run in the store, unless it is idle."""
         self._run = run
         if not self._idle:
-            self._tell("run_started", run)
+            self._try(self.tracker.run_started, run)
 
     def stage_started(self, stage: Stage) -> None:
-        if self._idle:  # an artifact was removed since
+        """Start an idle run: an artifact was removed after the plan was made."""
+        if self._idle:
             self._begin()
 
     def stage_finished(self, run: RunSummary, stage: StageSummary) -> None:
-        self._tell("stage_finished", run, stage)
+        """Log a stage."""
+        self._try(self.tracker.stage_finished, run, stage)
 
     def cell_finished(self, run: RunSummary, cell: CellRecord) -> None:
-        if self._idle and cell.status == "finished" and self._tell("holds", cell):
-            self._found.append(cell)
+        """Log a cell; an idle run begins with the first cell that is missing in the store."""
+        if self._idle and cell.status == "finished" and self._try(self.tracker.holds, cell):
+            self._logged.append(cell)
             return
         if self._idle:
             self._begin()
-        self._tell("cell_finished", run, cell)
+        self._try(self.tracker.cell_finished, run, cell)
 
     def run_finished(self, run: RunSummary) -> None:
+        """End the run in the store, if it was started."""
         if self._idle and run.status != "finished":
             self._begin()
         if not self._idle:
-            self._tell("run_finished", run)
+            self._try(self.tracker.run_finished, run)
+
+    def log_report(self, run: RunSummary, pages: Sequence[Path]) -> None:
+        """Log the report's pages, unless the store is lost."""
+        if self.failure is None:
+            self.tracker.log_files(run, pages)
 
 
 class Hooks(Observer):
-    """Passes events on to the observers of plugins; one that raises is reported, not fatal."""
+    """Pass events on to the observers of plugins; one that raises is reported and does not stop the run.
 
-    def __init__(self, registry: Registry, warn: Warn = warn_in_python) -> None:
+    Parameters
+    ----------
+    registry
+        Registry of the plugins.
+    warn
+        Called with what an observer raised.
+    """
+
+    def __init__(self, registry: Registry, warn: Warn = python_warning) -> None:
         self._registry, self._warn = registry, warn
 
-    def _tell(self, hook: str, **arguments: Any) -> None:
+    def _notify(self, hook: str, **arguments: Any) -> None:
         for failure in self._registry.notify(hook, **arguments):
             self._warn(str(failure))
 
     def run_started(self, run: RunSummary) -> None:
-        self._tell("kdbench_run_started", run=run)
+        """Call `kdbench_run_started`."""
+        self._notify("kdbench_run_started", run=run)
 
     def stage_finished(self, run: RunSummary, stage: StageSummary) -> None:
-        self._tell("kdbench_stage_finished", run=run, stage=stage)
+        """Call `kdbench_stage_finished`."""
+        self._notify("kdbench_stage_finished", run=run, stage=stage)
 
     def cell_finished(self, run: RunSummary, cell: CellRecord) -> None:
-        self._tell("kdbench_cell_finished", run=run, cell=cell)
+        """Call `kdbench_cell_finished`."""
+        self._notify("kdbench_cell_finished", run=run, cell=cell)
 
     def run_finished(self, run: RunSummary) -> None:
-        self._tell("kdbench_run_finished", run=run)
+        """Call `kdbench_run_finished`."""
+        self._notify("kdbench_run_finished", run=run)

@@ -1,95 +1,166 @@
-"""What `run` and `plan` prepare alike: suite, data, plan and store, all checked before anything is executed."""
+"""Prepare a run: suite, data, plan and stores, all checked before anything is executed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from kdbench.errors import DataError, KdbenchError, SuiteError, UsageError
+from kdbench.errors import DataError, PluginError, UsageError
+from kdbench.locations import Warn, python_warning
 
 if TYPE_CHECKING:
     from kdbench.api.data import DataPlaces, ImageData
     from kdbench.plan import Plan, Stage
     from kdbench.registry import Registry
+    from kdbench.session.observers import Tracking
     from kdbench.store import Store
-    from kdbench.suite.schema import Component, Suite
+    from kdbench.suite import Component, ResolvedSuite
+
+#: Name and parameters of an executor.
+Executor = tuple[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Session:
-    """A suite, planned over its data."""
+    """A suite planned over its data, with the stores that a run reads and writes.
+
+    Attributes
+    ----------
+    registry
+        Registry of the plugins.
+    resolved
+        The suite, with and without overrides; the taps of the student are filled in.
+    places
+        Where datasets are looked for.
+    data
+        The dataset of the suite.
+    datasets
+        All loaded datasets, by the key under which stages look them up.
+    plan
+        Stages, cells and exclusions.
+    store
+        Results in the workspace.
+    device
+        Device that networks run on: "cpu", "cuda", ...
+    cached
+        Keys of the stages whose results are in the store.
+    outstanding
+        Stages to execute, in a possible order.
+    problem
+        What would stop a run, if the session is for planning only.
+    executor
+        Name and parameters of the executor; None for serial with one job, else processes.
+    jobs
+        Number of stages at once; None to choose it (`kdbench.session.execute.chosen_jobs`).
+    tracking
+        Observer that logs to the tracking store; None without tracking.
+    warn
+        Called with each warning, one sentence.
+    """
 
     registry: Registry
+    resolved: ResolvedSuite
     places: DataPlaces
-    plan: Plan
+    data: ImageData = field(repr=False)
+    datasets: Mapping[str, ImageData] = field(repr=False)
+    plan: Plan = field(repr=False)
     store: Store
     device: str
-    done: frozenset[str]
-    outstanding: tuple[Stage, ...]
+    cached: frozenset[str] = field(repr=False)
+    outstanding: tuple[Stage, ...] = field(repr=False)
     problem: DataError | None = None
-    overrides: tuple[str, ...] = ()
-    source: str | Path = ""
+    executor: Executor | None = None
+    jobs: int | None = 1
+    tracking: Tracking | None = None
+    warn: Warn = python_warning
 
-    def unchanged(self) -> Suite | None:
-        """The suite without overrides; None where only with them it holds together."""
-        return unchanged(self.plan.suite, self.source, self.overrides, self.registry)
-
-
-def unchanged(suite: Suite, source: str | Path, overrides: Sequence[str], registry: Registry) -> Suite | None:
-    """`suite` as `source` has it without `overrides`; None where only with them it holds together."""
-    from kdbench.suite import load_suite
-
-    if not overrides:
-        return suite
-    try:
-        return load_suite(source, scale=suite.scale or None, registry=registry)
-    except KdbenchError:
-        return None
+    def states(self) -> dict[str, str]:
+        """Map the key of each stage of the plan to "cached", "to run" or "not needed"."""
+        to_run = {stage.key for stage in self.outstanding}
+        return {
+            key: "cached" if key in self.cached else "to run" if key in to_run else "not needed"
+            for key in self.plan.stages
+        }
 
 
 def prepare(
-    suite: str | Path,
-    *,
-    scale: str | None,
-    overrides: Sequence[str],
+    resolved: ResolvedSuite,
     registry: Registry,
+    *,
     workspace: Path,
     places: DataPlaces,
-    seed: int,
-    device: str | None,
-    only_plan: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    tracking: str | Literal[False] | None = None,
+    executor: Executor | None = None,
+    jobs: int | None = 1,
+    plan_only: bool = False,
+    warn: Warn = python_warning,
 ) -> Session:
-    """Load and check everything that a run of `suite` rests on.
+    """Load the data of a suite, plan it, and check everything that a run depends on.
 
-    Args:
-        suite: a registered suite, or the path of a TOML file. scale, overrides: see `kdbench.suite.load_suite`.
-        workspace: made where it is not there. seed: that every other seed is derived from.
-        device: "cpu", "cuda", ...; the GPU where there is one for None.
-        only_plan: weights or source images that can't be had are kept as the session's `problem` instead of raised.
+    Parameters
+    ----------
+    resolved
+        The suite, from `kdbench.suite.load_suite`.
+    registry
+        Registry that the suite was loaded with.
+    workspace
+        Folder of results; created if missing.
+    places
+        Where datasets are looked for.
+    seed
+        Seed that every other seed is derived from.
+    device
+        "cpu", "cuda", ...; None for a GPU if there is one.
+    tracking
+        MLflow tracking URI; None for `$MLFLOW_TRACKING_URI` or else SQLite in the workspace, False for no
+        tracking.
+    executor
+        Name and parameters of the executor; None for serial with one job, else processes.
+    jobs
+        Number of stages at once; None to choose it (`kdbench.session.execute.chosen_jobs`).
+    plan_only
+        Prepare for showing the plan. Weights or source images that can't be found are stored as the session's
+        `problem` instead of raised, and there is no tracking.
+    warn
+        Called with each warning, one sentence.
 
-    Raises:
-        UsageError, SuiteError, DataError, WorkspaceError, PluginError: whatever is wrong, before any work.
+    Returns
+    -------
+    Session
+        The session, ready for `kdbench.session.execute.execute`.
+
+    Raises
+    ------
+    UsageError, SuiteError, DataError, WorkspaceError, PluginError
+        Something is wrong; nothing was executed.
     """
     from kdbench.plan import make_plan
+    from kdbench.session.networks import check_networks, with_taps
+    from kdbench.stages.task import dataset_key
     from kdbench.store import Store
-    from kdbench.suite import load_suite
-    from kdbench.training.precision import resolve_precision
+    from kdbench.training.precision import resolve_device, resolve_precision
 
-    loaded = load_suite(suite, scale=scale, overrides=overrides, registry=registry)
     store = Store(workspace)
-    chosen = checked_device(device) if device else default_device()
-    data = load_data(registry, loaded.data.dataset.name, loaded.data.dataset.params, places)
-    loaded = with_taps(registry, loaded, data)
+    device = resolve_device(device)
+    data = load_data(registry, resolved.suite.data.dataset, places)
+    suite = with_taps(registry, resolved.suite, data)
+    resolved = replace(
+        resolved, suite=suite, base=suite if resolved.base is resolved.suite else resolved.base
+    )
+    datasets = {dataset_key(suite.data.dataset.name, suite.data.dataset.params): data}
     source = None
-    if loaded.teacher is not None and loaded.teacher.source is not None:
-        reference = loaded.teacher.source.dataset
-        source = load_data(registry, reference.name, reference.params, places)
-    precision = resolve_precision("auto", chosen)
-    plan = make_plan(loaded, registry, data, source=source, seed=seed, auto_precision=precision)
-    done = frozenset(key for key in plan.stages if store.has(key))
-    outstanding = tuple(plan.outstanding(done))
+    if suite.teacher is not None and suite.teacher.source is not None:
+        reference = suite.teacher.source.dataset
+        source = load_data(registry, reference, places)
+        datasets[dataset_key(reference.name, reference.params)] = source
+    precision = resolve_precision("auto", device)
+    plan = make_plan(suite, registry, data, source=source, seed=seed, auto_precision=precision)
+    cached = frozenset(key for key in plan.stages if store.has(key))
+    outstanding = tuple(plan.outstanding(cached))
     problem = None
     try:
         check_networks(registry, plan, data, outstanding)
@@ -98,129 +169,73 @@ def prepare(
 
             check_schemes(outstanding, registry, data)
     except DataError as error:
-        if not only_plan:
+        if not plan_only:
             raise
         problem = error
-    if not only_plan:
-        store.sweep()
-    return Session(registry, places, plan, store, chosen, done, outstanding, problem, tuple(overrides), suite)
+    session = Session(
+        registry, resolved, places, data, datasets, plan, store, device, cached, outstanding,
+        problem=problem, executor=executor, jobs=jobs, warn=warn,
+    )  # fmt: skip
+    if plan_only:
+        return session
+    store.sweep()
+    if executor is not None:
+        _check_executor(registry, *executor, parallel=jobs != 1)
+    return session if tracking is False else _tracked(session, tracking)
 
 
-def default_device() -> str:
-    """The GPU where torch sees one.
+def _tracked(session: Session, uri: str | None) -> Session:
+    from kdbench.session.observers import Tracking
+    from kdbench.tracking import Tracker
 
-    Looking costs torch's import; without a driver's device file there is nothing to see.
-    """
-    if not (
-        Path("/dev/nvidiactl").exists() or Path("/proc/driver/nvidia").exists() or Path("/dev/dxg").exists()
-    ):
-        return "cpu"
-    from kdbench.training.precision import default_device as look
-
-    return look()
+    tracker, idle = Tracker(uri, session.store.root), not session.outstanding
+    tracker.check(idle=idle)
+    return replace(session, tracking=Tracking(tracker, idle=idle, warn=session.warn))
 
 
-def checked_device(device: str) -> str:
-    """`device`, which networks can be moved to.
-
-    Raises:
-        UsageError: torch knows no such device, or this machine has none.
-    """
-    if device == "cpu":
-        return device
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
+def _check_executor(registry: Registry, name: str, params: Mapping[str, Any], *, parallel: bool) -> None:
+    """Check that an executor exists and can be used, before anything is executed."""
+    executor = registry.create("executors", name, params)
+    where = f"executors/{name} ({registry.origin('executors', name)})"
+    if missing := [
+        m for m in ("start", "submit", "wait", "stop") if not callable(getattr(executor, m, None))
+    ]:
+        raise PluginError(
+            f"{type(executor).__name__} has no method {missing[0]}",
+            where=where,
+            hint="see kdbench.api.Executor",
+        )
+    if parallel and "n_jobs" not in registry.parameters("executors", name):
         raise UsageError(
-            f"{device!r} can't be used: {reason}", where="--device", hint="cpu, or cuda on a GPU"
-        ) from error
-    return device
+            f"the executor {name!r} does not take a number of jobs", where="--jobs", hint="omit --jobs"
+        )
 
 
-def load_data(registry: Registry, name: str, params: dict, places: DataPlaces) -> ImageData:
-    """The dataset; decoding it the first time may take a while."""
-    data: ImageData = registry.create("datasets", name, params).load(places)
+def load_data(registry: Registry, reference: Component, places: DataPlaces) -> ImageData:
+    """Load a dataset; decoding it for the first time may take a while.
+
+    Parameters
+    ----------
+    registry
+        Registry of the datasets.
+    reference
+        Name and parameters of the dataset.
+    places
+        Where datasets are looked for.
+
+    Returns
+    -------
+    ImageData
+        Images and labels.
+
+    Raises
+    ------
+    DataError
+        The dataset can't be found, or has a single class.
+    """
+    data: ImageData = registry.create("datasets", reference.name, reference.params).load(places)
     if len(data.class_names) < 2:
-        raise DataError(f"dataset {name!r} has {len(data.class_names)} class; at least 2 are needed")
+        raise DataError(
+            f"dataset {reference.name!r} has {len(data.class_names)} class; at least 2 are needed"
+        )
     return data
-
-
-def with_taps(registry: Registry, suite: Suite, data: ImageData) -> Suite:
-    """The suite, with all of the student's taps where it names none and a metric looks at taps."""
-    needs = [registry.spec("metrics", m.name).needs for m in suite.metrics]  # type: ignore[attr-defined]
-    looks = {"embedding", "loss_history", "features", "neighbours", "teacher_features"}
-    if suite.taps or not any(n & looks for n in needs):
-        return suite
-    architecture, model = built_network(registry, "student", suite.student.architecture, data)
-    return suite.model_copy(update={"taps": tuple(architecture.taps(model))})
-
-
-def built_network(registry: Registry, role: str, reference: Component, data: ImageData) -> tuple[Any, Any]:
-    """(architecture, network with random or its own weights)
-
-    Raises:
-        DataError, SuiteError, PluginError: of the architecture.
-    """
-    import torch
-
-    architecture = registry.create("architectures", reference.name, reference.params)
-    with torch.random.fork_rng(devices=[]):
-        try:
-            return architecture, architecture.build(data.n_classes, data.input_shape)
-        except (ValueError, RuntimeError) as error:
-            raise SuiteError(str(error), where=f"{role}.architecture {reference.title}") from error
-
-
-def check_networks(registry: Registry, plan: Plan, data: ImageData, outstanding: tuple[Stage, ...]) -> None:
-    """Build every network that stages still have to train, and look at its taps and head.
-
-    A weights file that does not fit, or weights that can't be had, are found here rather than hours later.
-
-    Raises:
-        DataError, SuiteError, PluginError: of the architecture.
-    """
-    kinds = {stage.kind for stage in outstanding}
-    suite = plan.suite
-    wanted = []
-    if kinds & {"source", "backbone", "teacher"} and suite.teacher is not None:
-        wanted.append(("teacher", suite.teacher.architecture))
-    if kinds & {"student", "features"}:
-        wanted += [("student", reference) for reference in suite.student_architectures()]
-    if not wanted:
-        return
-    import torch
-
-    looked_at: dict[str, tuple[str, ...]] = {"student": suite.taps}
-    looked_at["teacher"] = tuple({s.tap for c in plan.cells if not c.student for s in c.scores if s.tap})
-    if any("teacher_features" in stage.inputs for stage in plan.stages.values()):
-        looked_at["teacher"] = suite.taps
-    reads_head = any("head" in registry.spec("metrics", m.name).needs for m in suite.metrics)  # type: ignore[attr-defined]
-    for role, reference in wanted:
-        architecture, model = built_network(registry, role, reference, data)
-        known = architecture.taps(model)
-        for tap in looked_at[role]:
-            if tap not in known:
-                raise SuiteError(
-                    f"{reference.title} has no tap {tap!r}",
-                    where="taps",
-                    hint="its taps: " + ", ".join(known),
-                )
-        if (role == "teacher" or reads_head) and not isinstance(
-            model.get_submodule(architecture.head(model)), torch.nn.Linear
-        ):
-            raise SuiteError(
-                f"the head of {reference.title} is not a linear layer", where=f"{role}.architecture"
-            )
-
-
-def duration(seconds: float) -> str:
-    """As people say it: 3 s, 4 min, 2 h 10 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,4 +1,4 @@
-"""A suite from Python: load it, change it, plan it, run it, read its results as pandas frames."""
+"""Suites from Python: load, change, plan and run one, and read its results as pandas frames."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kdbench.errors import UsageError
-from kdbench.locations import data_places, discover, warn_in_python, workspace_or_default
+from kdbench.errors import UsageError, WorkspaceError
+from kdbench.locations import data_places, discover, workspace_or_default
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from kdbench.api.records import CellRecord, Result
     from kdbench.plan import Plan
+    from kdbench.plan.settings import SuiteSettings
     from kdbench.registry import Registry
     from kdbench.session.prepare import Session
-    from kdbench.suite.schema import Suite
+    from kdbench.suite import ResolvedSuite, Suite
 
 
 def load_suite(
@@ -28,73 +29,127 @@ def load_suite(
     plugins: Sequence[str | Path] = (),
     data_dir: str | Path | None = None,
 ) -> LoadedSuite:
-    """A suite, checked as far as it can be without its data.
+    """Load a suite and check it as far as possible without its data.
 
-    Args:
-        name_or_path: a registered suite ("paper-reference"), or the path of a TOML file.
-        scale: one of the file's scales; its default for None.
-        overrides: as `--set` takes them: "student.epochs=3", "reducers+=pca".
-        plugins: one-file plugins.
-        data_dir: where datasets are looked for first, before `$KDBENCH_DATA` and the user cache.
+    Parameters
+    ----------
+    name_or_path
+        Name of a registered suite ("paper-reference"), or path of a TOML file.
+    scale
+        One of the file's scales; None for its default.
+    overrides
+        Changes as `--set` takes them: "student.epochs=3", "reducers+=pca".
+    plugins
+        Paths of one-file plugins.
+    data_dir
+        Folder to look for datasets in, before `$KDBENCH_DATA` and the user cache.
 
-    Raises:
-        UsageError: there is no such suite or file. SuiteError: anything in it is wrong.
-        PluginError: a component it names can't be imported.
+    Returns
+    -------
+    LoadedSuite
+        The suite, to be changed, planned or run.
+
+    Raises
+    ------
+    UsageError
+        There is no such suite or file.
+    SuiteError
+        Something in the suite is wrong.
+    PluginError
+        A component of the suite can't be imported.
     """
-    from kdbench.suite import load_suite as load
+    from kdbench.suite import load_suite as resolve
 
     registry = discover([Path(p) for p in plugins])
-    suite = load(name_or_path, scale=scale, overrides=tuple(overrides), registry=registry)
-    where = Path(data_dir) if data_dir is not None else None
-    return LoadedSuite(suite, name_or_path, scale, tuple(overrides), where, registry)
+    resolved = resolve(name_or_path, scale=scale, overrides=overrides, registry=registry)
+    return LoadedSuite(resolved, Path(data_dir) if data_dir is not None else None, registry)
 
 
 @dataclass(frozen=True)
 class LoadedSuite:
-    """A suite at one scale, with what was changed of it. It is not changed itself: `with_` returns another.
+    """A suite at one scale, with overrides. It is immutable: `with_` returns another one.
 
-    `suite` is its content, as pydantic models.
+    Attributes
+    ----------
+    resolved
+        The suite with and without overrides, and where it came from.
+    data_dir
+        Folder to look for datasets in first.
+    registry
+        Registry that the suite was loaded with.
     """
 
-    suite: Suite
-    source: str | Path
-    scale: str | None
-    overrides: tuple[str, ...]
+    resolved: ResolvedSuite
     data_dir: Path | None
     registry: Registry = field(repr=False)
 
+    @property
+    def suite(self) -> Suite:
+        """The content of the suite, as pydantic models."""
+        return self.resolved.suite
+
     def with_(self, *overrides: str, scale: str | None = None, **settings: Any) -> LoadedSuite:
-        """The same suite with more changed, after what was changed already.
+        """Return the suite with further overrides, applied after those it has.
 
-        Args:
-            overrides: as `--set` takes them: "student.epochs=3", "reducers+=pca", "metrics-=silhouette".
-            scale: another scale; the overrides hold there too.
-            settings: the same as keywords, dots written as two underscores: `student__epochs=3`,
-                `reducers=["pca", {"name": "tsne", "perplexity": 5}]`.
+        Parameters
+        ----------
+        *overrides
+            Changes as `--set` takes them: "student.epochs=3", "reducers+=pca", "metrics-=silhouette".
+        scale
+            Another scale; the overrides apply there too.
+        **settings
+            Overrides as keywords, with dots written as two underscores: `student__epochs=3`,
+            `reducers=["pca", {"name": "tsne", "perplexity": 5}]`.
 
-        Raises:
-            SuiteError: as `load_suite`. TypeError: a value that TOML does not have.
+        Returns
+        -------
+        LoadedSuite
+            The changed suite.
+
+        Raises
+        ------
+        SuiteError
+            An override is wrong, or the changed suite is.
+        TypeError
+            TOML has no such value.
         """
-        from kdbench.suite import load_suite as load
+        from kdbench.suite import load_suite as resolve
         from kdbench.suite.toml import inline
 
         written = [f"{name.replace('__', '.')}={inline(value)}" for name, value in settings.items()]
-        whole = (*self.overrides, *overrides, *written)
-        chosen = scale or self.scale
-        suite = load(self.source, scale=chosen, overrides=whole, registry=self.registry)
-        return replace(self, suite=suite, scale=chosen, overrides=whole)
+        resolved = resolve(
+            self.resolved.source,
+            scale=scale or self.suite.scale,
+            overrides=(*self.resolved.overrides, *overrides, *written),
+            registry=self.registry,
+        )
+        return replace(self, resolved=resolved)
 
     def plan(
         self, *, workspace: str | Path | None = None, seed: int = 0, device: str | None = None
     ) -> PlannedSuite:
-        """What a run would do: stages, which of them are done, and how long the rest may take.
+        """Plan a run without executing anything.
 
-        Args: as `run`.
+        Parameters
+        ----------
+        workspace
+            Folder of results; None for `$KDBENCH_HOME` or else ".kdbench".
+        seed
+            Seed that every other seed is derived from, 0 or more.
+        device
+            "cpu", "cuda", ...; None for a GPU if there is one.
 
-        Raises:
-            DataError: the dataset can't be found. Others as `run`.
+        Returns
+        -------
+        PlannedSuite
+            The stages, which of them are cached, and how long the rest may take.
+
+        Raises
+        ------
+        DataError
+            The dataset can't be found.
         """
-        return PlannedSuite(self._session(workspace, seed, device, only_plan=True))
+        return PlannedSuite(self._prepare(workspace, seed=seed, device=device, plan_only=True))
 
     def run(
         self,
@@ -107,69 +162,82 @@ class LoadedSuite:
         executor: str | Mapping[str, Any] | None = None,
         allow_failures: bool = False,
     ) -> Results:
-        """Run the suite, or go on where an earlier run of it stopped; what `kdbench run` does.
+        """Run the suite, or resume an earlier run, as `kdbench run` does.
 
-        Leaderboard and report are written into the workspace. What is done already is found there.
+        Leaderboard and report are written into the workspace. Stages that are cached there are not repeated.
 
-        Args:
-            workspace: folder of results; `$KDBENCH_HOME`, else ".kdbench", for None.
-            jobs: stages at once; more than one run in worker processes, so that a script which asks for them
-                does so under `if __name__ == "__main__":`.
-            device: "cpu", "cuda", ...; a GPU where there is one for None.
-            tracking: MLflow tracking URI; `$MLFLOW_TRACKING_URI`, else SQLite in the workspace, for None; False
-                for no tracking at all.
-            seed: that every other seed is derived from, from 0.
-            executor: its name, or its name and parameters: {"name": "processes", "pin": False}.
-            allow_failures: return although cells failed; they are in `Results.failed`.
+        Parameters
+        ----------
+        workspace
+            Folder of results; None for `$KDBENCH_HOME` or else ".kdbench".
+        jobs
+            Number of stages at once. More than one are executed in worker processes, so a script must call this
+            under `if __name__ == "__main__":`.
+        device
+            "cpu", "cuda", ...; None for a GPU if there is one.
+        tracking
+            MLflow tracking URI; None for `$MLFLOW_TRACKING_URI` or else SQLite in the workspace, False for no
+            tracking.
+        seed
+            Seed that every other seed is derived from, 0 or more.
+        executor
+            Name of an executor, or its name and parameters: {"name": "processes", "pin": False}.
+        allow_failures
+            Return even if cells failed; they are in `Results.failed`.
 
-        Raises:
-            UsageError, SuiteError, DataError, WorkspaceError, PluginError: before anything is executed.
-            CellsFailed: some cells failed; the others are recorded, and `results` reads them.
-            WorkspaceError: at the end, where the tracking store was lost on the way.
+        Returns
+        -------
+        Results
+            The records of all cells.
+
+        Raises
+        ------
+        UsageError, SuiteError, DataError, PluginError
+            Something is wrong; nothing was executed.
+        WorkspaceError
+            The workspace can't be used, or the tracking store was lost during the run.
+        CellsFailed
+            Some cells failed. The others are recorded; `results` reads them.
         """
-        from kdbench.session import execute
-        from kdbench.session.observers import Hooks, Tracking
+        from kdbench.session.execute import chosen_jobs, conclude, execute, raise_failures
 
-        session = self._session(workspace, seed, device)
-        tracker = None
-        if tracking is not False:
-            from kdbench.tracking import Tracker
-
-            tracker = Tracker(tracking, session.store.root)
-        named = _executor(executor)
-        if named is not None:
-            execute.check_executor(session.registry, *named, several=jobs != 1)
-        idle = not session.outstanding
-        told = None
-        if tracker is not None:
-            tracker.check(idle=idle)
-            told = Tracking(tracker, idle=idle)
-        if jobs == "auto":
-            jobs = execute.chosen_jobs(session).jobs
-        if not isinstance(jobs, int) or jobs < 1:
+        if jobs != "auto" and (not isinstance(jobs, int) or jobs < 1):
             raise UsageError(f"jobs={jobs!r}: a number from 1, or 'auto'")
-        observers = [Hooks(session.registry), *([told] if told else [])]
-        report = execute.execute(session, observers, jobs=jobs, executor=named)
+        session = self._prepare(
+            workspace,
+            seed=seed,
+            device=device,
+            tracking=tracking,
+            executor=_name_and_params(executor),
+            jobs=None if jobs == "auto" else jobs,
+        )
+        report = execute(session, jobs=chosen_jobs(session).jobs)
         for sentence in report.warnings:
-            warn_in_python(sentence)
-        _, files = execute.conclude(session, report, told)
-        if told is not None and told.failure is not None:
-            raise told.failure
-        if not allow_failures:
-            execute.raise_failed(report)
+            session.warn(sentence)
+        _, files = conclude(session, report)
+        raise_failures(session, report, allow_failed_cells=allow_failures)
         return Results(
-            session.plan.suite, report.cells, self.registry, report.executed, report.cached, tuple(files),
-            session.unchanged(),
-        )  # fmt: skip
+            session.resolved, report.cells, self.registry, report.executed, report.cached, tuple(files)
+        )
 
     def results(self, *, workspace: str | Path | None = None) -> Results:
-        """What the workspace holds of this suite at this scale, whatever the settings; nothing is run.
+        """Read the workspace's records of this suite and scale, whatever their settings; nothing is run.
 
-        Raises:
-            WorkspaceError: there is no workspace, or nothing of this suite in it.
+        Parameters
+        ----------
+        workspace
+            Folder of results; None for `$KDBENCH_HOME` or else ".kdbench".
+
+        Returns
+        -------
+        Results
+            The records of all cells.
+
+        Raises
+        ------
+        WorkspaceError
+            There is no workspace, or it has no record of this suite.
         """
-        from kdbench.errors import WorkspaceError
-        from kdbench.session.prepare import unchanged
         from kdbench.store import Store
 
         root = workspace_or_default(workspace)
@@ -180,39 +248,32 @@ class LoadedSuite:
                 where=str(root),
                 hint="run it first",
             )
-        whole = unchanged(self.suite, self.source, self.overrides, self.registry)
-        return Results(self.suite, cells, self.registry, unchanged=whole)
+        return Results(self.resolved, cells, self.registry)
 
-    def _session(
-        self, workspace: str | Path | None, seed: int, device: str | None, only_plan: bool = False
-    ) -> Session:
+    def _prepare(self, workspace: str | Path | None, **options: Any) -> Session:
         from kdbench.session.prepare import prepare
 
         return prepare(
-            self.source,
-            scale=self.scale,
-            overrides=self.overrides,
-            registry=self.registry,
+            self.resolved,
+            self.registry,
             workspace=workspace_or_default(workspace),
             places=data_places(self.data_dir),
-            seed=seed,
-            device=device,
-            only_plan=only_plan,
+            **options,
         )
 
 
-def _executor(given: str | Mapping[str, Any] | None) -> tuple[str, dict[str, Any]] | None:
-    if given is None or isinstance(given, str):
-        return None if given is None else (given, {})
-    params = dict(given)
+def _name_and_params(executor: str | Mapping[str, Any] | None) -> tuple[str, dict[str, Any]] | None:
+    if executor is None or isinstance(executor, str):
+        return None if executor is None else (executor, {})
+    params = dict(executor)
     if not isinstance(params.get("name"), str):
-        raise UsageError(f"{dict(given)!r} has no name", where="executor")
+        raise UsageError(f"{dict(executor)!r} has no name", where="executor")
     return params.pop("name"), params
 
 
 @dataclass(frozen=True)
 class PlannedSuite:
-    """A plan over the suite's data."""
+    """A plan of a suite over its data."""
 
     _session: Session = field(repr=False)
 
@@ -223,13 +284,15 @@ class PlannedSuite:
 
     @property
     def outstanding(self) -> int:
-        """Stages that are still to be executed."""
+        """Number of stages that are still to be executed."""
         return len(self._session.outstanding)
 
     @property
     def seconds(self) -> float:
-        """What they may take, one after another: from the workspace's records where it has some, else a rough
-        guess."""
+        """Estimated time of the outstanding stages, one after another.
+
+        Based on the workspace's records of similar stages; a rough guess without any.
+        """
         from kdbench.session.estimate import work_left
 
         return sum(
@@ -238,86 +301,87 @@ class PlannedSuite:
 
     @property
     def exclusions(self) -> tuple[str, ...]:
-        """What the suite names and the plan leaves out, each with its reason."""
+        """Combinations that the suite names and the plan excludes, each with its reason."""
         return tuple(self.plan.exclusions)
 
     def frame(self) -> pd.DataFrame:
-        """One row a stage: key, kind, component, title, state ("done", "to do" or "not needed")."""
+        """Return one row per stage: key, kind, component, title, state ("cached", "to run" or "not needed")."""
         import pandas as pd
 
-        left = {s.key for s in self._session.outstanding}
-        rows = [
-            {
-                "key": s.key,
-                "kind": s.kind,
-                "component": s.component,
-                "title": s.title,
-                "state": "done"
-                if s.key in self._session.done
-                else "to do"
-                if s.key in left
-                else "not needed",
-            }
-            for s in self.plan.stages.values()
-        ]
+        states = self._session.states()
+        rows = [(s.key, s.kind, s.component, s.title, states[s.key]) for s in self.plan.stages.values()]
         return pd.DataFrame(rows, columns=["key", "kind", "component", "title", "state"])
 
     def __repr__(self) -> str:
         return (
             f"<plan of {self.plan.suite.name}: {len(self.plan.cells)} cells, {len(self.plan.stages)} stages, "
-            f"{self.outstanding} to do>"
+            f"{self.outstanding} to run>"
         )
 
 
-#: Columns of `Results.frame`: `key` and `status` are the cell's; `variant` says what a number was set to otherwise
-#: than the suite's own setting, of several experiments of one name, as on a leaderboard; "" for the main one.
+#: Columns of `Results.frame`. `key` and `status` are the cell's. `variant` lists the settings that differ from the
+#: suite's, as on a leaderboard; "" for the suite's own settings.
 RESULT_COLUMNS = (
     "suite", "scale", "dataset", "budget", "fold", "seed", "scheme", "student", "teacher", "tap", "reducer",
     "metric", "value_name", "value", "setting", "primary", "variant", "key", "status",
 )  # fmt: skip
 
 
-def _variants(cells: Sequence[CellRecord], suite: Suite) -> Callable[[CellRecord, Result], str]:
-    """Names what a result was set to, as the leaderboard's rows do.
+def _variants(cells: Sequence[CellRecord], reference: SuiteSettings) -> Callable[[CellRecord, Result], str]:
+    """Return a function that labels the settings of a result as the leaderboard does.
 
-    A result that no row counts, for a newer cell of the same fold has it too, is named by its cell's training.
+    A result that no row counts, because a newer cell of the same fold has it too, gets its cell's label.
     """
-    from kdbench.leaderboard.grouping import placed, variants
+    from kdbench.leaderboard.grouping import group, variants
     from kdbench.leaderboard.samples import samples
 
-    known = placed(cells)
-    labels = variants(known, suite)
-    of_cell = {p.cell.key: labels[p.experiment, p.cell.budget] for p in known}
+    grouped = group(cells)
+    labels = variants(grouped, reference)
+    of_cell = {g.cell.key: labels[g.experiment, g.cell.budget] for g in grouped}
     counted = {
         (cell.key, *sample.measured): sample.variant
-        for sample in samples(cells, suite)
+        for sample in samples(cells, reference)
         for cell in sample.cells.values()
     }
 
     def variant_of(cell: CellRecord, r: Result) -> str:
-        place = (cell.key, r.metric, r.value_name, r.tap, r.reducer, r.setting)
-        return counted.get(place, of_cell[cell.key])
+        measured = (cell.key, r.metric, r.value_name, r.tap, r.reducer, r.setting)
+        return counted.get(measured, of_cell[cell.key])
 
     return variant_of
 
 
 @dataclass(frozen=True)
 class Results:
-    """Cells of one suite and scale.
+    """Records of one suite and scale.
 
-    Attributes:
-        suite: as it was run. cells: `kdbench.api.CellRecord`, one a dataset x budget x fold x scheme.
-        executed, found: stages of the run; 0 where nothing was run. files: what it wrote.
-        unchanged: the suite without what was changed in it, which claims are about; None: there is no such suite.
+    Attributes
+    ----------
+    resolved
+        The suite as it was run, and without overrides.
+    cells
+        One record for each combination of dataset, budget, fold and scheme.
+    registry
+        Registry that the suite was loaded with.
+    executed
+        Number of stages that the run executed; 0 if nothing was run.
+    cached
+        Number of stages that were cached; 0 if nothing was run.
+    files
+        Files that the run wrote.
     """
 
-    suite: Suite = field(repr=False)
+    resolved: ResolvedSuite = field(repr=False)
     cells: list[CellRecord] = field(repr=False)
     registry: Registry = field(repr=False)
     executed: int = 0
-    found: int = 0
+    cached: int = 0
     files: tuple[Path, ...] = ()
-    unchanged: Suite | None = field(default=None, repr=False)
+
+    @property
+    def suite(self) -> Suite:
+        """The suite as it was run, as pydantic models."""
+        return self.resolved.suite
 
     @property
     def failed(self) -> list[CellRecord]:
@@ -325,21 +389,22 @@ class Results:
         return [c for c in self.cells if c.status == "failed"]
 
     def frame(self) -> pd.DataFrame:
-        """One row a result of a cell; see `RESULT_COLUMNS`. `tap` and `reducer` are None where none is involved.
+        """Return one row per result, with the columns `RESULT_COLUMNS`.
 
-        A workspace may hold several settings of one suite: take one `variant`, or group by it, before a mean. What
-        several cells have of one fold (a network that was measured for two lists of metrics) stands here once, as
-        the newest finished one has it: a leaderboard counts it so.
+        `tap` and `reducer` are None if the metric uses none. A workspace may contain several settings of a suite:
+        select one `variant`, or group by it, before taking a mean. A result that several cells of one fold have (a
+        network measured with two lists of metrics) appears once, from the newest finished cell, as on a
+        leaderboard.
         """
         import pandas as pd
 
-        from kdbench.leaderboard import completed
+        from kdbench.session.leaderboards import settings_of
 
-        own = (*RESULT_COLUMNS[:9], "key", "status")
-        variant_of = _variants(self.cells, completed(self.suite, self.registry))
+        of_cell = (*RESULT_COLUMNS[:9], "key", "status")
+        variant_of = _variants(self.cells, settings_of(self.resolved, self.registry))
         rows: dict[tuple, dict[str, Any]] = {}
         for cell in sorted(self.cells, key=lambda c: (c.status == "finished", c.created)):
-            about = {name: getattr(cell, name) for name in own}
+            about = {name: getattr(cell, name) for name in of_cell}
             for result in cell.results:
                 row = {**about, **vars(result), "variant": variant_of(cell, result)}
                 measured = tuple(
@@ -349,46 +414,62 @@ class Results:
         return pd.DataFrame(list(rows.values()), columns=list(RESULT_COLUMNS))
 
     def leaderboard(self) -> pd.DataFrame:
-        """The leaderboard's rows: means over folds with 95 % intervals, paired differences to the undistilled
-        student, the published numbers beside. Columns: `kdbench.leaderboard.COLUMNS`."""
-        import pandas as pd
+        """Return the rows of the leaderboard, with the columns `kdbench.leaderboard.COLUMNS`.
 
-        from kdbench.leaderboard import COLUMNS, collate, completed
-
-        rows = collate(self.cells, completed(self.suite, self.registry))
-        return pd.DataFrame(rows, columns=list(COLUMNS))
-
-    def claims(self) -> pd.DataFrame:
-        """The verdict on each claim of the suite: one row a claim."""
-        import pandas as pd
-
-        from kdbench.leaderboard import completed, evaluate
-
-        whole = completed(self.suite, self.registry)
-        unchanged = completed(self.unchanged, self.registry) if self.unchanged is not None else None
-        return pd.DataFrame([v.to_json() for v in evaluate(self.cells, whole, unchanged=unchanged)])
-
-    def compare(self, a: str, b: str, *, metrics: Sequence[str] = (), every: bool = False) -> pd.DataFrame:
-        """Two schemes or students side by side, paired by fold; what `kdbench compare` prints.
-
-        Args: `kdbench.leaderboard.compare.compare`.
-
-        Returns:
-            One row a measurement that both have.
-
-        Raises:
-            UsageError: there is no such scheme or student. WorkspaceError: nothing pairs.
+        Means over folds with 95 % intervals, paired differences to the undistilled student, published numbers.
         """
         import pandas as pd
 
-        from kdbench.leaderboard import completed
+        from kdbench.leaderboard import COLUMNS
+        from kdbench.session.leaderboards import leaderboard
+
+        board = leaderboard(self.cells, self.resolved, self.registry)
+        return pd.DataFrame(board.rows, columns=list(COLUMNS))
+
+    def claims(self) -> pd.DataFrame:
+        """Return the verdict on each claim of the suite, one row per claim."""
+        import pandas as pd
+
+        from kdbench.session.leaderboards import verdicts
+
+        return pd.DataFrame([v.to_json() for v in verdicts(self.cells, self.resolved, self.registry)])
+
+    def compare(self, a: str, b: str, *, metrics: Sequence[str] = (), every: bool = False) -> pd.DataFrame:
+        """Compare two schemes or students, paired by fold, as `kdbench compare` does.
+
+        Parameters
+        ----------
+        a
+            A scheme or student.
+        b
+            Another one.
+        metrics
+            Metrics or values to compare; empty for all.
+        every
+            Compare all values, not only those that metrics are ranked by.
+
+        Returns
+        -------
+        DataFrame
+            One row per measurement that both have.
+
+        Raises
+        ------
+        UsageError
+            There is no such scheme or student.
+        WorkspaceError
+            They have no measurement in common.
+        """
+        import pandas as pd
+
+        from kdbench.leaderboard.board import directions_of
         from kdbench.leaderboard.compare import compare, side
-        from kdbench.session.execute import directions_of
+        from kdbench.session.leaderboards import settings_of
 
         found = compare(
             side(a, self.cells),
             side(b, self.cells),
-            suites={(self.suite.name, self.suite.scale): completed(self.suite, self.registry)},
+            suites={(self.suite.name, self.suite.scale): settings_of(self.resolved, self.registry)},
             metrics=tuple(metrics),
             directions=directions_of(self.registry),
             every=every,

@@ -76,7 +76,7 @@ class Task:
     def dataset(self) -> ImageData:
         """The stage's dataset, loaded once a process."""
         reference = self.stage.options["dataset"]
-        name = f"{reference['name']} {sorted(reference['params'].items())}"
+        name = dataset_key(reference["name"], reference["params"])
         if name not in self.data:
             component = self.registry.create("datasets", reference["name"], reference["params"])
             self.data[name] = component.load(self.places)
@@ -85,6 +85,11 @@ class Task:
     def warn(self, sentence: str) -> None:
         self.warnings.append(sentence)
         self.on_warning(sentence)
+
+
+def dataset_key(name: str, params: Mapping[str, Any]) -> str:
+    """Return the key of a dataset in `Task.data`."""
+    return f"{name} {sorted(params.items())}"
 
 
 @contextlib.contextmanager

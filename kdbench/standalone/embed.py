@@ -79,9 +79,9 @@ def embed(
 
 
 def device_of(device: str | None) -> str:
-    from kdbench.session.prepare import checked_device, default_device
+    from kdbench.training.precision import resolve_device
 
-    return checked_device(device) if device else default_device()
+    return resolve_device(device)
 
 
 def built_for(network: AnyNetwork, registry: Registry, samples: Samples, device: str) -> Built:

@@ -1,38 +1,16 @@
-"""Suites: what to run. Names are imported when they are used, so that none costs more than it needs."""
+"""Suites: what to run."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from kdbench.suite.load import dump, json_schema, load_suite, scales
-    from kdbench.suite.schema import Claim, Component, Data, Published, Student, Suite, Teacher, Training
-    from kdbench.suite.source import SuiteFile, read_suite
-    from kdbench.suite.toml import to_toml
-
-_HOME = {
-    "dump": "load",
-    "json_schema": "load",
-    "load_suite": "load",
-    "scales": "load",
-    "Claim": "schema",
-    "Component": "schema",
-    "Data": "schema",
-    "Published": "schema",
-    "Student": "schema",
-    "Suite": "schema",
-    "Teacher": "schema",
-    "Training": "schema",
-    "SuiteFile": "source",
-    "read_suite": "source",
-    "to_toml": "toml",
-}
+from kdbench.suite.load import ResolvedSuite, dump, json_schema, load_suite, scales
+from kdbench.suite.schema import Claim, Component, Data, Published, Student, Suite, Teacher, Training
+from kdbench.suite.source import SuiteFile, read_suite
+from kdbench.suite.toml import to_toml
 
 __all__ = [
     "Claim",
     "Component",
     "Data",
     "Published",
+    "ResolvedSuite",
     "Student",
     "Suite",
     "SuiteFile",
@@ -45,11 +23,3 @@ __all__ = [
     "scales",
     "to_toml",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,4 +1,4 @@
-"""What the schema can't say: names and parameters against the registry, duplicates, missing parts."""
+"""Check what the schema can't express: names and parameters, duplicates, missing parts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from kdbench.registry import Registry
 from kdbench.suite.schema import Component, Student, Suite
 
 Path = tuple[str | int, ...]
-#: From a key path to where it was written.
+#: Maps a key path to where it was written: file, scale or override.
 Where = Callable[[Sequence[str | int]], str]
 
 _LISTS = ("schemes", "reducers", "metrics")
 _SELECTORS = ("scheme", "budget", "tap", "reducer")
-_TEACHER_NEEDS = frozenset({"teacher_logits", "teacher_features", "several_teachers"})
 
 
 def components(suite: Suite) -> Iterator[tuple[Path, str, Component]]:
-    """(key path, kind, component) of every component that a suite names."""
+    """Yield (key path, kind, component) for every component that a suite names."""
     yield ("data", "dataset"), "datasets", suite.data.dataset
     if suite.teacher is not None:
         yield ("teacher", "architecture"), "architectures", suite.teacher.architecture
@@ -37,11 +36,23 @@ def components(suite: Suite) -> Iterator[tuple[Path, str, Component]]:
 
 
 def check_suite(suite: Suite, registry: Registry, where: Where) -> None:
-    """Check a suite against the registry and itself; the first thing that is wrong is raised.
+    """Check a suite against the registry and for consistency; raise the first error.
 
-    Raises:
-        SuiteError: an unknown component or parameter, a refused value, a duplicate, something missing.
-        PluginError: a component that can't be imported.
+    Parameters
+    ----------
+    suite
+        The suite, with its scale and overrides merged in.
+    registry
+        Registry of the components.
+    where
+        Maps a key path to where it was written, for error messages.
+
+    Raises
+    ------
+    SuiteError
+        An unknown component or parameter, an invalid value, a duplicate, or a missing part.
+    PluginError
+        A component can't be imported.
     """
     _check_duplicates(suite, where)
     _check_students(suite, where)
@@ -68,19 +79,21 @@ def _check_duplicates(suite: Suite, where: Where) -> None:
     for path, values in lists.items():
         for i, value in enumerate(values):
             if value in values[:i]:
-                hint = "give one a label of its own" if path[0] in _LISTS else ""
-                raise SuiteError(f"{value!r} is there twice", where=where(path), hint=hint)
+                hint = "give one of them another label" if path[0] in _LISTS else ""
+                raise SuiteError(f"{value!r} appears twice", where=where(path), hint=hint)
 
 
 def _check_students(suite: Suite, where: Where) -> None:
-    """What a scheme says of its own student has to make one; no other kind of component has a student."""
+    """Only schemes may override fields of the student, and the result must be a valid student."""
     for kind in _LISTS:
         for i, component in enumerate(getattr(suite, kind)):
             path = (kind, i, "student")
             if not component.student:
                 continue
             if kind != "schemes":
-                raise SuiteError(f"{component.name} is no scheme and has no student", where=where(path))
+                raise SuiteError(
+                    f"{component.name} is not a scheme and can't have a student", where=where(path)
+                )
             try:
                 suite.student_of(component)
             except ValidationError as error:
@@ -95,20 +108,20 @@ def _check_students(suite: Suite, where: Where) -> None:
 def _check_teacher(suite: Suite, registry: Registry, where: Where) -> None:
     for i, scheme in enumerate(suite.schemes):
         if scheme.title == "teacher":
-            what = "'teacher' is the teachers' own row"
+            what = "the label 'teacher' is reserved for the rows of teachers"
             raise SuiteError(what, where=where(("schemes", i)), hint="give the scheme another label")
         spec = registry.spec("schemes", scheme.name)
         if (
             suite.teacher is None
             and isinstance(spec, SchemeSpec)
             and spec.teacher != "own"
-            and spec.needs & _TEACHER_NEEDS
+            and spec.uses_teacher
         ):
             what = f"{scheme.name} learns from a teacher and the suite has none"
             raise SuiteError(what, where=where(("schemes", i)), hint="add a [teacher] table")
     if "teacher_metrics" not in suite.model_fields_set:
         return
-    # not only those that the suite has at present: `--set metrics=[...]` shall not need a second override
+    # metrics outside of the suite are allowed, so that `--set metrics=[...]` needs no second override
     known = {s.name for s in registry.specs("metrics")} | {m.title for m in suite.metrics}
     for name in suite.teacher_metrics:
         if name not in known:
@@ -117,12 +130,10 @@ def _check_teacher(suite: Suite, registry: Registry, where: Where) -> None:
 
 
 def _check_claims(suite: Suite, where: Where) -> None:
-    """The keys of the selectors; their values may lie outside of a scale, which leaves a claim undecided."""
+    """Check the keys of selectors; values may be outside of a scale, which makes the claim undecided."""
     for i, claim in enumerate(suite.claim):
         for side in ("left", "right"):
             for key in getattr(claim, side):
                 if key not in _SELECTORS:
                     hint = did_you_mean(key, _SELECTORS)
-                    raise SuiteError(
-                        f"there is no selector {key!r}", where=where(("claim", i, side)), hint=hint
-                    )
+                    raise SuiteError(f"unknown selector {key!r}", where=where(("claim", i, side)), hint=hint)

@@ -1,21 +1,47 @@
-"""Load a suite: file, scale, overrides, schema, and every name and parameter against the registry."""
+"""Load a suite: merge scale and overrides, validate against the schema, check against the registry."""
 
 from __future__ import annotations
 
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from kdbench.errors import SuiteError, did_you_mean
+from kdbench.errors import KdbenchError, SuiteError, did_you_mean
 from kdbench.registry import Registry
 from kdbench.suite.check import check_suite, components
 from kdbench.suite.merge import Override, apply_override, fields_of, merge, parse_override, unwrapped
 from kdbench.suite.schema import Suite
 from kdbench.suite.source import SuiteFile, read_suite
+
+
+@dataclass(frozen=True)
+class ResolvedSuite:
+    """A suite at one scale, with and without overrides.
+
+    Attributes
+    ----------
+    source
+        Name of a registered suite, or path of a TOML file.
+    file
+        The parsed file.
+    suite
+        The suite as it will run: scale and overrides merged in.
+    base
+        The suite without the overrides; None if it is only valid with them.
+    overrides
+        The overrides, in the order they were applied.
+    """
+
+    source: str | Path
+    file: SuiteFile
+    suite: Suite
+    base: Suite | None
+    overrides: tuple[str, ...] = ()
 
 
 def load_suite(
@@ -24,44 +50,69 @@ def load_suite(
     scale: str | None = None,
     overrides: Sequence[str] = (),
     registry: Registry | None = None,
-) -> Suite:
-    """A suite with its scale and overrides merged in, checked as far as it can be without data.
+) -> ResolvedSuite:
+    """Load a suite, merge its scale and overrides, and check it as far as possible without data.
 
-    Every scale of the file is checked against the schema; the chosen one against the registry too.
+    Every scale of the file is checked against the schema; the selected one also against the registry.
 
-    Args:
-        name_or_path: a registered suite, or the path of a TOML file.
-        scale: one of the file's scales; its `default_scale` for None.
-        overrides: `PATH=VALUE`, `PATH+=VALUE` or `PATH-=VALUE`, applied in this order.
-        registry: by default, that of the installed plugins.
+    Parameters
+    ----------
+    name_or_path
+        Name of a registered suite, or path of a TOML file.
+    scale
+        One of the file's scales; None for its `default_scale`.
+    overrides
+        `PATH=VALUE`, `PATH+=VALUE` or `PATH-=VALUE`, applied in this order.
+    registry
+        Registry to look names up in; None for the one of the installed plugins.
 
-    Raises:
-        UsageError: there is no such suite or file.
-        SuiteError: anything in it is wrong; says in which file, scale or override, and at which key.
-        PluginError: a component it names can't be imported.
+    Returns
+    -------
+    ResolvedSuite
+        The suite as it will run, the suite without overrides, and where it came from.
+
+    Raises
+    ------
+    UsageError
+        There is no such suite or file.
+    SuiteError
+        Something in the suite is wrong; the message names the file, scale or override, and the key.
+    PluginError
+        A component of the suite can't be imported.
     """
     registry = registry or Registry.discover()
     file = read_suite(name_or_path, registry)
-    chosen, _ = file.overlay(scale)
+    scale, _ = file.overlay(scale)
     parsed = [parse_override(text) for text in overrides]
-    for name in file.scales:
-        _validated(_merged(file, name), _Blame(file, name))
-    document = _merged(file, chosen)
+    bases = {name: _validated(_merged(file, name), _Blame(file, name)) for name in file.scales}
+    document, base = _merged(file, scale), bases[scale]
     for override in parsed:
         document = apply_override(document, override, Suite)
-    blame = _Blame(file, chosen, parsed)
-    suite = _validated(document, blame)
+    blame = _Blame(file, scale, parsed)
+    suite = _validated(document, blame) if parsed else base
     check_suite(suite, registry, blame)
-    return suite
+    return ResolvedSuite(
+        name_or_path, file, suite, base if _is_valid(base, suite, registry) else None, tuple(overrides)
+    )
+
+
+def _is_valid(base: Suite, suite: Suite, registry: Registry) -> bool:
+    """Whether `base` passes the checks that `suite` passed."""
+    try:
+        if base is not suite:
+            check_suite(base, registry, lambda _path: "")
+    except KdbenchError:
+        return False
+    return True
 
 
 def scales(name_or_path: str | Path, registry: Registry | None = None) -> list[str]:
-    """The scales of a suite, in the file's order. Raises as `load_suite`."""
+    """List the scales of a suite in the order of the file."""
     return list(read_suite(name_or_path, registry or Registry.discover()).scales)
 
 
 def dump(suite: Suite, registry: Registry | None = None) -> dict[str, Any]:
-    """A suite as plain JSON data; with a registry, every component has all its parameters."""
+    """Return a suite as JSON data; with a registry, every component has all its parameters."""
     data = suite.model_dump(mode="json")
     if registry is not None:
         for path, kind, component in components(suite):
@@ -73,15 +124,19 @@ def dump(suite: Suite, registry: Registry | None = None) -> dict[str, Any]:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of a suite file, for editors."""
+    """Return the JSON schema of a suite file, for editors."""
     schema = Suite.model_json_schema()
     properties = schema["properties"]
     del properties["scale"]
-    properties["default_scale"] = {"type": "string", "description": "the scale taken where none is asked for"}
+    properties["default_scale"] = {"type": "string", "description": "the scale used without --scale"}
     properties["scales"] = {
         "type": "object",
         "description": "overlays by name: tables merge, lists and values replace",
         "additionalProperties": {"type": "object"},
+    }
+    properties["published"] = {
+        "description": "published numbers: a CSV file next to the suite file, or a list of tables",
+        "anyOf": [{"type": "string"}, properties["published"]],
     }
     table = schema["$defs"]["Component"] | {"additionalProperties": True}
     schema["$defs"]["Component"] = {
@@ -92,13 +147,13 @@ def json_schema() -> dict[str, Any]:
 
 
 class _Blame:
-    """Says who wrote a key: an override (the last one), the scale, or the file."""
+    """Say which override (the last one), scale or file set a key."""
 
     def __init__(self, file: SuiteFile, scale: str, overrides: Sequence[Override] = ()) -> None:
         self._file, self._scale, self._overrides = file, scale, overrides
 
     def __call__(self, path: Sequence[str | int], missing: bool = False) -> str:
-        """`missing`: nobody wrote `path`; it is about what lacks it."""
+        """`missing`: the key is absent; look for whoever wrote the table around it."""
         key = ".".join(str(p) for p in path)
         path = path[:-1] if missing else path
         for override in reversed(self._overrides):
@@ -124,16 +179,16 @@ def _validated(document: Mapping[str, Any], blame: _Blame) -> Suite:
     try:
         text = json.dumps(document)
     except TypeError as error:
-        raise SuiteError(f"dates and times mean nothing in a suite: {error}", where=blame(())) from error
+        raise SuiteError(f"a suite can't contain dates or times: {error}", where=blame(())) from error
     try:
-        # JSON's strict mode is the wanted one: 3 is a float, a list is a tuple, but "3" and true are no int.
+        # pydantic's strict JSON mode accepts 3 as a float and a list as a tuple, but not "3" or true as an int
         return Suite.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise _suite_error(error, document, blame) from error
 
 
 def _suite_error(error: ValidationError, document: Mapping[str, Any], blame: _Blame) -> SuiteError:
-    """The first thing that is wrong, and how many more there are."""
+    """Report the first error, and how many more there are."""
     found = error.errors()
     path, first = _path(found[0]["loc"], document), found[0]
     reasons = dict.fromkeys(e["msg"] for e in found if _path(e["loc"], document) == path)
@@ -157,7 +212,7 @@ def _suite_error(error: ValidationError, document: Mapping[str, Any], blame: _Bl
 
 
 def _path(loc: Sequence[str | int], document: Any) -> tuple[str | int, ...]:
-    """pydantic's location without the parts that name a branch of a union."""
+    """Strip from pydantic's location the parts that name a branch of a union."""
     path: list[str | int] = []
     for i, part in enumerate(loc):
         inside = isinstance(document, Mapping) and part in document

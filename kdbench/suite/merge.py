@@ -1,7 +1,7 @@
-"""Lay a scale over a suite, then `--set` overrides over both: plain tables in, plain tables out.
+"""Merge a scale into a suite file, and apply `--set` overrides; plain tables in, plain tables out.
 
-Tables merge; lists and plain values replace. A component that names another one replaces the whole, so that
-parameters of the old one never reach the new one.
+Tables merge; lists and plain values replace. A component with another name replaces the old one with all its
+parameters.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pydantic.fields import FieldInfo
 from kdbench.errors import SuiteError, did_you_mean
 from kdbench.suite.schema import Component, Model, component_table
 
-# A name, a path, a title like tsne[perplexity=5].
+# A name, a path, or a title like tsne[perplexity=5].
 _BARE = re.compile(r"(?:/|(?:\.\.?/)+)?[A-Za-z][\w./:+-]*(\[.*\])?")
-# There may be blanks in the path, for a label may have some: schemes.fixmatch (reduced).threshold.
+# The path may contain spaces, because labels may: schemes.fixmatch (reduced).threshold.
 _OVERRIDE = re.compile(r"\s*((?=\S)(?:[^=\[]|\[[^\]]*\])+?)\s*([+-]?)=\s*(.*?)\s*", re.DOTALL)
 _FIXED = {
-    "name": "the name says whose results these are",
+    "name": "results are recorded under the name",
     "scale": "use --scale",
     "scales": "use --scale",
     "default_scale": "use --scale",
@@ -31,7 +31,7 @@ _FIXED = {
 
 
 def unwrapped(annotation: Any) -> Any:
-    """The type inside `Annotated[...]` and `... | None`."""
+    """Return the type inside `Annotated[...]` and `... | None`."""
     while True:
         args = typing.get_args(annotation)
         if typing.get_origin(annotation) is typing.Annotated:
@@ -43,14 +43,29 @@ def unwrapped(annotation: Any) -> Any:
 
 
 def fields_of(annotation: Any) -> Mapping[str, FieldInfo]:
-    """The keys of a table of the schema; none for a component, whose keys are its own parameters."""
+    """Return the fields of a table of the schema; none for a component, whose keys are its parameters."""
     kind = unwrapped(annotation)
     is_table = isinstance(kind, type) and issubclass(kind, Model) and kind is not Component
     return kind.model_fields if is_table else {}
 
 
 def merge(base: Any, overlay: Any, annotation: Any) -> Any:
-    """`overlay` laid over `base`, both as `annotation` has them in a file. Neither is changed."""
+    """Merge an overlay into a base; neither is modified.
+
+    Parameters
+    ----------
+    base
+        Value in the file; None if there is none.
+    overlay
+        Value that has precedence.
+    annotation
+        Type of both in the schema.
+
+    Returns
+    -------
+    Any
+        The merged value.
+    """
     if base is None:
         return overlay
     if unwrapped(annotation) is Component:
@@ -77,7 +92,19 @@ def _merge_component(base: Any, overlay: Any) -> Any:
 
 @dataclass(frozen=True)
 class Override:
-    """One `--set`: `PATH=VALUE` replaces, `PATH+=VALUE` appends to a list, `PATH-=VALUE` removes from one."""
+    """One `--set`: `PATH=VALUE` replaces, `PATH+=VALUE` appends to a list, `PATH-=VALUE` removes from it.
+
+    Attributes
+    ----------
+    text
+        The override as written.
+    path
+        Keys joined by dots.
+    operator
+        "=", "+=" or "-=".
+    value
+        The parsed value.
+    """
 
     text: str
     path: str
@@ -86,21 +113,36 @@ class Override:
 
     @property
     def where(self) -> str:
+        """The override as written, for error messages."""
         return f"--set {self.text}"
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """The parts of the path."""
         return tuple(self.path.split("."))
 
     def error(self, what: str, hint: str = "") -> SuiteError:
+        """Make an error about this override."""
         return SuiteError(what, where=self.where, hint=hint)
 
 
 def parse_override(text: str) -> Override:
-    """Read one override. The value is TOML; a bare word that TOML does not know is a string.
+    """Parse one override.
 
-    Raises:
-        SuiteError: no `=`, an empty path, or a value that is neither.
+    Parameters
+    ----------
+    text
+        `PATH=VALUE`, `PATH+=VALUE` or `PATH-=VALUE`. The value is TOML; a bare word is a string.
+
+    Returns
+    -------
+    Override
+        The parsed override.
+
+    Raises
+    ------
+    SuiteError
+        There is no `=` or no path, or the value is not valid.
     """
     found = _OVERRIDE.fullmatch(text)
     if not found:
@@ -122,10 +164,26 @@ def parse_override(text: str) -> Override:
 
 
 def apply_override(document: Mapping[str, Any], override: Override, annotation: Any) -> dict[str, Any]:
-    """`document` with one override applied.
+    """Apply one override.
 
-    Raises:
-        SuiteError: the path does not exist, or the operator does not fit what is there.
+    Parameters
+    ----------
+    document
+        The suite as plain tables; not modified.
+    override
+        The override.
+    annotation
+        Type of the document in the schema.
+
+    Returns
+    -------
+    dict
+        The changed document.
+
+    Raises
+    ------
+    SuiteError
+        The path does not exist, or the operator does not apply to its value.
     """
     if override.keys[0] in _FIXED:
         raise override.error(f"{override.keys[0]} can't be set", _FIXED[override.keys[0]])
@@ -133,7 +191,7 @@ def apply_override(document: Mapping[str, Any], override: Override, annotation: 
 
 
 def _set(current: Any, annotation: Any, rest: str, override: Override, at: str) -> Any:
-    """`current`, whose path is `at`, with what lies `rest` below it changed."""
+    """Return `current`, which is at path `at`, with the value at `rest` below it changed."""
     if not rest:
         return _changed(current, override)
     kind = unwrapped(annotation)
@@ -152,19 +210,19 @@ def _set(current: Any, annotation: Any, rest: str, override: Override, at: str) 
         return _set_item(list(current or []), kind, rest, override, at)
     if typing.get_origin(kind) is dict:
         return {**(current or {}), rest: _changed((current or {}).get(rest), override)}
-    raise override.error(f"{at} is a plain value: nothing lies below it")
+    raise override.error(f"{at} is a plain value and has no keys")
 
 
 def _default(field: FieldInfo) -> Any:
-    """The default of a list, so that one can append to it; for the rest a missing key stays missing."""
+    """Return the default of a list, so that it can be appended to; other missing keys stay missing."""
     return list(field.default) if isinstance(field.default, tuple) else None
 
 
 def _set_component(current: Any, rest: str, override: Override, at: str) -> dict[str, Any]:
     if current is None:
-        raise override.error(f"{at} names no component yet", f"--set {at}=NAME comes first")
+        raise override.error(f"{at} is not set", f"--set {at}=NAME comes first")
     if override.operator != "=":
-        raise override.error("parameters of a component are replaced: use =")
+        raise override.error("parameters of a component can only be replaced: use =")
     table = component_table(current)
     if rest == "name":
         return {"name": override.value}
@@ -178,21 +236,21 @@ def _set_item(items: list[Any], kind: Any, rest: str, override: Override, at: st
     """Set a parameter of one component in a list: `reducers.ivis-torch.k=15`."""
     item = typing.get_args(kind)[0]
     if unwrapped(item) is not Component:
-        raise override.error(f"{at} is a list: set it whole, or use += and -=")
+        raise override.error(f"{at} is a list: replace it, or use += and -=")
     hits = [(i, n) for i, c in enumerate(items) for n in _names(c) if rest.startswith(f"{n}.")]
     if not hits:
         known = [n for c in items for n in _names(c)]
-        raise override.error(f"nothing in {at} fits {rest!r}", did_you_mean(rest.split(".")[0], known))
+        raise override.error(f"nothing in {at} matches {rest!r}", did_you_mean(rest.split(".")[0], known))
     if len({i for i, _ in hits}) > 1:
         labels = ", ".join(_names(items[i])[0] for i, _ in hits)
-        raise override.error(f"several in {at} fit {rest!r}: {labels}", "give each a label")
+        raise override.error(f"several in {at} match {rest!r}: {labels}", "give each a label")
     index, name = max(hits, key=lambda hit: len(hit[1]))
     items[index] = _set(items[index], item, rest[len(name) + 1 :], override, f"{at}.{name}")
     return items
 
 
 def _names(item: Any) -> list[str]:
-    """What a component in a list answers to: its title and its name, without repetition."""
+    """Return the names by which a component in a list can be selected: its title and its name."""
     component = Component.model_validate(component_table(item))
     return list(dict.fromkeys((component.title, component.name)))
 
@@ -207,7 +265,7 @@ def _changed(current: Any, override: Override) -> Any:
         return [*current, *wanted]
     kept = list(current)
     for one in wanted:
-        hit = [c for c in kept if c == one or _answers(c, one)]
+        hit = [c for c in kept if c == one or _is_named(c, one)]
         if not hit:
             known = [_names(c)[0] if _is_component(c) else str(c) for c in kept]
             raise override.error(f"{one!r} is not in {override.path}", did_you_mean(str(one), known))
@@ -219,8 +277,8 @@ def _is_component(item: Any) -> bool:
     return isinstance(item, str) or (isinstance(item, Mapping) and "name" in item)
 
 
-def _answers(item: Any, wanted: Any) -> bool:
-    """Whether a list's item is called `wanted`: a component's name or label, a claim's id."""
+def _is_named(item: Any, name: Any) -> bool:
+    """Whether an item of a list has this name: a component's name or label, a claim's id."""
     if isinstance(item, Mapping) and "id" in item:
-        return item["id"] == wanted
-    return isinstance(wanted, str) and _is_component(item) and wanted in _names(item)
+        return item["id"] == name
+    return isinstance(name, str) and _is_component(item) and name in _names(item)

@@ -1,4 +1,4 @@
-"""The schema of a suite file. Unknown keys are refused; a scale is an overlay that is merged in first."""
+"""The schema of a suite file with a scale merged in; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from pydantic import (
 
 
 class Model(BaseModel):
+    """Base of all tables: immutable, without unknown keys."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Component(Model):
     """A component by name with its parameters: `"pca"`, or `{ name = "ivis-torch", k = 15 }`.
 
-    `label` is how rows show it; by default the name, with the parameters in brackets where any are given.
+    `label` is its name in tables; by default the name, followed by the parameters in brackets if there are any.
     """
 
     name: str
@@ -31,11 +33,12 @@ class Component(Model):
     label: str = ""
     student: dict[str, Any] = Field(
         default_factory=dict,
-        description="of a scheme: fields of the student table that are otherwise for it alone",
+        description="of a scheme: its overrides of the student table",
     )
 
     @property
     def title(self) -> str:
+        """The label, or else the name with the parameters."""
         if self.label:
             return self.label
         inside = ", ".join(f"{k}={v}" for k, v in sorted(self.params.items()))
@@ -43,7 +46,7 @@ class Component(Model):
 
 
 def component_table(value: Any) -> Any:
-    """The short forms of a component ("pca", or parameters inline) as a table of name, params and label."""
+    """Expand the short forms of a component ("pca", or inline parameters) to a table of name, params and label."""
     if isinstance(value, str):
         return {"name": value}
     if isinstance(value, dict) and "name" in value and "params" not in value:
@@ -62,8 +65,8 @@ class Training(Model):
     epochs: PositiveInt = 200
     steps: PositiveInt | None = Field(
         None,
-        description="optimiser steps in all, spread evenly over the epochs, so that schemes are compared at equal "
-        "steps; by default an epoch is what the scheme makes of it",
+        description="total number of optimiser steps, spread evenly over the epochs, to compare schemes at equal "
+        "steps; by default the scheme determines the steps of an epoch",
     )
     batch_size: PositiveInt = 64
     optimizer: Literal["sgd", "adam"] = Field("sgd", description="adam: momentum is its first beta")
@@ -83,39 +86,45 @@ class Training(Model):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = Field(
         False,
-        description="train through torch.compile (with CUDA graphs on a GPU): faster after half a minute of "
-        "compilation, so worth it for thousands of steps",
+        description="train with torch.compile (with CUDA graphs on a GPU): faster after half a minute of "
+        "compilation, so useful for thousands of steps",
     )
     eval_every: NonNegativeInt = Field(
-        1, description="test accuracy every so many epochs; 0: at the end alone"
+        1, description="number of epochs between measurements of test accuracy; 0: only at the end"
     )
 
     @model_validator(mode="after")
     def _a_step_an_epoch(self) -> Self:
         if self.steps is not None and self.steps < self.epochs:
             raise ValueError(
-                f"{self.steps} steps leave some of {self.epochs} epochs without one: fewer epochs"
+                f"{self.steps} steps leave some of {self.epochs} epochs without one: use fewer epochs"
             )
         return self
 
 
 class Source(Training):
-    """A task that a teacher is pretrained on before it sees the labelled images."""
+    """A task that a teacher is pretrained on before it is trained on the labelled images."""
 
     dataset: ComponentRef
 
 
 class Teacher(Training):
+    """Network and recipe of the teacher; `mode` "head" trains the last layer only."""
+
     architecture: ComponentRef
     mode: Literal["all", "head"] = "all"
     source: Source | None = None
 
 
 class Student(Training):
+    """Network and recipe of the students."""
+
     architecture: ComponentRef
 
 
 class Data(Model):
+    """Dataset, budgets and folds, and which images are used for what."""
+
     dataset: ComponentRef
     budgets: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     folds: PositiveInt = 5
@@ -123,20 +132,20 @@ class Data(Model):
         "all", description="training images that folds are drawn from"
     )
     unlabelled: Literal["rest"] | PositiveInt = Field(
-        "rest", description="the rest, or so many of it, drawn by fold"
+        "rest", description="the rest, or this many of it, drawn for each fold"
     )
-    validation: NonNegativeInt = Field(0, description="training images held out to choose the best epoch by")
+    validation: NonNegativeInt = Field(0, description="training images held out to select the best epoch")
     test: Literal["all"] | PositiveInt = Field("all", description="test images that accuracy is measured on")
     embedded: Literal["all"] | PositiveInt = Field(
-        "all", description="test images whose activations are embedded: the first so many of a fixed draw"
+        "all", description="number of test images whose activations are embedded, from a fixed draw"
     )
 
 
 class Published(Model):
-    """A number of the paper, shown beside ours, marked as quoted. Percentages are given in 0..1.
+    """A number of the paper, shown next to ours and marked as quoted. Percentages are fractions of 1.
 
-    `student` and `steps`: the network and the optimiser steps it was obtained with, where the rest of the paper
-    has others; it stands beside rows of that network alone.
+    `student` and `steps` are the network and the optimiser steps it was obtained with, if they differ from the rest
+    of the paper; it is shown next to rows of that network only.
     """
 
     where: str
@@ -154,17 +163,17 @@ class Published(Model):
 
     @property
     def source(self) -> str:
-        """Where it stands, and what it was obtained with."""
+        """Location in the paper, and what the number was obtained with."""
         steps = f"{self.steps:,} steps" if self.steps else None
         return "; ".join(part for part in (self.where, self.student, steps) if part)
 
 
 class Claim(Model):
-    """A sentence of the paper as a comparison over records, paired by fold: `left` minus `right`.
+    """A sentence of the paper as a comparison of records, paired by fold: `left` minus `right`.
 
-    `left` and `right` select results by any of scheme, budget, tap, reducer (a value or a list of values; a
-    list of budgets or taps makes one comparison each). What neither gives, the claim says of all that the suite
-    has of it. `expect`: "greater", "less" or "equal" (the interval of the difference within +-`margin`).
+    `left` and `right` select results by scheme, budget, tap and reducer (a value or a list of values; a list of
+    budgets or taps makes one comparison each). A key that neither has stands for all values in the suite. `expect`:
+    "greater", "less" or "equal" (the interval of the difference is within +-`margin`).
     """
 
     id: str
@@ -190,38 +199,50 @@ class Suite(Model):
     teacher: Teacher | None = None
     student: Student
     schemes: tuple[ComponentRef, ...] = ()
-    taps: tuple[str, ...] = Field((), description="taps to embed; () for all of the student's")
+    taps: tuple[str, ...] = Field((), description="taps to embed; by default all of the student's")
     reducers: tuple[ComponentRef, ...] = ()
     metrics: tuple[ComponentRef, ...] = ()
     teacher_metrics: tuple[str, ...] = Field(
-        ("accuracy",), description="those of the metrics that are computed for teachers too"
+        ("accuracy",), description="metrics that are also computed for teachers"
     )
     published: tuple[Published, ...] = ()
     published_dataset: str = Field(
-        "", description="title of the dataset that the published numbers are of; rows of others show none"
+        "", description="title of the dataset of the published numbers; rows of other datasets show none"
     )
     claim: tuple[Claim, ...] = ()
     assumptions: dict[str, str] = Field(default_factory=dict)
 
     def students(self) -> list[Student]:
-        """The students of all schemes, the suite's own first."""
-        found = [self.student]
+        """List the distinct students of all schemes, the suite's student first."""
+        students = [self.student]
         for scheme in self.schemes:
             student = self.student_of(scheme)
-            if student not in found:
-                found.append(student)
-        return found
+            if student not in students:
+                students.append(student)
+        return students
 
     def student_architectures(self) -> list[Component]:
-        """The networks that its schemes train, each once."""
+        """List the distinct architectures of all students."""
         architectures = [student.architecture for student in self.students()]
         return [a for i, a in enumerate(architectures) if a not in architectures[:i]]
 
     def student_of(self, scheme: Component) -> Student:
-        """The student that a scheme trains: the suite's, with the fields that the scheme has of its own.
+        """Return the student that a scheme trains: the suite's, with the scheme's overrides.
 
-        Raises:
-            pydantic.ValidationError: those make no student.
+        Parameters
+        ----------
+        scheme
+            One of the suite's schemes.
+
+        Returns
+        -------
+        Student
+            Network and recipe.
+
+        Raises
+        ------
+        pydantic.ValidationError
+            The overrides don't make a valid student.
         """
         if not scheme.student:
             return self.student

@@ -1,4 +1,4 @@
-"""Where a suite comes from: a TOML file by path, or by the name under which a plugin ships it."""
+"""Find and parse a suite file: by path, or by the name under which a plugin registers it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from kdbench.errors import SuiteError, UsageError, did_you_mean
 from kdbench.registry import Registry
+from kdbench.suite.published import read_published, read_text
 
 _SCALE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 #: The scale of a suite file without scales.
@@ -20,13 +21,18 @@ ONLY_SCALE = "default"
 
 @dataclass(frozen=True)
 class SuiteFile:
-    """A suite file as written, with its scales apart.
+    """A parsed suite file, with its scales separated from the rest.
 
-    Attributes:
-        origin: path, for errors.
-        document: the file without `default_scale` and `scales`.
-        scales: overlays by name, in the file's order; a file without any has the one scale "default".
-        default_scale: the one that is taken where none is asked for.
+    Attributes
+    ----------
+    origin
+        Path, for error messages.
+    document
+        The file without `default_scale` and `scales`; published numbers in a CSV file are read in.
+    scales
+        Overlays by name, in the order of the file. A file without scales has the one scale "default".
+    default_scale
+        The scale used if none is requested.
     """
 
     origin: str
@@ -35,10 +41,22 @@ class SuiteFile:
     default_scale: str
 
     def overlay(self, scale: str | None) -> tuple[str, Mapping[str, Any]]:
-        """Name and overlay of a scale; of the default for None.
+        """Look up a scale.
 
-        Raises:
-            SuiteError: there is no such scale.
+        Parameters
+        ----------
+        scale
+            Its name; None for the default scale.
+
+        Returns
+        -------
+        tuple
+            Name and overlay.
+
+        Raises
+        ------
+        SuiteError
+            There is no such scale.
         """
         name = scale or self.default_scale
         if name not in self.scales:
@@ -49,11 +67,26 @@ class SuiteFile:
 
 
 def read_suite(name_or_path: str | Path, registry: Registry) -> SuiteFile:
-    """Find and parse a suite file. Whatever ends in `.toml` or has a folder in it is a path.
+    """Find and parse a suite file.
 
-    Raises:
-        UsageError: there is no such suite or file.
-        SuiteError: it is not valid TOML (with file and line), or its scales are not well-formed.
+    Parameters
+    ----------
+    name_or_path
+        Name of a registered suite, or path of a TOML file: anything that ends in `.toml` or contains a folder.
+    registry
+        Registry that knows the suites of plugins.
+
+    Returns
+    -------
+    SuiteFile
+        The parsed file.
+
+    Raises
+    ------
+    UsageError
+        There is no such suite or file.
+    SuiteError
+        The file is not valid TOML, its scales are malformed, or its published numbers can't be read.
     """
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text or "\\" in text:
@@ -71,20 +104,16 @@ def read_suite(name_or_path: str | Path, registry: Registry) -> SuiteFile:
 
 def _parse(file: Traversable | Path, origin: str) -> SuiteFile:
     try:
-        document = tomllib.loads(file.read_bytes().decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise SuiteError(f"not a text file in UTF-8 (byte {error.start})", where=origin) from error
+        document = tomllib.loads(read_text(file, origin))
     except tomllib.TOMLDecodeError as error:
         found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error))
         where = f"{origin}:{found[2]}" if found else origin
         raise SuiteError(f"not valid TOML: {found[1] if found else error}", where=where) from error
-    except OSError as error:
-        raise SuiteError(f"can't be read: {error.strerror or error}", where=origin) from error
     scales = document.pop("scales", {})
     default = document.pop("default_scale", None)
     if "scale" in document:
-        hint = "default_scale says which one is taken where none is asked for"
-        raise SuiteError("a file has no 'scale' of its own", where=f"{origin}: scale", hint=hint)
+        hint = "default_scale names the scale used without --scale"
+        raise SuiteError("a file can't set 'scale'", where=f"{origin}: scale", hint=hint)
     if not isinstance(scales, dict) or not all(isinstance(o, dict) for o in scales.values()):
         raise SuiteError("scales are tables: [scales.quick]", where=f"{origin}: scales")
     for name in scales:
@@ -92,6 +121,13 @@ def _parse(file: Traversable | Path, origin: str) -> SuiteFile:
             raise SuiteError(f"{name!r}: lower-case words joined by '-'", where=f"{origin}: scales")
         if "name" in scales[name]:
             raise SuiteError("a scale can't rename the suite", where=f"{origin}: scales.{name}.name")
+    for prefix, table in (("", document), *((f"scales.{name}.", table) for name, table in scales.items())):
+        if isinstance(csv := table.get("published"), str):
+            # folders of importlib.resources and zip files have a parent too, though their protocol lacks it
+            numbers = file.parent.joinpath(csv)  # type: ignore[union-attr]
+            if not numbers.is_file():
+                raise SuiteError(f"there is no file {csv!r}", where=f"{origin}: {prefix}published")
+            table["published"] = read_published(numbers, str(numbers))
     if not scales:
         if default not in (None, ONLY_SCALE):
             raise SuiteError(f"{default!r}: the file has no scales", where=f"{origin}: default_scale")

@@ -1,4 +1,4 @@
-"""Write plain data as TOML, for people to read; `tomllib` reads it back."""
+"""Write plain data as readable TOML."""
 
 from __future__ import annotations
 
@@ -11,10 +11,24 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def to_toml(data: Mapping[str, Any], path: str = "") -> str:
-    """`data` as TOML: values first, then tables; lists of tables inline. None and {} are left out.
+    """Format data as TOML: values first, then tables; lists of tables inline. None and {} are skipped.
 
-    Raises:
-        TypeError: a value that TOML does not have.
+    Parameters
+    ----------
+    data
+        Values, lists and tables.
+    path
+        Key of the table that `data` is; "" for a document.
+
+    Returns
+    -------
+    str
+        Text that `tomllib` reads back.
+
+    Raises
+    ------
+    TypeError
+        TOML has no such value.
     """
     tables = {k: v for k, v in data.items() if isinstance(v, Mapping)}
     lines = [f"{_key(k)} = {inline(v)}" for k, v in data.items() if k not in tables and v is not None]
@@ -28,7 +42,7 @@ def _key(key: str) -> str:
 
 
 def inline(value: Any) -> str:
-    """One value as TOML writes it after `key = `. Raises TypeError as `to_toml`."""
+    """Format one value as it stands after `key = ` in TOML; TypeError if TOML has no such value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):

@@ -33,8 +33,8 @@ _RESULT_COLUMNS = ("metric", "value_name", "value", "tap", "reducer", "setting",
 
 #: What of a record its digest is of, beside its results and its error.
 _DIGESTED = (
-    "key", "suite", "scale", "dataset", "dataset_digest", "budget", "fold", "seed", "scheme", "student",
-    "teacher", "status", "params",
+    "key", "suite", "scale", "dataset", "budget", "fold", "seed", "scheme", "student",
+    "teacher", "status", "settings", "steps", "images_seen",
 )  # fmt: skip
 
 
@@ -77,16 +77,29 @@ def _sum(text: str) -> str:
 
 
 def from_tags(tags: Mapping[str, str]) -> CellRecord:
-    """The record that `to_tags` wrote, without curves. One that was logged before there were checksums has none,
-    and is taken as it is.
+    """The record that `to_tags` wrote, without curves.
 
-    Raises:
-        VerificationError: the tags hold no whole record, or another one than was logged.
+    Parameters
+    ----------
+    tags
+        The tags of a run.
+
+    Returns
+    -------
+    CellRecord
+        Equal to the one that was written, but for its curves and the beginning of a long error.
+
+    Raises
+    ------
+    VerificationError
+        The tags hold no complete record, or not the one that was logged.
+    WorkspaceError
+        The record has another format.
     """
     parts = sorted(name for name in tags if name.startswith(f"{RECORD_TAG}."))
     text = "".join(tags[name] for name in parts)
     try:
-        if tags.get(SUM_TAG) not in (None, _sum(text)):
+        if tags.get(SUM_TAG) != _sum(text):
             raise ValueError(f"it is not what was logged, by its checksum in {SUM_TAG}")
         data = json.loads(text)
         columns = data.pop("results")
@@ -99,11 +112,6 @@ def from_tags(tags: Mapping[str, str]) -> CellRecord:
             where=", ".join(parts),
             hint="delete that run in the tracking store, then `kdbench track sync`",
         ) from error
-
-
-def title(record: CellRecord) -> str:
-    """What a run is called: "400 labels · fold 1 · kl" (folds count from 1 for people)."""
-    return f"{record.budget} labels · fold {record.fold + 1} · {record.scheme}"
 
 
 def describing_tags(record: CellRecord) -> dict[str, str]:
@@ -122,16 +130,11 @@ def describing_tags(record: CellRecord) -> dict[str, str]:
         "cell": record.key,
         "status": record.status,
         "digest": digest(record),
-        "hardware": hardware_label(record.hardware),
+        "hardware": record.hardware_label,
         "version": record.versions.get("kdbench", ""),
         "git_commit": record.git_commit,
     }
     return {f"kdbench.{name}": value[:TAG_CHUNK] for name, value in tags.items()}
-
-
-def hardware_label(hardware: Mapping[str, Any]) -> str:
-    """The short name of a machine for tables."""
-    return str(hardware.get("label") or hardware.get("device") or "")
 
 
 def metric_names(results: Sequence[Result]) -> list[str]:

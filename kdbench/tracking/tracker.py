@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from kdbench.api.records import CellRecord, RunSummary, StageSummary
+from kdbench.api.records import CellRecord, RunSummary, StageSummary, hardware_label
 from kdbench.errors import VerificationError, WorkspaceError
 from kdbench.tracking import sqlite_reader
 from kdbench.tracking import tags as codec
@@ -111,7 +111,7 @@ class Tracker:
                 "kdbench.run": run.id,
                 "kdbench.suite": run.suite,
                 "kdbench.scale": run.scale,
-                "kdbench.hardware": codec.hardware_label(run.hardware),
+                "kdbench.hardware": hardware_label(run.hardware),
                 "kdbench.version": run.versions.get("kdbench", ""),
                 "kdbench.git_commit": run.git_commit,
                 "kdbench.status": "running",
@@ -143,7 +143,7 @@ class Tracker:
             self._cells.setdefault(run.id, []).append(
                 {
                     "cell": cell.key,
-                    "title": codec.title(cell),
+                    "title": cell.title,
                     "status": cell.status,
                     "logged": "found" if found else "now",
                     "run_id": logged,
@@ -250,9 +250,7 @@ class Tracker:
         tags = {**codec.describing_tags(cell), "mlflow.source.name": "kdbench"}
         if parent is not None:
             tags[_PARENT] = parent
-        run = self.client.create_run(
-            self._experiment(cell.suite), tags=tags, run_name=codec.title(cell)
-        ).info.run_id
+        run = self.client.create_run(self._experiment(cell.suite), tags=tags, run_name=cell.title).info.run_id
         names = codec.metric_names(cell.results)
         metrics = [(name, float(r.value), 0) for name, r in zip(names, cell.results, strict=True)]
         metrics += [
@@ -262,7 +260,8 @@ class Tracker:
             if value is not None
         ]
         metrics.append(("seconds", float(cell.seconds), 0))
-        self._log_batches(run, metrics=metrics, params=codec.flat_params(cell.params))
+        settings = cell.settings.flat() | {"steps": cell.steps, "images_seen": cell.images_seen}
+        self._log_batches(run, metrics=metrics, params=codec.flat_params(settings))
         self._log_dataset(run, cell)
         self.client.log_dict(run, json.loads(json.dumps(cell.to_json(), default=str)), "record.json")
         self._log_figures(run, cell)
@@ -362,9 +361,8 @@ def fetch_cells(uri: str, suite: str, scale: str | None = None) -> list[CellReco
 
 def _merged(records: Iterable[CellRecord]) -> list[CellRecord]:
     """One record a cell, of records in the order in which they were logged."""
-    # A run may be logged long after its cell was made (`sync`), and older cells after newer ones. Of one cell a
-    # record that tells its code is newer than one from before records did, whichever was logged last.
-    return codec.merged(sorted(records, key=lambda c: (c.created, c.tells_code)))
+    # `sync` may log older cells after newer ones
+    return codec.merged(sorted(records, key=lambda c: c.created))
 
 
 def _read(
@@ -382,8 +380,7 @@ def _read(
         except VerificationError as error:
             damaged.append((run, error))
         else:
-            sums.add(run.tags.get(codec.SUM_TAG, ""))
-    sums.discard("")  # of what was logged before there were checksums
+            sums.add(run.tags[codec.SUM_TAG])
     return whole, [(run, error) for run, error in damaged if run.tags.get(codec.SUM_TAG) not in sums]
 
 

@@ -7,6 +7,8 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from kdbench.errors import UsageError
+
 if TYPE_CHECKING:
     import torch
 
@@ -58,11 +60,41 @@ def exact_float32() -> None:
     torch.backends.cudnn.deterministic = True
 
 
-def default_device() -> str:
-    """ "cuda" where there is a GPU, else "cpu"."""
+def resolve_device(device: str | None) -> str:
+    """Return the name of a device that networks can be moved to.
+
+    Parameters
+    ----------
+    device
+        "cpu", "cuda", ...; None for "cuda" if there is a GPU, else "cpu".
+
+    Returns
+    -------
+    str
+        The device.
+
+    Raises
+    ------
+    UsageError
+        torch does not know the device, or this machine does not have it.
+    """
+    drivers = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg")
+    if device is None and not any(Path(driver).exists() for driver in drivers):
+        return "cpu"  # without importing torch, which takes seconds
+    if device == "cpu":
+        return device
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"{device!r} can't be used: {reason}", where="--device", hint="cpu, or cuda on a GPU"
+        ) from error
+    return device
 
 
 def channels_last(model: torch.nn.Module, device: str) -> torch.nn.Module:

@@ -103,9 +103,10 @@ def test_a_run_shows_its_plan_its_leaderboard_and_where_things_are(done, whole):
     workspace, out, err = done
     assert "tiny  scale here · shapes · cpu" in out
     assert "3 results: 1 teacher, 1 undistilled, 1 distilled" in out
-    assert "left out: metric ivis-loss of reducer pca: it has no loss history" in out
+    assert "excluded: metric ivis-loss of reducer pca: it has no loss history" in out
     assert "accuracy (ranked by the last epoch) [%]" in " ".join(out.split())
-    assert "stages done in" in out
+    stages = len([*Store(workspace).records()])
+    assert f"{stages} stages: {stages} run, 0 cached, " in out
     assert "nearly uniform" in " ".join(out.split())
     # plain lines, one a stage, where there is no terminal
     assert err.count(": finished in ") == len([*Store(workspace).records()])
@@ -139,8 +140,9 @@ def test_the_same_command_again_does_nothing(done, suite, kdbench_here):
     before = {p: p.stat().st_mtime_ns for p in (workspace / "objects").rglob("*") if p.is_file()}
     code, out, err = kdbench_here("run", suite, "--workspace", workspace)
     assert code == 0, err
-    assert "nothing to do: every stage is done" in out
-    assert f"0 stages done in 0 s, {len(list(Store(workspace).records()))} found done" in out
+    assert "nothing to run: every stage is cached" in out
+    stages = len(list(Store(workspace).records()))
+    assert f"{stages} stages: 0 run, {stages} cached, 0 s" in out
     assert before == {p: p.stat().st_mtime_ns for p in (workspace / "objects").rglob("*") if p.is_file()}
 
 
@@ -171,15 +173,15 @@ def test_json_is_data_alone(done, suite, kdbench_here):
     code, out, _ = kdbench_here("plan", suite, "--workspace", workspace, "--json")
     assert code == 0
     plan = json.loads(out)
-    assert (plan["to_do"], plan["results"], plan["problem"]) == (0, 3, None)
-    assert {s["state"] for s in plan["stages"]} == {"done"}
+    assert (plan["to_run"], plan["results"], plan["problem"]) == (0, 3, None)
+    assert {s["state"] for s in plan["stages"]} == {"cached"}
 
 
 def test_a_plan_executes_nothing(suite, kdbench_here, tmp_path):
     code, out, _ = kdbench_here("plan", suite, "--workspace", tmp_path / "ws", "--json")
     assert code == 0
     plan = json.loads(out)
-    assert plan["to_do"] == len(plan["stages"]) > 0
+    assert plan["to_run"] == len(plan["stages"]) > 0
     assert plan["estimate"]["from_records"] is False
     assert list(Store(tmp_path / "ws").records()) == []
 
@@ -210,7 +212,7 @@ def test_a_plan_projects_from_what_was_measured_and_marks_what_it_guesses(done, 
     assert "?" not in lines["student"]
     assert "images" in lines["student"]
     assert "?" in lines["embedding"]
-    assert "? rests on a rough guess" in " ".join(shown.split())
+    assert "? is partly or fully a rough guess" in " ".join(shown.split())
 
 
 def test_a_plan_without_unlabelled_images_has_targets_of_none(suite, kdbench_here, tmp_path):

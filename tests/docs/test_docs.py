@@ -151,7 +151,7 @@ def test_the_python_page_runs(first, capsys):
         assert kind == "python"
         exec(compile(text, "python.md", "exec"), {"__name__": "page"})
     out = capsys.readouterr().out
-    assert "stages to do" in out
+    assert "stages to run" in out
     assert "(60, 2)" in out
     assert "fidelity" in out
 
@@ -170,7 +170,7 @@ def test_the_notebook_runs(here):
             if last is not None:
                 shown.append(eval(compile(ast.Expression(last.value), "notebook", "eval"), names))
     plan, accuracy, compared, _, scores, shapes = shown
-    assert {state for _, state in plan.index} == {"to do"}
+    assert {state for _, state in plan.index} == {"to run"}
     assert {"undistilled", "distilled", "teacher"} == set(accuracy.index)
     assert (compared["verdict"] == "undecided").all()
     again = scores.query("metric == 'accuracy'")["value"]

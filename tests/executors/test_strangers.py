@@ -111,7 +111,7 @@ def test_a_plugin_s_executor_carries_out_a_run(
         (("--executor", "serial", "--jobs", "2"), 2, ["'serial' does not take a number of jobs"]),
         (("--executor", "serial", "--jobs", "auto"), 2, ["'serial' does not take a number of jobs"]),
         (("--executor", '{ name = "processes", pins = true }'), 2, ["no parameter 'pins'", "'pin'"]),
-        (("--executor", '{ name = "processes"'), 2, ["no inline table of TOML"]),
+        (("--executor", '{ name = "processes"'), 2, ["not a TOML inline table"]),
         (("--executor", "{ pin = false }"), 2, ["has no name"]),
         (("--executor", "lacks"), 3, ["Lacks has no method wait", "strange.py:"]),
         (("--jobs", "0"), 2, ["at least 1"]),

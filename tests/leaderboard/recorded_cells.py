@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+from flat_settings import DIGEST, settings_from
+from suite_calls import installed
+
 from kdbench.api.records import CellRecord, Result
+from kdbench.api.settings import Settings
+from kdbench.plan.settings import SuiteSettings
 from kdbench.suite.schema import Suite
 
 BUDGETS = (400, 2500)
 SCHEMES = ("undistilled", "distilled", "teacher")
 POOL = 10_000
-RECIPE = {
-    "batch_size": 64, "learning_rate": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0005,
-    "schedule": "cosine", "decay_every": 60, "decay_factor": 0.2, "flip": True, "shift": 0,
-    "precision": "bfloat16", "eval_every": 1,
-}  # fmt: skip
 ACCURACY = {"undistilled": 0.1, "distilled": 0.2, "teacher": 0.3}
 
 
@@ -31,51 +32,31 @@ def recorded(
 ) -> CellRecord:
     """A record like `kdbench.runner.cell_record`'s.
 
-    Args:
-        set_: parameters to override, as flat names.
-        network_failed: nothing was trained, so there are no steps.
+    Parameters
+    ----------
+    set_
+        Settings to override, as dotted names.
+    network_failed
+        Nothing was trained, so there are no steps.
     """
-    params: dict[str, Any] = {
-        "data.dataset": "shapes", "data.train": POOL, "data.test": "all", "data.embedded": 500,
-        "data.validation": 0,
-    }  # fmt: skip
+    params = suite_params(scheme, budget)
     epochs = 60 if scheme == "teacher" else 6
-    if scheme == "teacher":
-        images = epochs * budget
-    else:
-        params |= {
-            "student.architecture": "wide-resnet", "student.architecture.depth": 28,
-            "student.architecture.width": 1, "student.epochs": epochs,
-        } | {f"student.{k}": v for k, v in RECIPE.items()}  # fmt: skip
-        images = epochs * budget * 6
-    if scheme == "undistilled":
-        params |= {"scheme.passes": 6}
-    else:
-        params |= {
-            "teacher.architecture": "resnet18", "teacher.architecture.weights": None, "teacher.epochs": 60,
-            "teacher.mode": "head", "teacher.source.dataset": "source shapes", "teacher.source.epochs": 5,
-        } | {f"teacher.{k}": v for k, v in RECIPE.items()}  # fmt: skip
-    if scheme == "distilled":
-        params |= {
-            "scheme.temperature": 4.0, "scheme.t2_scaling": False, "scheme.direction": "forward",
-            "data.unlabelled": POOL - budget,
-        }  # fmt: skip
-        images = epochs * POOL
+    images = {"teacher": epochs * budget, "undistilled": epochs * budget * 6, "distilled": epochs * POOL}[
+        scheme
+    ]
     results = [Result("accuracy", "accuracy", accuracy or ACCURACY[scheme] + 0.01 * fold, primary=True)]
-    params["metrics.accuracy.best_on_validation"] = False
     if scheme != "teacher":
-        params |= {"reducers.ivis.k": 15, "reducers.ivis.epochs": 100, "metrics.ivis-loss.tail": 20}
         results.append(Result("ivis-loss", "last", 0.5 - 0.01 * fold, "A", "ivis", "n=500, k=15", True))
         results.append(Result("embedding-time", "seconds", 3.0 + fold, "A", "ivis", "n=500"))
     params |= set_ or {}
-    if not network_failed:
-        params |= {"steps": images // 64, "images_seen": images}
+    outcome = {"steps": images // 64, "images_seen": images} | {
+        k: v for k, v in params.items() if k in ("steps", "images_seen")
+    }
     return CellRecord(
         key=key or f"{scheme}-{budget}-{fold}",
         suite="demo",
         scale="quick",
         dataset="shapes",
-        dataset_digest="0123456789abcdef" * 4,
         budget=budget,
         fold=fold,
         scheme=scheme,
@@ -83,12 +64,29 @@ def recorded(
         teacher="" if scheme == "undistilled" else "resnet18",
         status="failed" if network_failed else "finished",
         results=() if network_failed else tuple(results),
-        params=params,
+        settings=settings_from(params),
+        network="" if network_failed else f"network-{scheme}-{budget}-{fold}",
+        **({} if network_failed else outcome),
         hardware={"label": "2 cores", "device": "cpu"},
         versions={"kdbench": "0.1.0"},
         error="student\nFloatingPointError: the loss is NaN" if network_failed else "",
         created=created,
     )
+
+
+@cache
+def suite_settings(scheme: str, budget: int) -> Settings:
+    """What `recorded_suite` says of a cell."""
+    return SuiteSettings(
+        recorded_suite(), installed(), digest=DIGEST, source_digest="1" * 64, precision="bfloat16"
+    ).of(scheme, budget)
+
+
+def suite_params(scheme: str, budget: int) -> dict[str, Any]:
+    """The same as dotted names; of a teacher's cell only what it is measured with."""
+    flat = suite_settings(scheme, budget).flat()
+    measured = ("reducers.", "metrics.ivis-loss.")
+    return {name: v for name, v in flat.items() if scheme != "teacher" or not name.startswith(measured)}
 
 
 def all_recorded(folds: int = 3, **changes: Any) -> list[CellRecord]:

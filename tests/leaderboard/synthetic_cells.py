@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from flat_settings import changed, settings_from
 
 from kdbench.api.records import CellRecord, Result
 from kdbench.suite.schema import Suite
@@ -39,7 +40,6 @@ def cell(scheme: str = "kl", budget: int = 400, fold: int = 0, **changes: Any) -
         suite="demo",
         scale="quick",
         dataset="shapes",
-        dataset_digest="0123456789abcdef" * 4,
         budget=budget,
         fold=fold,
         scheme=scheme,
@@ -47,7 +47,7 @@ def cell(scheme: str = "kl", budget: int = 400, fold: int = 0, **changes: Any) -
         teacher="" if scheme == "undistilled" else "resnet18",
         status="finished",
         results=tuple(results),
-        params=params,
+        settings=settings_from(params),
         history={"test_accuracy": [accuracy / 2, accuracy], "loss": [2.0, 1.0]},
         seconds=3.5,
         hardware={"label": "2 cores", "device": "cpu", "precision": "float32"},
@@ -63,8 +63,8 @@ def cells(folds: int = 5, budgets: tuple[int, ...] = BUDGETS) -> list[CellRecord
 
 
 def with_params(record: CellRecord, key: str, params: Mapping[str, Any]) -> CellRecord:
-    """Another experiment: its own key, some parameters changed."""
-    return replace(record, key=f"{record.key}-{key}", params={**record.params, **params})
+    """Another experiment: its own key, some settings changed."""
+    return changed(record, params, key=f"{record.key}-{key}")
 
 
 def suite(**changes: Any) -> Suite:

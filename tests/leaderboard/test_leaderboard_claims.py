@@ -3,11 +3,12 @@ from dataclasses import replace
 
 import pytest
 from scipy import stats
+from suite_calls import board_of, evaluate
 from synthetic_cells import TAPS, cell, cells, suite, with_params
 
 from kdbench.api.records import Result
 from kdbench.errors import SuiteError
-from kdbench.leaderboard import completed, evaluate
+from kdbench.plan.settings import SuiteSettings
 
 ACCURACY = {"metric": "accuracy", "value_name": "accuracy"}
 LOSS = {"metric": "ivis-loss", "value_name": "last"}
@@ -216,13 +217,12 @@ def test_a_component_that_any_label_stands_for_is_not_missing():
 
 
 def test_what_is_missing_is_shown():
-    from kdbench.leaderboard.build import board_of
     from kdbench.rendering.export import to_json
     from kdbench.rendering.html import to_html
     from kdbench.rendering.markdown import to_markdown
 
     claim = {"id": "c", "text": "t", "where": "w", **ACCURACY, "left": UP_TO_10000, "right": UD}
-    board = board_of(cells(), "demo", "quick", suite(claim=[claim | {"expect": "greater"}]))
+    board = board_of(cells(), suite(claim=[claim | {"expect": "greater"}]))
     told = "2 of 4 measured; missing: 5000 labels, 10000 labels"
     assert told in to_markdown(board)
     assert told in to_html(board)
@@ -280,13 +280,13 @@ def test_budgets_taps_and_reducers_beyond_the_suite_have_no_say():
     v = verdict(cells() + worse, left=KL, right=UD)
     assert (v.verdict, len(v.comparisons)) == ("supported", 2)
     more = [
-        replace(c, results=(*c.results, Result("ivis-loss", "last", 0.5 + c.fold / 9, "A", "mine")))
+        replace(c, results=(*c.results, Result("ivis-loss", "last", 0.5 + c.fold / 9, "A", "pca")))
         for c in cells()
     ]
     how = {"left": KL | {"tap": "A"}, "right": UD, "measured": LOSS, "expect": "less"}
     v = verdict(more, reducers=[{"name": "ivis-torch", "k": 15}], **how)
     assert (v.verdict, len(v.comparisons)) == ("supported", 2)
-    v = verdict(more, reducers=[{"name": "ivis-torch", "k": 15}, "mine"], **how)
+    v = verdict(more, reducers=[{"name": "ivis-torch", "k": 15}, "pca"], **how)
     assert (v.verdict, len(v.comparisons)) == ("undecided", 4)
 
 
@@ -302,12 +302,11 @@ def test_a_suite_that_names_no_taps_wants_those_that_anything_was_measured_at():
 
 def test_overrides_do_not_narrow_what_a_claim_is_about():
     narrow = claiming(left=KL, right=UD, data=of_budgets(400))
-    (v,) = evaluate(cells(budgets=(400,)), narrow, unchanged=claiming(left=KL, right=UD))
+    (v,) = evaluate(cells(budgets=(400,)), narrow, base=claiming(left=KL, right=UD))
     assert (v.verdict, v.missing) == ("undecided", ("2500 labels",))
-    from kdbench.leaderboard.build import board_of
 
     whole = claiming(left=KL, right=UD)
-    board = board_of(cells(budgets=(400,)), "demo", "quick", narrow, unchanged=whole)
+    board = board_of(cells(budgets=(400,)), narrow, base=whole)
     assert board.claims[0] == v
 
 
@@ -320,7 +319,8 @@ def scopes(registry, **changes):
         "metrics": metrics,
         "teacher_metrics": ["accuracy", "knn-accuracy", "fidelity"],
     }
-    return completed(suite(**base | changes), registry).scopes
+    settings = SuiteSettings(suite(**base | changes), registry)
+    return {name: settings.scope(name) for name in metrics}
 
 
 def test_a_suite_measures_a_metric_where_its_plan_does(plain_registry):
@@ -355,9 +355,9 @@ def test_a_reducer_without_a_loss_history_is_not_missed(plain_registry):
         "metrics": ["accuracy", "ivis-loss"],
     }
     how = claiming(left=KL, right=UD, measured=LOSS, expect="less", **changes)
-    (v,) = evaluate(cells(), completed(how, plain_registry))
+    (v,) = evaluate(cells(), how)
     assert (v.verdict, v.wanted, v.missing) == ("supported", 6, ())
-    (v,) = evaluate(without(cells(), metric="ivis-loss", tap="B"), completed(how, plain_registry))
+    (v,) = evaluate(without(cells(), metric="ivis-loss", tap="B"), how)
     assert (v.verdict, v.wanted, len(v.missing)) == ("undecided", 6, 2)
     timed = [
         replace(
@@ -379,9 +379,7 @@ def test_a_reducer_without_a_loss_history_is_not_missed(plain_registry):
     slow = claiming(
         left=KL, right=UD, measured={"metric": "embedding-time", "value_name": "seconds"}, **changes
     )
-    (v,) = evaluate(
-        timed, completed(slow, plain_registry)
-    )  # no metric of the suite is computed of pca's embedding
+    (v,) = evaluate(timed, slow)  # no metric of the suite is computed of pca's embedding
     assert (v.wanted, v.missing) == (6, ())
 
 
@@ -502,8 +500,7 @@ def test_a_scheme_may_have_a_teacher_of_its_own():
             c,
             scheme="born-again",
             teacher="wide-resnet[depth=28]",
-            params={k: v for k, v in c.params.items() if not k.startswith("teacher.")}
-            | {"taught_by.epochs": 20},
+            settings=replace(c.settings, teacher=c.settings.student, own_teacher=True),
         )
         for c in cells()
         if c.scheme == "kl"
@@ -549,12 +546,11 @@ def test_an_effect_that_is_no_number_speaks_most_against_a_claim():
 def test_a_verdict_of_few_folds_is_marked_wherever_it_is_shown(folds):
     from rich.console import Console
 
-    from kdbench.leaderboard.build import board_of
     from kdbench.rendering.html import to_html
     from kdbench.rendering.markdown import to_markdown
     from kdbench.rendering.terminal import claims_table
 
-    board = board_of(cells(folds), "demo", "quick", claiming(left=KL, right=UD))
+    board = board_of(cells(folds), claiming(left=KL, right=UD))
     assert board.claims[0].verdict == "supported"
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(claims_table(board.claims))

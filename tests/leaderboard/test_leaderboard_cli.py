@@ -99,7 +99,7 @@ def test_build_leaves_out_a_scale_that_the_suite_no_longer_has_and_builds_the_ot
     assert result.exception.exit_code == 2
     assert "no leaderboard of scale 'gone'" in str(result.exception)
     data = json.loads(result.stdout)
-    assert (data["scales"], list(data["left_out"])) == (["quick"], ["gone"])
+    assert (data["scales"], list(data["skipped"])) == (["quick"], ["gone"])
     assert (tmp_path / "out/demo/quick/README.md").is_file()
     assert not (tmp_path / "out/demo/gone").exists()
 
@@ -109,6 +109,14 @@ def test_build_without_cells_says_what_to_do(synced, tmp_path):
     result = invoke("leaderboard", "build", suite, "--workspace", tmp_path)
     assert isinstance(result.exception, WorkspaceError)
     assert "no tracking database" in str(result.exception)
+
+
+def test_build_names_the_scale_that_has_no_cells(synced, tmp_path):
+    (tmp_path / "demo.toml").write_text(SUITE + "[scales.paper]\n")
+    arguments = (tmp_path / "demo.toml", "--workspace", synced / "work", "--scale", "paper")
+    result = invoke("leaderboard", "build", *arguments)
+    assert isinstance(result.exception, WorkspaceError)
+    assert "no cell of 'demo' at scale 'paper'" in str(result.exception)
 
 
 def test_verify_gives_verdicts(synced):
@@ -127,7 +135,7 @@ def test_verify_says_that_a_suite_makes_no_claims(synced, tmp_path):
     arguments = (tmp_path / "demo.toml", "--workspace", synced / "work")
     result = invoke("verify", *arguments)
     assert result.exit_code == 0
-    assert result.output == "demo makes no claims to give a verdict on; every stored result is whole\n"
+    assert result.output == "demo has no claims to evaluate; no stored result is damaged\n"
     assert json.loads(invoke("verify", *arguments, "--json").stdout)["claims"] == []
 
 

@@ -2,11 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from flat_settings import changed
 from scipy import stats
+from suite_calls import collate
 from synthetic_cells import cell, cells, suite, with_params
 
 from kdbench.api.records import Result
-from kdbench.leaderboard import COLUMNS, collate
+from kdbench.leaderboard import COLUMNS
 from kdbench.leaderboard.samples import failures
 
 
@@ -87,8 +89,8 @@ def test_other_parameters_are_never_merged(name, changed):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"dataset_digest": "f" * 64},
-        {"hardware": {"label": "2 cores", "precision": "bfloat16"}},
+        {"data.digest": "f" * 64},
+        {"student.precision": "bfloat16"},
         {"student": "wide-resnet[depth=40]"},
         {"teacher": "resnet50"},
         {"dataset": "digits"},
@@ -97,7 +99,9 @@ def test_other_parameters_are_never_merged(name, changed):
 )
 def test_other_data_precision_networks_and_scales_are_never_merged(changes):
     plain = [c for c in cells() if c.scheme == "kl"]
-    others = [replace(c, key=c.key + "x", **changes) for c in plain]
+    settings = {name: value for name, value in changes.items() if "." in name}
+    fields = {name: value for name, value in changes.items() if "." not in name}
+    others = [changed(c, settings, key=c.key + "x", **fields) for c in plain]
     rows = rows_of(collate(plain + others, suite()), budget=400, metric="accuracy.accuracy")
     assert [r["n"] for r in rows] == [5, 5]
     shown = [tuple(r[k] for k in (*COLUMNS[:10], "variant")) for r in rows]
@@ -177,7 +181,7 @@ def test_what_a_failed_cell_measured_beside_its_failure_counts():
 
 @pytest.mark.parametrize("age", [-1.0, 1.0])
 def test_beside_a_whole_cell_a_failed_one_adds_what_it_alone_has(age):
-    whole = [replace(c, created=10.0, stages={"student x": c.key}) for c in cells(3)]
+    whole = [replace(c, created=10.0, network=c.key) for c in cells(3)]
     more = (Result("accuracy", "accuracy", 0.99, primary=True), Result("extra", "value", 1.0))
     broken = [
         replace(c, key=c.key + "x", status="failed", error="e", created=10.0 + age, results=more)
@@ -249,7 +253,7 @@ def test_no_cells_are_no_rows():
 
 def test_every_row_is_compared_with_the_one_undistilled_row_like_it():
     both = ("undistilled", "kl")
-    elsewhere = {"dataset": "other", "dataset_digest": "1" * 64}
+    elsewhere = {"dataset": "other"}
     longer = {"student.epochs": 40}
     made = [
         *cells(3),

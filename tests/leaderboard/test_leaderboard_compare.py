@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from flat_settings import changed
 from rich.console import Console
 from scipy import stats
+from suite_calls import reference
 from synthetic_cells import cell, cells, suite
 
 from kdbench.cli.compare import comparison_table
@@ -46,13 +48,15 @@ def test_swapping_the_sides_swaps_everything():
 
 
 def test_the_suites_own_setting_is_the_main_one_though_another_is_newer():
-    newer = [
-        replace(c, key=c.key + "-5", created=1.0, params={**c.params, "student.epochs": 5}) for c in cells()
-    ]
+    newer = [changed(c, {"student.epochs": 5}, key=c.key + "-5", created=1.0) for c in cells()]
     known = [*cells(), *newer]
     other = [replace(c, suite="other", key=c.key + "-o") for c in known]  # of a suite that nobody knows
     found = both(
-        "kl", "undistilled", [*known, *other], metrics=["accuracy"], suites={("demo", "quick"): suite()}
+        "kl",
+        "undistilled",
+        [*known, *other],
+        metrics=["accuracy"],
+        suites={("demo", "quick"): reference(suite())},
     )
     assert {(r.suite, r.variant) for r in found.rows} == {
         ("demo", ""), ("demo", "student.epochs=5"), ("other", ""), ("other", "student.epochs=20"),
@@ -74,14 +78,14 @@ def test_primary_values_alone_unless_all_or_one_by_name():
 
 
 def test_other_settings_of_the_student_do_not_pair():
-    known = [replace(c, params={**c.params, "student.epochs": 5}) if c.scheme == "kl" else c for c in cells()]
+    known = [changed(c, {"student.epochs": 5}) if c.scheme == "kl" else c for c in cells()]
     with pytest.raises(WorkspaceError, match="nothing pairs"):
         both("kl", "undistilled", known)
 
 
 def test_pairs_of_several_settings_are_told_apart(capsys):
-    changed = [replace(c, params={**c.params, "student.epochs": 5}) for c in cells()]
-    found = both("kl", "undistilled", [*cells(), *changed], metrics=["accuracy"])
+    others = [changed(c, {"student.epochs": 5}) for c in cells()]
+    found = both("kl", "undistilled", [*cells(), *others], metrics=["accuracy"])
     at_400 = {r.variant for r in found.rows if r.budget == 400}
     assert len(at_400) == 2
     assert "" in at_400
@@ -99,9 +103,7 @@ def test_a_student_pairs_with_its_teacher_and_says_what_else_differs():
 
 def test_students_pair_within_a_scheme():
     other = [
-        replace(
-            c, key=c.key + "-b", student="resnet18", params={**c.params, "student.architecture.depth": 18}
-        )
+        changed(c, {"student.architecture.depth": 18}, key=c.key + "-b", student="resnet18")
         for c in cells()
         if c.scheme != "teacher"
     ]
@@ -113,15 +115,11 @@ def test_students_pair_within_a_scheme():
 
 
 def test_runs_pair_by_name_and_say_what_was_set_otherwise():
-    changed = [
-        replace(
-            c,
-            params={**c.params, "student.epochs": 5},
-            results=tuple(replace(r, value=0.0) for r in c.results),
-        )
+    others = [
+        changed(c, {"student.epochs": 5}, results=tuple(replace(r, value=0.0) for r in c.results))
         for c in cells()
     ]
-    found = compare(Side("run", "one", cells()), Side("run", "two", changed), directions={"accuracy": True})
+    found = compare(Side("run", "one", cells()), Side("run", "two", others), directions={"accuracy": True})
     kl = next(r for r in found.rows if (r.scheme, r.metric, r.budget) == ("kl", "accuracy.accuracy", 400))
     assert kl.difference == pytest.approx(accuracies("kl").mean())
     assert kl.verdict == "A"
@@ -131,13 +129,13 @@ def test_runs_pair_by_name_and_say_what_was_set_otherwise():
 def test_runs_say_what_was_set_otherwise_of_schemes_and_teachers_too(capsys):
     """As `--set` names it; what the training came to goes without saying."""
 
-    def changed(c):
+    def other(c):
         of_teacher = {"teacher.epochs": 1} if c.teacher else {}
         of_scheme = {"scheme.temperature": 2.0, "steps": 7} if c.scheme == "kl" else {}
-        return replace(c, params={**c.params, **of_teacher, **of_scheme})
+        return changed(c, {**of_teacher, **of_scheme})
 
-    one = [replace(c, params={**c.params, "steps": 3}) if c.scheme == "kl" else c for c in cells()]
-    found = compare(Side("run", "one", one), Side("run", "two", [changed(c) for c in one]))
+    one = [changed(c, {"steps": 3}) if c.scheme == "kl" else c for c in cells()]
+    found = compare(Side("run", "one", one), Side("run", "two", [other(c) for c in one]))
     notes = {r.scheme: r.notes for r in found.rows}
     assert notes == {
         "undistilled": "",
@@ -148,14 +146,14 @@ def test_runs_say_what_was_set_otherwise_of_schemes_and_teachers_too(capsys):
     shown = capsys.readouterr().out
     assert f"they differ beside that (kl): {notes['kl']}" in shown
     assert f"they differ beside that (teacher): {notes['teacher']}" in shown
-    stopped = [replace(c, params={**c.params, "steps": 4}) if c.scheme == "kl" else c for c in one]
+    stopped = [changed(c, {"steps": 4}) if c.scheme == "kl" else c for c in one]
     found = compare(Side("run", "one", one), Side("run", "two", stopped))
     assert {r.notes for r in found.rows if r.scheme == "kl"} == {"A: steps=3; B: steps=4"}
 
 
 def test_schemes_with_other_teachers_say_so():
     other = [
-        replace(c, scheme="dkd", key=c.key + "-d", params={**c.params, "teacher.epochs": 40})
+        changed(c, {"teacher.epochs": 40}, scheme="dkd", key=c.key + "-d")
         for c in cells()
         if c.scheme == "kl"
     ]
@@ -229,7 +227,7 @@ def test_the_command_knows_a_suite_by_its_file(new_workspace, tmp_path, capsys):
     for c in cells(2, (400,)):
         store.save_cell(c)
         key = f"{c.key}-5"
-        store.save_cell(replace(c, key=key, created=1.0, params={**c.params, "student.epochs": 5}))
+        store.save_cell(changed(c, {"student.epochs": 5}, key=key, created=1.0))
 
     def variants(*arguments):
         given = ["compare", "kl", "undistilled", "--metric", "accuracy", "--workspace", str(store.root)]

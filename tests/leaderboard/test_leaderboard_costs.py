@@ -8,11 +8,10 @@ from dataclasses import replace
 
 import pytest
 from recorded_cells import all_recorded, recorded, recorded_suite
+from suite_calls import board_of, collate
 from synthetic_cells import cells, with_params
 
 from kdbench.api.records import Result
-from kdbench.leaderboard.build import board_of
-from kdbench.leaderboard.collate import collate
 from kdbench.rendering.export import to_csv
 from kdbench.rendering.html import to_html
 from kdbench.rendering.markdown import to_markdown
@@ -26,9 +25,7 @@ def accuracies(given, **wanted):
 
 def test_rows_say_what_the_training_of_their_network_came_to():
     rows = {(r["scheme"], r["budget"]): (r["steps"], r["images_seen"]) for r in accuracies(all_recorded())}
-    assert rows == {
-        (c.scheme, c.budget): (c.params["steps"], c.params["images_seen"]) for c in all_recorded(1)
-    }
+    assert rows == {(c.scheme, c.budget): (c.steps, c.images_seen) for c in all_recorded(1)}
     read = list(csv.DictReader(io.StringIO(to_csv(collate(all_recorded(), recorded_suite())))))
     assert {(r["steps"], r["images_seen"]) for r in read if r["scheme"] == "distilled"} == {("937", "60000")}
 
@@ -36,7 +33,7 @@ def test_rows_say_what_the_training_of_their_network_came_to():
 def test_records_without_steps_leave_the_columns_empty():
     (row,) = [r for r in collate(cells(1)) if r["scheme"] == "kl" and r["metric"] == "accuracy.top5"][:1]
     assert (row["steps"], row["images_seen"]) == (None, None)
-    board = board_of(cells(1), "demo", "quick")
+    board = board_of(cells(1))
     assert "Steps and images seen" not in to_markdown(board)
     assert "<td></td>" in to_html(board)
 
@@ -60,11 +57,11 @@ def test_other_steps_images_networks_and_data_are_never_averaged(changed):
     assert len({r["variant"] for r in found}) == 2
     name = next(iter(changed))
     if name in ("steps", "images_seen"):
-        assert {r[name] for r in found} == {recorded().params[name], changed[name]}
+        assert {r[name] for r in found} == {getattr(recorded(), name), changed[name]}
 
 
 def test_the_page_to_read_lists_steps_and_images_once_a_network():
-    board = board_of(all_recorded(), "demo", "quick", recorded_suite())
+    board = board_of(all_recorded(), recorded_suite())
     text = to_markdown(board)
     section = text.split("## Steps and images seen")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")][1:]

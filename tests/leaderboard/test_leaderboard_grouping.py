@@ -4,12 +4,12 @@ import json
 from dataclasses import replace
 
 import pytest
+from flat_settings import changed
 from recorded_cells import BUDGETS, POOL, SCHEMES, all_recorded, recorded, recorded_suite
+from suite_calls import board_of, collate, departures, evaluate
 
-from kdbench.api.specs import MetricSpec
-from kdbench.leaderboard import collate, completed, evaluate
-from kdbench.leaderboard.build import board_of
-from kdbench.leaderboard.differences import departures
+from kdbench.api.records import Result
+from kdbench.api.settings import text_of
 from kdbench.leaderboard.samples import failures
 from kdbench.rendering.export import to_json
 from kdbench.rendering.html import to_html
@@ -39,9 +39,7 @@ def test_steps_that_follow_from_the_budget_make_no_variant():
 
 
 def test_other_steps_within_a_budget_are_another_experiment():
-    longer = [recorded(fold=f, set_={}, key=f"longer-{f}") for f in range(2)]
-    for cell in longer:
-        cell.params["steps"] = 7
+    longer = [recorded(fold=f, set_={"steps": 7}, key=f"longer-{f}") for f in range(2)]
     rows = accuracies(all_recorded() + longer, scheme="distilled")
     assert [(r["budget"], r["variant"], r["n"]) for r in rows] == [
         (400, "", 3), (2500, "", 3), (400, "steps=7", 2),
@@ -69,9 +67,7 @@ def test_a_failed_cell_is_made_good_by_one_with_steps():
 
 
 def test_of_two_experiments_a_failed_cell_counts_to_one():
-    few = [recorded(fold=f, key=f"few-{f}") for f in range(2)]
-    for cell in few:
-        cell.params["steps"] = 7
+    few = [recorded(fold=f, set_={"steps": 7}, key=f"few-{f}") for f in range(2)]
     rows = accuracies(
         [*few, *all_recorded(), recorded(fold=9, network_failed=True)], scheme="distilled", budget=400
     )
@@ -101,7 +97,7 @@ OVERRIDES = {
 @pytest.mark.parametrize("name", OVERRIDES)
 def test_the_suites_own_setting_stays_the_main_one(name):
     """The override has more folds and is newer."""
-    schemes = [s for s in SCHEMES if name in recorded(s).params]
+    schemes = [s for s in SCHEMES if name in recorded(s).settings.flat()]
     odd = [
         recorded(s, b, f, set_={name: OVERRIDES[name]}, key=f"odd-{s}-{b}-{f}", created=9.0)
         for s in schemes
@@ -109,7 +105,7 @@ def test_the_suites_own_setting_stays_the_main_one(name):
         for f in range(5)
     ]
     rows = accuracies(all_recorded() + odd, scheme="distilled")
-    value = str(OVERRIDES[name])
+    value = text_of(OVERRIDES[name])
     assert sorted((r["variant"], r["n"]) for r in rows) == [("", 3)] * 2 + [(f"{name}={value}", 5)] * 2
     assert all((r["published"] is None) == bool(r["variant"]) for r in rows)
 
@@ -117,28 +113,29 @@ def test_the_suites_own_setting_stays_the_main_one(name):
 @pytest.mark.parametrize("name", OVERRIDES)
 def test_where_all_cells_depart_from_the_suite_the_board_says_so(name):
     cells = all_recorded()
-    told = board_of(cells, "demo", "quick", recorded_suite())
+    told = board_of(cells, recorded_suite())
     assert told.changes == []
     pool = {"data.validation": POOL - 200, "data.train": 5000}.get(name, POOL)  # what the budget leaves of
     odd = []
     for c in cells:
-        params = c.params | ({name: OVERRIDES[name]} if name in c.params else {})
-        if "data.unlabelled" in params:
+        flat = c.settings.flat()
+        params = {name: OVERRIDES[name]} if name in flat else {}
+        if "data.unlabelled" in flat:
             params["data.unlabelled"] = pool - c.budget
-        odd.append(replace(c, params=params))
-    told = board_of(odd, "demo", "quick", recorded_suite())
+        odd.append(changed(c, params))
+    told = board_of(odd, recorded_suite())
     (change,) = told.changes
     shown = name.replace("scheme.", "distilled: ")
-    assert change.startswith(f"{shown}={OVERRIDES[name]}, not ")
+    assert change.startswith(f"{shown}={text_of(OVERRIDES[name])}, not ")
     assert f"| changed | `{change}` |" in to_markdown(told)
     assert change in to_html(told)
 
 
 def test_folds_of_several_seeds_are_told_and_made_again():
     cells = all_recorded()
-    assert "seeds" not in to_markdown(board_of(cells, "demo", "quick", recorded_suite()))
+    assert "seeds" not in to_markdown(board_of(cells, recorded_suite()))
     cells += [replace(c, seed=7, key=f"{c.key}-7") for c in cells]
-    board = board_of(cells, "demo", "quick", recorded_suite(), given="own.toml --plugin nets.py")
+    board = board_of(cells, recorded_suite(), given="own.toml --plugin nets.py")
     assert {r["n"] for r in board.rows} == {6}
     text = to_markdown(board)
     assert "| seeds | 0, 7 |" in text
@@ -152,7 +149,7 @@ def test_a_suite_with_overrides_is_held_to_the_one_without():
     suite = recorded_suite()
     longer = suite.model_copy(update={"student": suite.student.model_copy(update={"epochs": 9})})
     cells = all_recorded(set_={"student.epochs": 9})
-    told = board_of(cells, "demo", "quick", longer, unchanged=suite)
+    told = board_of(cells, longer, base=suite)
     assert told.changes == ["student.epochs=9, not 6"]
     assert json.loads(to_json(told))["changes"] == told.changes
     assert {r["variant"] for r in told.rows} == {""}
@@ -230,55 +227,34 @@ def test_a_variant_is_held_to_the_undistilled_students_trained_like_its_own():
     assert variant["difference"] == pytest.approx(0.2)
 
 
-def test_records_from_before_they_told_versions_join_newer_ones_of_the_same_stages():
-    """Run again with fewer metrics, say, everything found: the older cells are of the very same networks."""
-    old = [
-        replace(c, stages={f"student {c.key}": c.key, f"score accuracy · {c.key}": c.key + "a",
-                           f"embedding ivis · A · {c.key}": c.key + "e"})
-        for c in all_recorded(3)
-    ]  # fmt: skip
-    told = {
-        "scheme.@version": 1,
-        "stages.targets": 2,
-        "metrics.accuracy.@version": 3,
-        "reducers.ivis.@version": 3,
-    }
-    new = [
-        replace(c, key=c.key + "n", created=9.0, params=c.params | told, results=c.results[:1]) for c in old
-    ]
-    whole = collate([*old, *new], recorded_suite())
-    assert {r["variant"] for r in whole} == {""}
-    assert len(whole) == len(collate(old, recorded_suite()))
-    # of other stages nothing is known
-    strangers = [replace(c, stages={t: k + "x" for t, k in c.stages.items()}) for c in new]
-    apart = {r["variant"] for r in collate([*old, *strangers], recorded_suite())}
-    assert apart == {"", "versions=unknown"}
-
-
 def test_what_a_metric_sees_beside_is_held_to_the_suite():
     """A student's agreement with another teacher is another measurement, though it is of the same student."""
 
     def measured(epochs, created):
-        name, key = "metrics.accuracy.teacher.epochs", f"e{epochs}"
-        return [recorded("undistilled", 400, f, set_={name: epochs}, key=f"{key}{f}", created=created,
-                         accuracy=epochs / 100) for f in range(3)]  # fmt: skip
+        settings = {
+            f"metrics.fidelity.teacher.{n}": v for n, v in recorded().settings.teacher.flat("t").items()
+        }
+        settings = {name.replace(".t.", "."): value for name, value in settings.items()}
+        settings["metrics.fidelity.teacher.epochs"] = epochs
+        cells = [
+            recorded("undistilled", 400, f, set_=settings, key=f"e{epochs}{f}", created=created)
+            for f in range(3)
+        ]
+        value = Result("fidelity", "agreement", epochs / 100, primary=True)
+        return [replace(c, results=(value,)) for c in cells]
 
-    cells = [*all_recorded(), *measured(60, 0.0), *measured(2, 9.0)]
-    rows = accuracies(cells, scheme="undistilled", budget=400)
-    labels = {r["variant"]: r["mean"] for r in rows if r["mean"] in (pytest.approx(0.6), pytest.approx(0.02))}
-    assert labels == {"": pytest.approx(0.6), "metrics.accuracy.teacher.epochs=2": pytest.approx(0.02)}
+    suite = recorded_suite(metrics=["accuracy", "ivis-loss", "fidelity"])
+    rows = collate([*all_recorded(), *measured(60, 0.0), *measured(2, 9.0)], suite)
+    labels = {r["variant"]: r["mean"] for r in rows if r["metric"] == "fidelity.agreement"}
+    assert labels == {"": pytest.approx(0.6), "metrics.fidelity.teacher.epochs=2": pytest.approx(0.02)}
 
 
 @pytest.mark.parametrize("role", ["data", "teacher.source"])
 def test_the_seed_of_a_dataset_is_no_seed_of_a_run(role):
     def of(seed, created, digest):
-        given = {f"{role}.dataset.seed": seed} | ({} if role == "data" else {f"{role}.digest": digest})
+        given = {f"{role}.dataset.seed": seed, f"{role}.digest": digest}
         return [
-            replace(
-                recorded("distilled", 400, f, set_=given, key=f"{seed}-{f}", created=created),
-                dataset_digest=digest if role == "data" else "same",
-            )
-            for f in range(3)
+            recorded("distilled", 400, f, set_=given, key=f"{seed}-{f}", created=created) for f in range(3)
         ]
 
     suite = recorded_suite()
@@ -294,7 +270,7 @@ def test_the_seed_of_a_dataset_is_no_seed_of_a_run(role):
     both = [*of(0, 0.0, "a" * 64), *of(5, 9.0, "b" * 64)]
     rows = accuracies(both, suite, scheme="distilled")
     assert sorted((r["variant"], r["n"]) for r in rows) == [("", 3), (f"{role}.dataset.seed=5", 3)]
-    assert board_of(of(5, 9.0, "b" * 64), "demo", "quick", suite).changes == [f"{role}.dataset.seed=5, not 0"]
+    assert board_of(of(5, 9.0, "b" * 64), suite).changes == [f"{role}.dataset.seed=5, not 0"]
 
 
 def test_values_that_begin_alike_are_written_out():
@@ -313,7 +289,7 @@ def test_values_that_begin_alike_are_written_out():
             for f in range(2)
         ]
         cells += [recorded(fold=f, set_={"reducers.ivis.init": file}, key=f"r{file}{f}") for f in range(2)]
-    board = board_of(cells, "demo", "quick", recorded_suite())
+    board = board_of(cells, recorded_suite())
     labels = [(r["scheme"], r["budget"], r["metric"], r["tap"], r["variant"]) for r in board.rows]
     assert len(set(labels)) == len(labels)
     markdown = to_markdown(board)
@@ -325,90 +301,48 @@ def test_values_that_begin_alike_are_written_out():
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("scheme.@version", "distilled: version=2, not 1"),
-        ("reducers.ivis.@version", "reducers.ivis.version=2, not 1"),
-        ("reducers.ivis.epochs", "reducers.ivis.epochs=2, not 100"),
-        ("metrics.accuracy.selection", "metrics.accuracy.selection=2, not last"),
-        ("data.dataset.n_train", "data.dataset.n_train=2, not 10000"),
+        ("scheme.version", "distilled: version=97, not {}"),
+        ("reducers.ivis.version", "reducers.ivis.version=97, not {}"),
+        ("reducers.ivis.epochs", "reducers.ivis.epochs=97, not {}"),
+        ("metrics.accuracy.last_k", "metrics.accuracy.last_k=97, not {}"),
+        ("data.dataset.n_train", "data.dataset.n_train=97, not {}"),
     ],
 )
-def test_departures_in_code_in_measuring_and_in_images_are_told(name, change):
-    def given(c):
-        own = {
-            "scheme.@version": 1, "reducers.ivis.@version": 1, "metrics.accuracy.selection": "last",
-            "data.dataset.n_train": POOL,
-        }  # fmt: skip
-        return replace(c, params=own | c.params)
-
-    suite = recorded_suite()
-    whole = {"epochs": 100, "@version": 1}
-    suite = suite.model_copy(
-        update={
-            "schemes": tuple(
-                s.model_copy(update={"params": {**s.params, "@version": 1}}) for s in suite.schemes
-            ),
-            "reducers": (
-                suite.reducers[0].model_copy(update={"params": {**suite.reducers[0].params, **whole}}),
-            ),
-            "metrics": (
-                suite.metrics[0].model_copy(update={"params": {"selection": "last"}, "label": "accuracy"}),
-                suite.metrics[1],
-            ),
-        }
-    )
-    usual = [given(c) for c in all_recorded()]
-    assert board_of(usual, "demo", "quick", suite).changes == []
-    mine = [c for c in usual if c.scheme == "distilled" or not name.startswith("scheme.")]
-    odd = [replace(c, params=c.params | ({name: 2} if c in mine else {})) for c in usual]
-    assert board_of(odd, "demo", "quick", suite).changes == [change]
-    # beside usual ones they are a variant, and the board is of the usual ones
-    both = board_of([*usual, *(replace(c, key=c.key + "x") for c in odd)], "demo", "quick", suite)
+def test_departures_in_code_in_measuring_and_in_images(name, change):
+    usual = all_recorded()
+    assert board_of(usual, recorded_suite()).changes == []
+    default = text_of(recorded().settings.flat()[name])
+    affected = [c for c in usual if c.scheme == "distilled" or not name.startswith("scheme.")]
+    odd = [changed(c, {name: 97}) if c in affected else c for c in usual]
+    assert board_of(odd, recorded_suite()).changes == [change.format(default)]
+    # next to usual ones they are a variant, and the board is of the usual ones
+    both = board_of([*usual, *(replace(c, key=c.key + "x") for c in odd)], recorded_suite())
     assert both.changes == []
-    assert any(name.replace("@", "") in r["variant"] for r in both.rows)
+    assert any(name in r["variant"] for r in both.rows)
 
 
 def test_a_teacher_without_a_source_task_is_the_main_one_where_the_suite_has_none():
     suite = recorded_suite()
     bare = suite.model_copy(update={"teacher": suite.teacher.model_copy(update={"source": None})})
-    without = [recorded("teacher", 400, f, key=f"bare-{f}") for f in range(2)]
-    for cell in without:
-        for name in [n for n in cell.params if n.startswith("teacher.source.")]:
-            del cell.params[name]
+    full = [recorded("teacher", 400, f, key=f"bare-{f}") for f in range(2)]
+    without = [
+        replace(c, settings=replace(c.settings, teacher=replace(c.settings.teacher, source=None)))
+        for c in full
+    ]
     rows = accuracies(all_recorded() + without, bare, scheme="teacher", budget=400)
-    assert sorted((r["variant"], r["n"]) for r in rows) == [
-        ("", 2), ("teacher.source.dataset=source shapes, teacher.source.epochs=5", 3),
-    ]  # fmt: skip
+    (main, other) = sorted(rows, key=lambda r: r["variant"])
+    assert (main["variant"], main["n"], other["n"]) == ("", 2, 3)
+    assert "teacher.source.epochs=5" in other["variant"]
 
 
-def test_a_completed_suite_knows_its_defaults_and_keeps_its_labels():
-    """What a suite does not say can be overridden too."""
-    from kdbench.registry import Registry
-
-    defaults = {"kl": {"temperature": 4.0, "t2_scaling": False}, "undistilled": {"passes": 1}}
-
-    class Checks(Registry):
-        def __init__(self):
-            pass
-
-        def check(self, kind, name, params=None):
-            return defaults.get(name, {}) | dict(params or {})
-
-        def code(self, kind, name):
-            return {"version": 1}
-
-        def spec(self, kind, name):
-            return MetricSpec(name=name, target="a:b", summary="s", primary="v", higher_is_better=True)
-
+def test_defaults_that_a_suite_does_not_write_can_be_overridden_too():
     silent = recorded_suite(schemes=["undistilled", {"name": "kl", "temperature": 4, "label": "distilled"}])
     odd = [
-        recorded("distilled", 400, f, set_={"scheme.t2_scaling": True}, key=f"o{f}", created=9.0)
+        recorded("distilled", 400, f, set_={"scheme.direction": "backward"}, key=f"o{f}", created=9.0)
         for f in range(5)
     ]
-    whole = completed(silent, Checks())
-    rows = accuracies(all_recorded() + odd, whole, scheme="distilled", budget=400)
-    assert sorted((r["variant"], r["n"]) for r in rows) == [("", 3), ("scheme.t2_scaling=True", 5)]
-    assert [s.title for s in whole.schemes] == [s.title for s in silent.schemes]
-    assert whole.student.architecture.title == "WRN-28-1"
+    rows = accuracies(all_recorded() + odd, silent, scheme="distilled", budget=400)
+    assert sorted((r["variant"], r["n"]) for r in rows) == [("", 3), ("scheme.direction=backward", 5)]
 
 
 def ages():
@@ -503,10 +437,13 @@ def test_another_reducers_parameters_do_not_touch_a_result():
 def test_a_frame_has_what_two_cells_measured_of_one_fold_once(plain_registry):
     """As a leaderboard counts it: a mean over the frame's main rows is the row's."""
     from kdbench.session.suites import Results
+    from kdbench.suite import ResolvedSuite, SuiteFile
 
     cells = all_recorded()
     again = [replace(c, key=c.key + "-again", created=9.0, results=c.results[:1]) for c in cells]
-    results = Results(recorded_suite(), [*cells, *again], plain_registry)
+    suite = recorded_suite()
+    resolved = ResolvedSuite("demo", SuiteFile("demo.toml", {}, {}, ""), suite, suite)
+    results = Results(resolved, [*cells, *again], plain_registry)
     frame = results.frame().query("metric == 'accuracy' and variant == ''")
     assert len(frame) == len(cells)
     assert set(frame["key"]) == {c.key for c in again}  # the newest
@@ -527,10 +464,10 @@ def test_a_change_in_a_long_value_is_told_whole():
 
 def test_a_suite_as_commands_take_it_names_files_alone(tmp_path):
     from kdbench.registry import Registry
-    from kdbench.session.execute import as_given
+    from kdbench.session.leaderboards import command_arguments
 
     (tmp_path / "nets.py").write_text("")
     plain, mine = Registry.discover(), Registry.discover(files=[tmp_path / "nets.py"], broken_files=True)
-    assert as_given("paper-reference", plain) == "paper-reference"
-    assert as_given(tmp_path / "own.toml", plain) == "own.toml"
-    assert as_given(str(tmp_path / "own.toml"), mine) == "own.toml --plugin nets.py"
+    assert command_arguments("paper-reference", plain) == "paper-reference"
+    assert command_arguments(tmp_path / "own.toml", plain) == "own.toml"
+    assert command_arguments(str(tmp_path / "own.toml"), mine) == "own.toml --plugin nets.py"

@@ -255,13 +255,13 @@ def test_a_components_version_is_in_its_keys(
 SOURCE = 'teacher.source={ dataset = { name = "shapes", n_train = 100, label = "source" }, epochs = 1 }'
 
 
-def told_apart(before, after) -> bool:
-    """Whether every cell that is another one in the second plan also says so in its parameters."""
+def have_other_settings(before, after) -> bool:
+    """Whether every cell with another key in the second plan has other settings too."""
     others = {(c.scheme, c.budget, c.fold): c for c in after.cells}
     pairs = [(c, others[c.scheme, c.budget, c.fold]) for c in before.cells]
     different = [(one, two) for one, two in pairs if one.key != two.key]
     assert different
-    return all(one.params != two.params for one, two in different)
+    return all(one.settings != two.settings for one, two in different)
 
 
 @pytest.mark.parametrize(
@@ -283,47 +283,45 @@ def told_apart(before, after) -> bool:
         "metrics.class-area.level=0.9",
     ],
 )
-def test_what_makes_another_cell_stands_in_its_parameters(tiny_plan, tiny_data, override):
-    """Cells of equal parameters are folds of one experiment in a leaderboard."""
+def test_cells_of_other_keys_have_other_settings(tiny_plan, tiny_data, override):
+    """Cells of equal settings are folds of one experiment in a leaderboard."""
     source = replace(tiny_data, digest=f"source {override}")
     before = tiny_plan(SOURCE, source=replace(tiny_data, digest="source"))
     after = tiny_plan(SOURCE, override, source=source if "dataset" in override else source_of(tiny_data))
-    assert told_apart(before, after)
+    assert have_other_settings(before, after)
     same = tiny_plan(SOURCE, source=source_of(tiny_data))
-    assert [c.params for c in same.cells] == [c.params for c in before.cells]
+    assert [c.settings for c in same.cells] == [c.settings for c in before.cells]
 
 
 def source_of(data: ImageData) -> ImageData:
     return replace(data, digest="source")
 
 
-def test_the_images_of_a_source_task_stand_in_the_parameters_of_cells(tiny_plan, tiny_data):
+def test_settings_contain_the_images_of_a_source_task(tiny_plan, tiny_data):
     before = tiny_plan(SOURCE, source=source_of(tiny_data))
-    assert told_apart(before, tiny_plan(SOURCE, source=replace(tiny_data, digest="others")))
+    assert have_other_settings(before, tiny_plan(SOURCE, source=replace(tiny_data, digest="others")))
 
 
 @pytest.mark.parametrize(
     ("kind", "name"),
     [("schemes", "kl"), ("reducers", "pca"), ("metrics", "class-area"), ("architectures", "wide-resnet")],
 )
-def test_the_version_of_a_component_stands_in_the_parameters_of_cells(
-    tiny_plan, plain_registry, monkeypatch, kind, name
-):
+def test_settings_contain_the_version_of_a_component(tiny_plan, plain_registry, monkeypatch, kind, name):
     before = tiny_plan()
     raise_version(monkeypatch, type(plain_registry), kind, name)
-    assert told_apart(before, tiny_plan())
+    assert have_other_settings(before, tiny_plan())
 
 
 @pytest.mark.parametrize("kind", ["targets", "student", "embedding", "score"])
-def test_the_version_of_a_stage_stands_in_the_parameters_of_cells(tiny_plan, monkeypatch, kind):
+def test_settings_contain_the_version_of_a_stage(tiny_plan, monkeypatch, kind):
     before = tiny_plan()
     raised = {**model.STAGE_VERSIONS, kind: model.STAGE_VERSIONS.get(kind, 1) + 1}
     for module in (model, kdbench.plan):
         monkeypatch.setattr(module, "STAGE_VERSIONS", raised)
-    assert told_apart(before, tiny_plan())
+    assert have_other_settings(before, tiny_plan())
 
 
-def test_an_edited_file_of_a_metric_stands_in_the_parameters_of_cells(tiny_plan, tmp_path):
+def test_settings_contain_the_source_of_a_one_file_plugin(tiny_plan, tmp_path):
     from kdbench.registry import Registry
 
     text = """
@@ -341,7 +339,7 @@ def kdbench_metrics():
         file.parent.mkdir()
         file.write_text(text.replace("VALUE", value))
         plans.append(tiny_plan("metrics+=constant", registry=Registry.discover(files=[file])))
-    assert told_apart(*plans)
+    assert have_other_settings(*plans)
 
 
 def test_a_weights_file_is_known_by_its_content_not_its_path(tiny_plan, tmp_path):
@@ -500,7 +498,7 @@ def test_a_lost_score_of_logits_needs_its_network_alone(tiny_plan):
 
 
 def test_the_papers_scale_counts_75_results_and_25_teachers(plain_registry):
-    suite = load_suite("paper-reference", scale="paper", registry=plain_registry)
+    suite = load_suite("paper-reference", scale="paper", registry=plain_registry).suite
     assert suite.data.dataset.name == "cifar100"
     plan = make_plan(suite, plain_registry, images(50_000, 10_000, 100))
     assert len(plan.cells) == 75
@@ -529,7 +527,7 @@ def test_the_papers_scale_on_the_real_images(plain_registry):
     cache = Path(platformdirs.user_cache_dir("kdbench", appauthor=False)) / "decoded"
     dataset = plain_registry.create("datasets", "cifar100")
     data = dataset.load(DataPlaces(folders=tuple(folders), cache=cache, download=False))
-    suite = load_suite("paper-reference", scale="paper", registry=plain_registry)
+    suite = load_suite("paper-reference", scale="paper", registry=plain_registry).suite
     plan = make_plan(suite, plain_registry, data)
     assert len(plan.cells) == 75
     assert kinds(plan)["teacher"] == 25

@@ -13,7 +13,7 @@ from kdbench.suite.load import load_suite
 @pytest.mark.parametrize("name", ["schemes", "fixmatch-comparison"])
 def test_cyclical_update_includes_unlabelled_pass(name, scale):
     """All labelled images come before the first unlabelled image, unless batches alternate."""
-    suite = load_suite(name, scale=scale)
+    suite = load_suite(name, scale=scale).suite
     (kl,) = (s for s in suite.schemes if s.name == "kl")
     student = suite.student
     if student.steps and kl.params.get("alternation", "epoch") == "epoch":

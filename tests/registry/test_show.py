@@ -67,11 +67,11 @@ def test_taps_that_can_not_be_read_are_told_and_the_rest_is_shown(shown, install
     file = tmp_path / "nets.py"
     file.write_text(ARCHITECTURES)
     said = shown("architectures/absent", "--plugin", str(file))["taps"]
-    assert said == "can't be read, for the network can't be built: weights.pt is not there"
+    assert said == "unknown, because the network can't be built: weights.pt is not there"
     said = shown("architectures/broken", "--plugin", str(file))["taps"]
-    assert said == f"can't be read: ZeroDivisionError: division by zero ({file}:11)"
+    assert said == f"unknown: ZeroDivisionError: division by zero ({file}:11)"
     data = shown("architectures/asked", "--plugin", str(file))
-    assert data["taps"] == "depend on path, which has no default"
+    assert data["taps"] == "depend on path, without a default"
     assert data["parameters"] == {"path": {"type": "str", "required": True}}
     assert frame.invoke(["show", "architectures/asked", "--plugin", str(file)]) == 0
     assert "depend on path" in capsys.readouterr().out

@@ -8,12 +8,12 @@ from html.parser import HTMLParser
 
 import pytest
 from rich.console import Console
+from suite_calls import board_of, evaluate
 from synthetic_cells import cell, cells, suite, with_params
 
 from kdbench.api.records import Result
 from kdbench.errors import WorkspaceError
-from kdbench.leaderboard import COLUMNS, evaluate
-from kdbench.leaderboard.build import board_of
+from kdbench.leaderboard import COLUMNS
 from kdbench.rendering.export import rounded, to_csv, to_json, to_tex
 from kdbench.rendering.files import write
 from kdbench.rendering.html import to_html
@@ -30,13 +30,13 @@ def failed():
 
 @pytest.fixture
 def board(failed):
-    return board_of([*cells(), failed], "demo", "quick", suite(), {"accuracy": True, "ivis-loss": False})
+    return board_of([*cells(), failed], suite())
 
 
 def test_the_same_cells_in_any_order_give_the_same_bytes(tmp_path, failed):
     all_cells = [*cells(), failed]
     for name, given in (("a", all_cells), ("b", all_cells[::-1])):
-        write(board_of(given, "demo", "quick", suite()), tmp_path / name)
+        write(board_of(given, suite()), tmp_path / name)
     files = sorted(p.name for p in (tmp_path / "a/demo/quick").iterdir())
     assert files == ["README.md", "index.html", "leaderboard.csv", "leaderboard.json", "table.tex"]
     for name in files:
@@ -77,7 +77,7 @@ def test_json_reads_back_and_has_no_nan(board):
 
 def test_nan_stays_visible():
     odd = replace(cell("kl"), results=(Result("accuracy", "accuracy", math.nan, primary=True),))
-    board = board_of([odd], "demo", "quick")
+    board = board_of([odd])
     assert ",nan," in to_csv(board.rows)
     row = json.loads(to_json(board), parse_constant=pytest.fail)["rows"][0]
     assert (row["mean"], row["published"]) == ("nan", None)  # null is nothing, and this is something
@@ -110,7 +110,7 @@ def test_the_lower_loss_is_the_better_one_where_it_is_known(board):
     kl = [t for t in text.splitlines() if t.startswith("| 400 | kl |") and "±" in t]
     assert kl
     assert all(t.count("**") == 6 for t in kl)
-    unknown = board_of(cells(), "demo", "quick", suite())
+    unknown = replace(board_of(cells(), suite()), directions={})
     assert "**" not in next(t for t in to_markdown(unknown).splitlines() if t.startswith("| 400 | kl |"))
 
 
@@ -123,7 +123,7 @@ def test_every_line_of_a_table_has_as_many_cells(board):
 
 def test_variants_have_lines_of_their_own(board):
     longer = [with_params(c, "x", {"student.epochs": 40}) for c in cells() if c.scheme == "kl"]
-    text = to_markdown(board_of(cells() + longer, "demo", "quick", suite()))
+    text = to_markdown(board_of(cells() + longer, suite()))
     assert "| kl (student.epochs=40) |" in text
 
 
@@ -158,21 +158,21 @@ def test_the_tex_table_is_booktabs(board):
     text = to_tex(board)
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == text.count(r"\begin{tabular}") == 1
     labelled = [replace(c, scheme="kl[t_2=1%]") if c.scheme == "kl" else c for c in cells()]
-    assert r"kl[t\_2=1\%]" in to_tex(board_of(labelled, "demo", "quick", suite()))
+    assert r"kl[t\_2=1\%]" in to_tex(board_of(labelled, suite()))
     lines = [t for t in text.splitlines() if t.endswith(r"\\")]
     assert {t.count("&") for t in lines} == {2}
 
 
 @pytest.mark.parametrize("with_suite", [True, False])
 def test_a_board_needs_no_suite_and_no_finished_cell(with_suite, failed, tmp_path):
-    only_failed = board_of([failed], "demo", "quick", suite() if with_suite else None)
+    only_failed = board_of([failed], suite() if with_suite else None)
     assert only_failed.rows == []
     assert "ValueError" in write(only_failed, tmp_path)[0].read_text()
 
 
 def test_cells_of_other_scales_and_suites_are_left_out():
     others = [replace(c, scale="paper") for c in cells()] + [replace(c, suite="other") for c in cells()]
-    board = board_of(cells() + others, "demo", "quick", suite())
+    board = board_of(cells() + others, suite())
     assert {(r["suite"], r["scale"]) for r in board.rows} == {("demo", "quick")}
 
 
@@ -202,7 +202,7 @@ def test_the_terminal_shows_labels_with_brackets_within_100_columns():
         loss = tuple(Result("ivis-loss", "last", 0.5, t, "ivis-torch[k=15]", "n=2000", True) for t in five)
         label = "kl[t2_scaling=True]" if c.scheme == "kl" else c.scheme
         many.append(replace(c, scheme=label, results=c.results[:1] + (loss if c.student else ())))
-    text = shown(terminal_table(board_of(many, "demo", "quick", suite(taps=list(five))).rows))
+    text = shown(terminal_table(board_of(many, suite(taps=list(five))).rows))
     assert "kl[t2_scaling=True]" in text
     assert "ivis-torch[k=15]" in text
     assert "…" not in text
@@ -241,7 +241,7 @@ def test_rounding_keeps_six_digits_and_no_negative_zero():
 
 def test_numbers_of_another_dataset_stand_apart():
     of_cifar = suite(published_dataset="cifar100")
-    board = board_of(cells(), "demo", "quick", of_cifar)  # on shapes
+    board = board_of(cells(), of_cifar)  # on shapes
     text = to_markdown(board)
     assert {r["published"] for r in board.rows} == {None}
     assert ", quoted*" not in text
@@ -257,7 +257,7 @@ def test_numbers_of_another_dataset_stand_apart():
 @pytest.mark.parametrize("title", ["cifar100", "cifar100[download=False]"])
 def test_numbers_of_the_papers_dataset_stand_beside_ours(title):
     ours = [replace(c, dataset=title) for c in cells()]
-    mixed = board_of([*ours, *cells()], "demo", "quick", suite(published_dataset="cifar100"))
+    mixed = board_of([*ours, *cells()], suite(published_dataset="cifar100"))
     quoted = {(r["dataset"], r["budget"], r["scheme"]) for r in mixed.rows if r["published"] is not None}
     assert quoted == {(title, 400, "kl")}
     text = to_markdown(mixed)
@@ -268,7 +268,7 @@ def test_numbers_of_the_papers_dataset_stand_beside_ours(title):
 def test_quoted_numbers_alike_are_told_apart():
     """One value stands twice in a table of the paper; one of the places was not measured."""
     entry = {"where": "Table 1", "metric": "accuracy", "value_name": "accuracy", "value": 0.5, "scheme": "kl"}
-    board = board_of(cells(), "demo", "quick", suite(published=[entry | {"budget": b} for b in (400, 9000)]))
+    board = board_of(cells(), suite(published=[entry | {"budget": b} for b in (400, 9000)]))
     block = to_markdown(board).split("## Quoted")[1].split("##")[0]
     assert "| 9000 |" in block
     assert "| 400 |" not in block
@@ -284,7 +284,7 @@ def test_the_spread_of_a_quoted_number_says_of_what_kind_it_is():
     }
     kind = "standard deviation over 5 folds"
     of = suite(published=[entry | {"value": 0.2375, "spread": 0.0085, "spread_kind": kind}])
-    lines = list(csv.DictReader(io.StringIO(to_csv(board_of(cells(), "demo", "quick", of).rows))))
+    lines = list(csv.DictReader(io.StringIO(to_csv(board_of(cells(), of).rows))))
     assert list(lines[0])[-2:] == ["published_spread", "published_spread_kind"]
     told = {(t["published"], t["published_spread"], t["published_spread_kind"]) for t in lines}
     assert told == {("0.2375", "0.0085", kind), ("", "", "")}
@@ -306,7 +306,7 @@ def test_a_quoted_spread_stands_behind_plus_minus_where_it_is_a_standard_deviati
         {"where": "Table 2", **loss, "tap": "C", "value": 0.229, "spread": 0.024},
         {"where": "Table 2", **loss, "tap": "Z", "value": 0.7, "spread": 0.123, "spread_kind": kind},
     ]
-    board = board_of(cells(), "demo", "quick", suite(published=entries))
+    board = board_of(cells(), suite(published=entries))
     text = to_markdown(board)
     assert next(t for t in text.splitlines() if "*kl, quoted*" in t).endswith(
         "| *0.255* | *0.360 ± 0.012* | *0.229* |"
@@ -318,7 +318,7 @@ def test_a_quoted_spread_stands_behind_plus_minus_where_it_is_a_standard_deviati
     assert "title='Table 2'>0.360 ± 0.012</i>" in page
     assert f"another: {kind}; of an unknown kind." in page
     whole = suite(published=[{**entries[0], "tap": None, "metric": "accuracy", "value_name": "accuracy"}])
-    tex = to_tex(board_of(cells(), "demo", "quick", whole))
+    tex = to_tex(board_of(cells(), whole))
     assert r"\textit{25.50}" in tex
     assert kind in tex
     for shown in (text, page, tex):
@@ -328,7 +328,7 @@ def test_a_quoted_spread_stands_behind_plus_minus_where_it_is_a_standard_deviati
 
 def test_every_page_says_that_folds_of_a_number_failed():
     failed = replace(cell("kl", fold=5), status="failed", results=(), error="ValueError: x")
-    board = board_of([*cells(), failed], "demo", "quick", suite(published=[]), {"accuracy": True})
+    board = board_of([*cells(), failed], suite(published=[]))
     assert "** (1 failed) |" in to_markdown(board)
     assert "</b> (1 failed)</td>" in to_html(board)
     (line,) = (t for t in to_tex(board).splitlines() if t.startswith("kl "))
@@ -348,7 +348,7 @@ def test_every_page_says_that_folds_of_a_number_failed():
 )
 def test_a_label_is_no_markdown(label, written):
     named = [replace(c, scheme=label, student=label) if c.scheme == "kl" else c for c in cells()]
-    text = to_markdown(board_of(named, "demo", "quick", suite(published=[])))
+    text = to_markdown(board_of(named, suite(published=[])))
     assert f"| {written} ({written}) |" in text
     if written != label:
         assert label not in text.replace(written, "")
@@ -356,4 +356,4 @@ def test_a_label_is_no_markdown(label, written):
 
 def test_code_of_an_error_that_holds_backticks_is_one_span():
     failed = replace(cell("kl"), status="failed", results=(), error="ValueError: `x` | y")
-    assert r"| `` ValueError: `x` \| y `` |" in to_markdown(board_of([failed], "demo", "quick"))
+    assert r"| `` ValueError: `x` \| y `` |" in to_markdown(board_of([failed]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from flat_settings import settings_from
 
 from kdbench.api import CellRecord, Result
 from kdbench.suite.schema import Component, Data, Published, Student, Suite
@@ -126,13 +127,13 @@ def record(
         suite="paper-reference",
         scale="small",
         dataset="cifar100",
-        dataset_digest="0" * 64,
         budget=budget,
         fold=fold,
         scheme=scheme,
         student="" if scheme == "teacher" else "wide-resnet",
         teacher="" if scheme == "undistilled" else "resnet18",
         status=status,
+        settings=settings_from({"data.digest": "0" * 64}),
         results=tuple(results) if status == "finished" else (),
         arrays=paths if status == "finished" else {},
         seconds=100.0,

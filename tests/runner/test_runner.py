@@ -123,9 +123,9 @@ def test_a_run_leaves_a_record_of_every_cell(finished):
         ("class-area", "E", "ivis-torch"), ("class-area", "E", "pca"),
     }  # fmt: skip
     distilled = by_scheme["distilled"]
-    assert distilled.params["student.epochs"] == 1
-    assert distilled.params["scheme.temperature"] == 4.0
-    assert distilled.params["images_seen"] == 60  # 20 labelled, 40 unlabelled
+    assert distilled.settings.student.recipe["epochs"] == 1
+    assert distilled.settings.scheme.params["temperature"] == 4.0
+    assert distilled.images_seen == 60  # 20 labelled, 40 unlabelled
     assert distilled.dataset_digest == plan.dataset_digest
     for path in distilled.arrays.values():
         assert (store.root / path).is_file()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flat_settings import changed
 
 import kdbench
 from kdbench.errors import CellsFailed, SuiteError, UsageError, WorkspaceError
@@ -58,7 +59,7 @@ def test_a_run_from_python_measures_what_the_runner_measures(results, finished):
 def test_it_is_done_once(here, suite, results):
     again = suite.run(workspace=here / "work", tracking=False)
     assert results.executed > 0
-    assert (again.executed, again.found) == (0, results.executed)
+    assert (again.executed, again.cached) == (0, results.executed)
     assert again.frame().equals(results.frame())
     assert suite.results(workspace=here / "work").frame().equals(results.frame().loc[again.frame().index])
 
@@ -66,10 +67,10 @@ def test_it_is_done_once(here, suite, results):
 def test_a_plan_says_what_is_to_do(here, suite, results):
     done = suite.plan(workspace=here / "work")
     assert done.outstanding == 0
-    assert set(done.frame()["state"]) == {"done"}
+    assert set(done.frame()["state"]) == {"cached"}
     assert len(done.frame()) == results.executed
     more = suite.with_("reducers+=random-projection").plan(workspace=here / "work")
-    assert set(more.frame().query("state == 'to do'")["kind"]) == {"embedding", "score"}
+    assert set(more.frame().query("state == 'to run'")["kind"]) == {"embedding", "score"}
     assert more.seconds > 0
     assert any("loss history" in reason for reason in done.exclusions)
 
@@ -94,12 +95,12 @@ def test_the_frame_has_a_row_a_result_and_the_leaderboard_is_its_mean(results):
 def test_the_frame_tells_settings_apart_as_the_leaderboard_does(results, suite):
     """The suite's own setting is the older one, and of one cell the reducer alone was set otherwise."""
     longer = [
-        replace(c, key=f"{c.key}-3", created=c.created + 1, params={**c.params, "student.epochs": 3})
+        changed(c, {"student.epochs": 3}, key=f"{c.key}-3", created=c.created + 1)
         for c in results.cells
         if c.student
     ]
     other = [
-        replace(c, key=f"{c.key}-k", created=c.created + 2, params={**c.params, "reducers.ivis-torch.k": 7})
+        changed(c, {"reducers.ivis-torch.k": 7}, key=f"{c.key}-k", created=c.created + 2)
         for c in results.cells
         if c.student
     ]
@@ -115,6 +116,23 @@ def test_the_frame_tells_settings_apart_as_the_leaderboard_does(results, suite):
     assert set(frame.query("key.str.endswith('-k') and metric == 'accuracy'")["variant"]) == {""}
     shown = both.compare("distilled", "undistilled", metrics=["accuracy"])
     assert set(shown["variant"]) == {"", "student.epochs=3"}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_dataset_is_loaded_once_a_run(here, suite, results, monkeypatch):
+    loaded = []
+    create = type(suite.registry).create
+
+    def counting(registry, kind, name, *arguments, **options):
+        if kind == "datasets":
+            loaded.append(name)
+        return create(registry, kind, name, *arguments, **options)
+
+    monkeypatch.setattr(type(suite.registry), "create", counting)
+    changed = suite.with_("student.batch_size=8", 'metrics=["accuracy"]', "reducers=[]")
+    assert changed.run(workspace=here / "work", tracking=False).executed > 0
+    datasets = 1 + (changed.suite.teacher.source is not None)
+    assert len(loaded) == datasets
 
 
 def test_leaderboard_and_report_are_written(results):
@@ -197,7 +215,9 @@ def test_a_cell_that_fails_raises_at_the_end_and_is_recorded(here, suite, tmp_pa
         "    return [MetricSpec(name='broken', target='mine_broken:Broken', summary='nan',\n"
         "                       needs=frozenset({'logits'}))]\n"
     )
-    broken = kdbench.load_suite(suite.source, plugins=[plugin], overrides=['metrics=["accuracy", "broken"]'])
+    broken = kdbench.load_suite(
+        suite.resolved.source, plugins=[plugin], overrides=['metrics=["accuracy", "broken"]']
+    )
     with pytest.raises(CellsFailed, match="2 of 3 cells failed"):
         broken.run(workspace=here / "work", tracking=False)
     kept = broken.run(workspace=here / "work", tracking=False, allow_failures=True)
@@ -205,18 +225,18 @@ def test_a_cell_that_fails_raises_at_the_end_and_is_recorded(here, suite, tmp_pa
 
 
 def test_a_warning_stands_at_the_callers_line(here, suite, tmp_path):
-    from kdbench.locations import warn_in_python
+    from kdbench.locations import python_warning
 
     broken = tmp_path / "raises.py"
     broken.write_text(
         "from kdbench.api import hookimpl\n@hookimpl\ndef kdbench_run_finished(run):\n    raise RuntimeError('no')\n"
     )
-    watched = kdbench.load_suite(suite.source, plugins=[broken])
+    watched = kdbench.load_suite(suite.resolved.source, plugins=[broken])
     with pytest.warns(UserWarning, match="kdbench_run_finished raised RuntimeError: no") as caught:
         watched.run(workspace=here / "work", tracking=False)
     assert {w.filename for w in caught} == {__file__}
     with pytest.warns(UserWarning, match="here") as caught:
-        warn_in_python("here")
+        python_warning("here")
     assert caught[0].filename == __file__
 
 

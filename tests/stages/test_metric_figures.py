@@ -257,7 +257,7 @@ def planned(files):
 
     def plan(*overrides, seed=0):
         nonlocal data
-        suite = load_suite(files / "figured.toml", overrides=overrides, registry=registry)
+        suite = load_suite(files / "figured.toml", overrides=overrides, registry=registry).suite
         if data is None:
             from kdbench.api import DataPlaces
 

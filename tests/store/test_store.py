@@ -9,12 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from flat_settings import settings_from
 
 from kdbench.api import CellRecord, Result
 from kdbench.errors import VerificationError, WorkspaceError
@@ -280,14 +280,15 @@ def test_an_artifact_in_the_place_of_another_is_refused(store):
     assert len(store.verify()) == 1
 
 
-def test_a_record_from_before_there_were_checksums_is_read(store):
+def test_a_record_without_a_checksum_is_refused(store):
     fill(store, value=0.25)
     path = store.open(KEY).folder / "record.json"
     record = json.loads(path.read_text())
     del record["sha256"]
     path.write_text(json.dumps(record, indent=1, sort_keys=True))
-    assert store.open(KEY).values == {"value": 0.25}
-    assert store.verify() == []
+    with pytest.raises(VerificationError, match="not what was written"):
+        store.open(KEY)
+    assert len(store.verify()) == 1
 
 
 def test_a_checksum_is_of_what_will_be_read(store):
@@ -408,7 +409,7 @@ def test_keys_tell_content_apart_and_nothing_else():
     assert len(content_key({})) == 32
     assert set(content_key({})) <= set("0123456789abcdef")
     # a known answer: a change of it makes every workspace's results be computed again
-    assert content_key({"a": 1}) == hashlib.sha256(b'{"a":1,"store":1}').hexdigest()[:32]
+    assert content_key({"a": 1}) == hashlib.sha256(b'{"a":1,"store":2}').hexdigest()[:32]
 
 
 # -- cells
@@ -416,10 +417,10 @@ def test_keys_tell_content_apart_and_nothing_else():
 
 def cell(key: str = "k", **changed) -> CellRecord:
     fields = {
-        "key": key, "suite": "tiny", "scale": "here", "dataset": "shapes", "dataset_digest": "d", "budget": 20,
+        "key": key, "suite": "tiny", "scale": "here", "dataset": "shapes", "budget": 20,
         "fold": 0, "scheme": "kl", "student": "s", "teacher": "t", "status": "finished",
         "results": (Result("accuracy", "accuracy", 0.5, primary=True),),
-        "history": {"loss": [1.0, None]}, "params": {"student.epochs": 2},
+        "history": {"loss": [1.0, None]}, "settings": settings_from({"student.epochs": 2}),
     }  # fmt: skip
     return CellRecord(**(fields | changed))
 
@@ -478,15 +479,11 @@ def test_a_cell_that_cannot_be_written_is_told_and_the_one_before_stays(store):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_cell_from_before_there_were_checksums_is_read(store):
-    record = cell(results=(Result("m", "v", float("inf")),), params={"sizes": {10: 1, 9: 2}})
-    path = store.save_cell(record)
-    read = store.cell("tiny", "here", "k")
-    data = json.loads(path.read_text())
-    del data["sha256"]
-    path.write_text(json.dumps(data))
-    assert store.cell("tiny", "here", "k") == read == replace(record, params={"sizes": {"10": 1, "9": 2}})
-    assert store.verify() == []
+def test_a_cell_of_another_format_is_refused(store):
+    store.save_cell(cell(record_version=1))
+    with pytest.raises(WorkspaceError, match="format 1, and this kdbench reads format 2") as caught:
+        store.cells()
+    assert "--workspace" in caught.value.hint
 
 
 # -- files that belong together

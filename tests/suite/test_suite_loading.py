@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tomllib
 
 import pytest
 
 from kdbench.errors import KdbenchError, SuiteError, UsageError
-from kdbench.suite import dump, json_schema, load_suite, read_suite, scales, to_toml
+from kdbench.suite import Suite, dump, json_schema, read_suite, scales, to_toml
+from kdbench.suite import load_suite as resolve
 from kdbench.suite.merge import parse_override
 
 SUITE = """\
@@ -59,6 +58,11 @@ data.dataset = "good-family/x"
 
 [scales.paper]
 """
+
+
+def load_suite(*arguments, **options) -> Suite:
+    """The suite as it will run."""
+    return resolve(*arguments, **options).suite
 
 
 def test_the_default_scale_is_merged_in(registry, suite_file):
@@ -167,8 +171,8 @@ WRONG = {
     "refused parameter": ([("temperature = 2", "temperature = -1")], "schemes.1", "temperature=-1.0: above"),
     "parameter from a scale": ([("depth = 10", "dep = 10")], "scales.quick.student.architecture", "'depth'"),
     "both forms of parameters": ([("k = 5 }", "k = 5, params = {} }")], "reducers.1.k", "no key 'k'"),
-    "the same budget twice": ([("[10]", "[10, 20, 10]")], "scales.quick.data.budgets", "10 is there twice"),
-    "the same tap twice": ([('["A", "B"]', '["A", "A"]')], "suite.toml: taps", "'A' is there twice"),
+    "the same budget twice": ([("[10]", "[10, 20, 10]")], "scales.quick.data.budgets", "10 appears twice"),
+    "the same tap twice": ([('["A", "B"]', '["A", "A"]')], "suite.toml: taps", "'A' appears twice"),
     "the same reducer twice": ([(", k = 5", "")], "suite.toml: reducers", "label"),
     "the same label twice": ([('"taught"', '"good-alone"')], "suite.toml: schemes", "label"),
     "a scheme called teacher": ([('label = "taught"', 'label = "teacher"')], "schemes.1", "another label"),
@@ -231,18 +235,6 @@ def test_the_schema_knows_every_key_and_both_forms_of_a_component():
     assert schema["additionalProperties"] is False
     assert {"type": "string"} in schema["$defs"]["Component"]["anyOf"]
     json.dumps(schema)
-
-
-def test_importing_the_room_costs_nothing():
-    code = "import sys, kdbench.suite; sys.exit('pydantic' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_a_name_that_is_not_of_the_room():
-    import kdbench.suite
-
-    with pytest.raises(AttributeError, match="load_sweet"):
-        kdbench.suite.load_sweet
 
 
 # Overrides
@@ -331,23 +323,23 @@ def test_appending_to_a_list_that_the_file_leaves_out(registry, suite_file):
         ("student.epochs=-1", "student.epochs: -1: input should be greater than 0"),
         ("student.epochs=3 4", "not a TOML value\n.*quoted"),
         (" =3", "not of the form PATH=VALUE"),
-        ("schemes.two words.passes=3", "nothing in schemes fits 'two words.passes'"),
+        ("schemes.two words.passes=3", "nothing in schemes matches 'two words.passes'"),
         ("student.epochs=3\nname = 'x'", "one value"),
         ("student.nesterov=True", "lower case"),
         ("student.precision=float16", "'auto', 'float32' or 'bfloat16'"),
-        ("student.epochs.more=3", "nothing lies below"),
+        ("student.epochs.more=3", "has no keys"),
         ("student.epochs+=3", "not a list"),
         ("reducers=[pca]", "strings inside a list are quoted"),
         ("reducers=pca", "'pca'"),
         ("reducers+=good-reduced", "did you mean 'good-reducer'"),
-        ("reducers+=good-reducer", "'good-reducer' is there twice"),
+        ("reducers+=good-reducer", "'good-reducer' appears twice"),
         ("reducers-=umap", "'umap' is not in reducers\n.*good-reducer"),
-        ("reducers.umap.k=3", "nothing in reducers fits"),
-        ("reducers.good-reducer.k=3", "several in reducers fit.*\n.*label"),
+        ("reducers.umap.k=3", "nothing in reducers matches"),
+        ("reducers.good-reducer.k=3", "several in reducers match.*\n.*label"),
         ("data.budgets.0=3", "is a list"),
         ("data.dataset.siz=3", "did you mean 'size'"),
         ("data.dataset.size+=3", "use ="),
-        ("teacher.source.dataset.size=3", "names no component yet"),
+        ("teacher.source.dataset.size=3", "teacher.source.dataset is not set"),
         ("teacher.source.epochs=3", "teacher.source.dataset"),
         ("name=b", "can't be set"),
         ("scale=paper", "use --scale"),
@@ -365,3 +357,90 @@ def test_an_error_is_not_blamed_on_an_override_of_another_key(registry, suite_fi
     with pytest.raises(KdbenchError) as caught:
         load_suite(path, overrides=["student.epochs=3"], registry=registry)
     assert "--set" not in caught.value.where
+
+
+# -- with and without overrides
+
+
+def test_a_resolved_suite_has_the_suite_without_its_overrides(registry, suite_file):
+    path = suite_file(SUITE)
+    changed = resolve(path, overrides=["student.epochs=7"], registry=registry)
+    assert (changed.suite.student.epochs, changed.base.student.epochs) == (7, 2)
+    assert (changed.source, changed.overrides) == (path, ("student.epochs=7",))
+    plain = resolve(path, registry=registry)
+    assert plain.base is plain.suite
+    assert plain.suite == changed.base
+
+
+def test_a_suite_that_is_valid_only_with_its_overrides_has_no_base(registry, suite_file):
+    path = suite_file(SUITE, ('["good-alone", {', '["good-alone", "nowhere", {'))
+    with pytest.raises(SuiteError, match="nowhere"):
+        resolve(path, registry=registry)
+    resolved = resolve(path, overrides=['schemes=["good-alone"]'], registry=registry)
+    assert resolved.base is None
+    assert [s.name for s in resolved.suite.schemes] == ["good-alone"]
+
+
+# -- published numbers
+
+HEADER = "where,budget,scheme,tap,reducer,metric,value_name,value,spread,spread_kind,student,steps"
+
+
+@pytest.fixture
+def published(registry, suite_file):
+    """Loads a suite whose published numbers are in a CSV file with these lines."""
+
+    def load(*lines: str) -> Suite:
+        path = suite_file('published = "own.csv"\n' + SUITE)
+        if lines:
+            path.with_name("own.csv").write_text("\n".join(lines) + "\n")
+        return load_suite(path, registry=registry)
+
+    return load
+
+
+def test_published_numbers_are_read_from_a_csv_file(published):
+    suite = published(
+        HEADER,
+        '"Table 1, row 2",400,undistilled,,,accuracy,accuracy,0.056,0.0082,standard deviation,,1048576',
+        "text,,,A,ivis,embedding-time,seconds,600,,,WRN,",
+    )
+    first, second = suite.published
+    assert (first.where, first.budget, first.tap, first.value) == ("Table 1, row 2", 400, None, 0.056)
+    assert (first.spread, first.steps, first.student) == (0.0082, 1048576, None)
+    assert (second.budget, second.scheme, second.tap, second.value) == (None, None, "A", 600.0)
+    assert (second.spread, second.spread_kind, second.student) == (None, "", "WRN")
+
+
+def test_published_numbers_may_leave_columns_out(published):
+    (number,) = published("metric,value_name,value,where", "accuracy,accuracy,0.5,text").published
+    assert (number.metric, number.value, number.scheme) == ("accuracy", 0.5, None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "where", "what"),
+    [
+        ([], "suite.toml: published", "there is no file 'own.csv'"),
+        (["where,metrics"], "own.csv:1", "unknown column 'metrics'"),
+        (
+            ["where,metric,value_name,value", "t,a,a,0.5", "t,a,a,half"],
+            "own.csv:3: value",
+            "'half' is not a number",
+        ),
+        (["where,metric,value_name,value", "t,a,a,nan"], "own.csv:2: value", "not a finite number"),
+        (
+            ["where,budget,metric,value_name,value", "t,4.5,a,a,1"],
+            "own.csv:2: budget",
+            "'4.5' is not an integer",
+        ),
+        (["where,metric,value_name,value", "t,,a,0.5"], "own.csv:2: metric", "a value is required"),
+        (["where,value", "t,0.5"], "own.csv:2: metric", "a value is required"),
+        (["where,metric,value_name,value", "t,a,a"], "own.csv:2", "differ in their number of columns"),
+        (["where,metric,value_name,value", "t,a,a,1,2"], "own.csv:2", "differ in their number of columns"),
+    ],
+)
+def test_errors_in_published_numbers_name_line_and_column(published, lines, where, what):
+    with pytest.raises(SuiteError) as error:
+        published(*lines)
+    assert what in error.value.what
+    assert error.value.where.endswith(where)

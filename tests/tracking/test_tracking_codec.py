@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from synthetic_cells import cell
 
 from kdbench.api.records import Result
-from kdbench.errors import VerificationError
+from kdbench.api.settings import ComponentSettings
+from kdbench.errors import VerificationError, WorkspaceError
 from kdbench.tracking import tags as codec
 
 numbers = st.floats(allow_nan=False)
@@ -22,7 +23,8 @@ results = st.builds(
 
 @given(st.lists(results, max_size=8), st.dictionaries(texts, st.integers() | texts | st.none(), max_size=5))
 def test_a_record_survives_its_tags(some_results, params):
-    record = replace(cell(), results=tuple(some_results), params=params, history={})
+    settings = replace(cell().settings, scheme=ComponentSettings("kl", params))
+    record = replace(cell(), results=tuple(some_results), settings=settings, history={})
     tags = codec.to_tags(record)
     assert all(isinstance(v, str) and len(v) <= codec.TAG_CHUNK for v in tags.values())
     assert codec.from_tags({**tags, "mlflow.runName": "x"}) == record
@@ -56,8 +58,14 @@ def test_a_record_that_was_changed_is_told_from_what_was_logged():
     with pytest.raises(VerificationError, match="not what was logged") as caught:
         codec.from_tags(changed)
     assert "kdbench track sync" in caught.value.hint
-    del changed[codec.SUM_TAG]  # as it was before there were checksums
-    assert codec.from_tags(changed).hardware["label"] == "9 cores"
+    del changed[codec.SUM_TAG]
+    with pytest.raises(VerificationError, match="not what was logged"):
+        codec.from_tags(changed)
+
+
+def test_a_record_of_another_format_is_refused():
+    with pytest.raises(WorkspaceError, match="format 1, and this kdbench reads format 2"):
+        codec.from_tags(codec.to_tags(replace(cell(), record_version=1)))
 
 
 def test_the_end_of_a_long_error_is_kept():
@@ -128,7 +136,7 @@ def test_a_digest_is_of_what_a_reader_is_shown(shown):
     "changed",
     [
         {"results": (Result("m", "v", np.float32(0.1)), Result("m", "w", math.nan, "A"))},
-        {"params": {"b": (1, 2), "a": {10: "x", 9: "y"}}},
+        {"settings": replace(cell().settings, stages={"b": (1, 2), "a": {10: "x", 9: "y"}})},
         {"status": "failed", "error": "x" * 50_000 + "ValueError: here"},
     ],
 )

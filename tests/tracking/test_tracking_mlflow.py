@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flat_settings import settings_from
+from suite_calls import collate
 from synthetic_cells import cell, cells, suite
 
 from kdbench.api.records import RunSummary, StageSummary
 from kdbench.errors import VerificationError, WorkspaceError
-from kdbench.leaderboard import collate
-from kdbench.session.leaderboards import build
 from kdbench.tracking import Tracker, fetch_cells, tracking_uri
 
 RUN = RunSummary(
@@ -118,13 +118,12 @@ def test_limits_of_a_batch(workspace):
     tracker = Tracker(None, workspace)
     big = replace(
         cell("kl"),
-        params={f"p{i}": "x" * 7_000 if i == 0 else i for i in range(250)},
+        settings=settings_from({f"student.p{i}": "x" * 7_000 if i == 0 else i for i in range(250)}),
         history={f"curve {i}": [0.5] * 400 for i in range(4)} | {"nan": [float("nan"), 1.0]},
-        dataset_digest="",
     )
     invocation(tracker, [big])
     (run,) = children(tracker)
-    assert len(run.data.params) == 250
+    assert sum(name.startswith("student.p") for name in run.data.params) == 250
     assert len(tracker.client.get_metric_history(run.info.run_id, "epoch/curve 3")) == 400
 
 
@@ -135,16 +134,6 @@ def test_sync_replays_once(workspace):
     assert tracker.sync(records) == {"logged": 2, "found": 1}
     assert Tracker(None, workspace).sync(records) == {"logged": 0, "found": 3}
     assert {c.key for c in fetch_cells(tracker.uri, "demo")} == {c.key for c in records}
-
-
-def test_copies_of_a_workspace_agree_on_the_record_that_tells_more(workspace):
-    """One of them was refreshed since records tell versions: neither sync makes the other log again."""
-    old = cell("kl")
-    new = replace(old, params={**old.params, "scheme.@version": 1})
-    tracker = Tracker(None, workspace)
-    assert [tracker.sync([record])["logged"] for record in (old, new, old, new)] == [1, 1, 0, 0]
-    (found,) = fetch_cells(tracker.uri, "demo")
-    assert found.params["scheme.@version"] == 1
 
 
 def at(scale, fold, **changes):
@@ -183,18 +172,6 @@ def test_the_label_of_the_last_run_is_the_one_that_is_shown(workspace, labels):
         assert tracker.holds(record)
     assert tracker.sync([new]) == {"logged": 1, "found": 0}
     assert fetch_cells(tracker.uri, "demo") == [replace(new, history={})]
-
-
-def test_what_an_older_version_logged_is_found(workspace):
-    """Its runs have no checksum, and a digest of another kind."""
-    tracker = Tracker(None, workspace)
-    tracker.sync([cell("kl")])
-    (run,) = children(tracker)
-    tracker.client.delete_tag(run.info.run_id, "kdbench.record_sum")
-    tracker.client.set_tag(run.info.run_id, "kdbench.digest", "0" * 32)
-    assert tracker.holds(cell("kl"))
-    assert tracker.sync([cell("kl"), at("other", 0)]) == {"logged": 1, "found": 1}
-    assert len(fetch_cells(tracker.uri, "demo")) == 2
 
 
 @pytest.mark.parametrize("through_the_client", [False, True])
@@ -246,14 +223,10 @@ def test_files_are_attached_to_the_parent(workspace, tmp_path):
     assert names == {"report/report.html", "report/figures"}
 
 
-def test_a_leaderboard_from_the_store_is_that_of_the_records(workspace, tmp_path):
+def test_a_leaderboard_from_the_store_is_that_of_the_records(workspace):
     tracker = Tracker(None, workspace)
     tracker.sync(cells(2))
     assert collate(fetch_cells(tracker.uri, "demo"), suite()) == collate(cells(2), suite())
-    written = build("demo", "quick", tmp_path / "boards", None, workspace, suite())
-    assert (tmp_path / "boards/demo/quick/leaderboard.csv") in written
-    with pytest.raises(WorkspaceError, match="no cell of 'demo' at scale 'paper'"):
-        build("demo", "paper", tmp_path / "boards", None, workspace, suite())
 
 
 def test_an_interrupted_run_is_killed(workspace):
