@@ -127,11 +127,13 @@ def test_head_maps_last_tap_to_logits(measured, tiny_data, plain_registry, place
 
 def test_record_has_the_compared_teacher(measured):
     _, _, cells = measured
-    params = next(c for c in cells if c.scheme == "undistilled").params
-    assert params["metrics.fidelity.teacher.architecture"] == "wide-resnet"
-    assert params["metrics.fidelity.teacher.epochs"] == 1
-    assert not [k for k in params if k.startswith("metrics.accuracy.teacher")]
-    assert "teacher.epochs" not in params  # not distilled
+    settings = next(c for c in cells if c.scheme == "undistilled").settings
+    compared = settings.metrics["fidelity"].flat("fidelity")
+    assert compared["fidelity.teacher.architecture"] == "wide-resnet"
+    assert compared["fidelity.teacher.epochs"] == 1
+    accuracy = settings.metrics["accuracy"].flat("accuracy")
+    assert not [name for name in accuracy if name.startswith("accuracy.teacher")]
+    assert settings.teacher is None  # not distilled
 
 
 def test_figures_and_arrays_are_stored(measured):
