@@ -1,4 +1,4 @@
-"""Datasets: CIFAR, generated shapes, digits, and a folder of one's own images."""
+"""Datasets: CIFAR, generated shapes, digits, and a folder of image files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ def kdbench_datasets() -> list[DatasetSpec]:
         DatasetSpec(
             name="cifar100",
             target="kdbench_datasets.cifar:Cifar100",
-            summary="CIFAR-100: 32x32 colour photographs, 100 classes in 20 superclasses, 500 + 100 a class",
+            summary="CIFAR-100: 32x32 colour photographs, 100 classes in 20 superclasses, 500 + 100 per class",
             reference="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
         ),
         DatasetSpec(
             name="cifar10",
             target="kdbench_datasets.cifar:Cifar10",
-            summary="CIFAR-10: 32x32 colour photographs, 10 classes, 5,000 + 1,000 a class",
+            summary="CIFAR-10: 32x32 colour photographs, 10 classes, 5,000 training and 1,000 test images per class",
             reference="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
         ),
         DatasetSpec(
@@ -36,7 +36,7 @@ def kdbench_datasets() -> list[DatasetSpec]:
         DatasetSpec(
             name="image-folder",
             target="kdbench_datasets.folder:ImageFolder",
-            summary="Your own images: a folder a class, optionally train/ and test/ and a superclasses.toml",
+            summary="Your own images: one folder per class, optionally train/ and test/ and a superclasses.toml",
             resources=Resources(memory_gib=4.0),
         ),
     ]

@@ -1,4 +1,4 @@
-"""Decoded arrays on disk: made once under a lock, put in place by one rename, memory-mapped ever after."""
+"""Cache of decoded arrays: written once under a lock, renamed when complete, memory-mapped afterwards."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _META = "meta.json"
 
 
 def content_digest(data: ImageData) -> str:
-    """Hex SHA-256 of everything a result can depend on: images, labels, masks, superclasses and the names.
+    """Hex SHA-256 of everything a result can depend on: images, labels, masks, superclasses and names.
 
-    Each array goes in as little-endian bytes after a line with its name, type and shape, so that no two
+    Each array is hashed as little-endian bytes after a line with its name, dtype and shape, so that no two
     datasets share a digest by concatenation.
     """
     digest = hashlib.sha256()
@@ -44,49 +44,58 @@ def content_digest(data: ImageData) -> str:
 def cached(
     places: DataPlaces, name: str, key: Mapping[str, Any], build: Callable[[], ImageData]
 ) -> ImageData:
-    """The dataset of `key`, built by `build` the first time and memory-mapped from `places.cache` afterwards.
+    """Load the dataset of `key`; `build` decodes it the first time, later calls memory-map `places.cache`.
 
-    Args:
-        places: where to keep it: `<cache>/datasets/<name>-<hash of key>/`.
-        name: for people who look into the cache.
-        key: JSON values that tell this dataset from every other, cheap to compute.
-        build: makes the arrays in memory; its digest is ignored and computed here.
+    Parameters
+    ----------
+    places
+        Where to store it: `<cache>/datasets/<name>-<hash of key>/`.
+    name
+        Readable prefix of the folder in the cache.
+    key
+        JSON values that identify this dataset and are cheap to compute.
+    build
+        Decodes the arrays in memory; its digest is ignored and computed here.
 
-    Returns:
+    Returns
+    -------
+    ImageData
         Images and masks read-only and memory-mapped; labels in memory.
 
-    Raises:
-        WorkspaceError: the cache can't be written.
+    Raises
+    ------
+    WorkspaceError
+        The cache can't be written.
     """
     from filelock import FileLock
 
     text = json.dumps({"format": _FORMAT, **key}, sort_keys=True)
     folder = places.cache / "datasets"
     entry = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    # An entry appears by a rename and is complete from then on, so reading it needs no lock.
+    # A rename puts a complete entry there, so reading it needs no lock.
     with _using(folder):
-        if (found := _read(entry)) is not None:
-            return found
+        if (data := _read(entry)) is not None:
+            return data
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(entry.with_name(entry.name + ".lock"))
         lock.acquire()
     try:
-        if (found := _read(entry)) is not None:  # someone else was faster
-            return found
+        if (data := _read(entry)) is not None:  # another process built it
+            return data
         data = build()
         with _using(folder):
             if entry.exists():
-                log.warning("%s is damaged: it is made anew", entry)
+                log.warning("%s is damaged: rebuilding it", entry)
                 shutil.rmtree(entry)
             _write(entry, replace(data, digest=content_digest(data)), key)
     finally:
         lock.release()
-    found = _read(entry)
-    if found is None:
+    data_on_disk = _read(entry)
+    if data_on_disk is None:
         raise WorkspaceError(
-            "what was just written can't be read back", where=str(entry), hint="check the disk"
+            "the entry that was just written can't be read back", where=str(entry), hint="check the disk"
         )
-    return found
+    return data_on_disk
 
 
 @contextmanager
@@ -129,7 +138,7 @@ def _write(entry: Path, data: ImageData, key: Mapping[str, Any]) -> None:
             "key": dict(key),
         }
         (temporary / _META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
-        os.chmod(temporary, 0o755)  # mkdtemp's 0700 would keep a shared cache to oneself
+        os.chmod(temporary, 0o755)  # mkdtemp's 0700 would lock other users out of a shared cache
         os.rename(temporary, entry)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -137,7 +146,7 @@ def _write(entry: Path, data: ImageData, key: Mapping[str, Any]) -> None:
 
 
 def _read(entry: Path) -> ImageData | None:
-    """The entry, or None where there is none or it is damaged (a file missing or cut off)."""
+    """The entry, or None if it is absent or damaged (a file missing or truncated)."""
     try:
         meta = json.loads((entry / _META).read_text(encoding="utf-8"))
         arrays = {

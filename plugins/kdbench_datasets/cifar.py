@@ -19,14 +19,26 @@ class _Cifar:
     layout: ClassVar[Layout]
 
     def load(self, places: DataPlaces) -> ImageData:
-        """The dataset, from files in `places.folders` or a download; decoded once, then memory-mapped.
+        """Load the dataset from `places.folders` or a download; decode it once, then memory-map it.
 
-        Looked for in each folder and one level below it: torchvision's pickled batches, then the Hugging Face
-        hub's parquet shards. Images are put in the order of the SHA-256 of their pixels, so that every copy,
-        in whichever layout and however sharded, gives the same digest and the same folds.
+        Each folder and the level below it is searched: torchvision's pickled batches first, then the Hugging Face
+        hub's parquet shards. Images are sorted by the SHA-256 of their pixels, so that every copy, in either layout
+        and with any number of shards, has the same digest and the same folds.
 
-        Raises:
-            DataError: nothing found (says where it looked and what to do), or a file is damaged.
+        Parameters
+        ----------
+        places
+            Folders to search, the cache, and whether a download is allowed.
+
+        Returns
+        -------
+        ImageData
+            Images uint8 (n, 32, 32, 3), memory-mapped; labels int64 (n,).
+
+        Raises
+        ------
+        DataError
+            No copy is found (the message lists the folders searched), or a file is damaged.
         """
         source, looked = find(self.layout, places.folders)
         if source is None:
@@ -48,7 +60,7 @@ class _Cifar:
 
     def _split(self, source: Source, name: SplitName) -> Split:
         images, labels = read(self.layout, source, name)
-        # A few images occur twice; with the label behind the pixels their order is settled too.
+        # A few images occur twice; the label after the pixels fixes their order too.
         keys = [
             hashlib.sha256(image.tobytes()).digest() + bytes([label])
             for image, label in zip(images, labels, strict=True)
@@ -65,7 +77,7 @@ class _Cifar:
             f"put {self.layout.pickled_folder}/, or the hub's train-*.parquet and test-*.parquet, into a"
             " folder and name it with --data-dir or $KDBENCH_DATA"
         )
-        places_text = "".join(f"\n    {line}" for line in looked) or " nowhere (no folder was given)"
+        places_text = "".join(f"\n    {line}" for line in looked) or " nowhere (no data folder is set)"
         if not places.download:
             raise DataError(
                 f"not found, and downloading is off; looked in:{places_text}", where=name, hint=hint
@@ -76,7 +88,7 @@ class _Cifar:
         maker = getattr(datasets, self.layout.torchvision)
         target = places.folders[-1] if places.folders else places.cache / "downloads"
         try:
-            # torchvision waits without a limit; a machine without a network is told apart quickly here
+            # torchvision has no timeout; this request fails quickly on a machine without a network
             urllib.request.urlopen(urllib.request.Request(maker.url, method="HEAD"), timeout=10).close()
             download_and_extract_archive(maker.url, str(target), filename=maker.filename, md5=maker.tgz_md5)
         except (
@@ -96,7 +108,10 @@ class _Cifar:
 
 
 class Cifar100(_Cifar):
-    """CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 images (32, 32, 3), 100 classes in 20 superclasses."""
+    """CIFAR-100 (Krizhevsky 2009): 32x32 colour photographs, 100 classes in 20 superclasses.
+
+    50,000 training and 10,000 test images (32, 32, 3), 500 and 100 per class.
+    """
 
     layout = Layout(
         name="cifar100",
@@ -115,7 +130,10 @@ class Cifar100(_Cifar):
 
 
 class Cifar10(_Cifar):
-    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 images (32, 32, 3), 10 classes, no superclasses."""
+    """CIFAR-10 (Krizhevsky 2009): 32x32 colour photographs, 10 classes, no superclasses.
+
+    50,000 training and 10,000 test images (32, 32, 3), 5,000 and 1,000 per class.
+    """
 
     layout = Layout(
         name="cifar10",

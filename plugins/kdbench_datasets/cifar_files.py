@@ -21,16 +21,34 @@ SIDE = 32
 
 @dataclass(frozen=True)
 class Layout:
-    """How a member of the CIFAR family is laid out on disk.
+    """File layout of one member of the CIFAR family.
 
-    Attributes:
-        name: of the dataset, and of a folder it may lie in.
-        class_names, superclass_names, superclass_of: by label.
-        per_class: images a class in each split.
-        pickled_folder, pickled_files: torchvision's layout.
-        pickled_labels, pickled_superclasses: keys of the pickled dictionaries.
-        label, superclass: columns of the parquet layout.
-        torchvision: the class in torchvision.datasets that knows where to download it.
+    Attributes
+    ----------
+    name
+        Name of the dataset, and of a folder it may be in.
+    class_names
+        Class name of each label.
+    per_class
+        Images per class in each split.
+    pickled_folder
+        Folder of torchvision's pickled batches.
+    pickled_files
+        Files of each split in torchvision's layout.
+    pickled_labels
+        Key of the labels in the pickled dictionaries.
+    label
+        Column of the labels in the parquet layout.
+    torchvision
+        Class in torchvision.datasets that has the download URL.
+    superclass_names
+        Superclass name of each superclass label.
+    superclass_of
+        Superclass label of each class label; None without superclasses.
+    pickled_superclasses
+        Key of the superclass labels in the pickled dictionaries, if any.
+    superclass
+        Column of the superclass labels in the parquet layout, if any.
     """
 
     name: str
@@ -48,31 +66,55 @@ class Layout:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns needed of the parquet layout."""
+        """Columns to read from the parquet layout."""
         return ("img", self.label) + ((self.superclass,) if self.superclass else ())
 
 
 @dataclass(frozen=True)
 class Source:
-    """Files that were found: `kind` of layout, their folder, and the files of each split in order."""
+    """A copy of the dataset on disk.
+
+    Attributes
+    ----------
+    kind
+        Layout of the files.
+    folder
+        Folder that holds them.
+    files
+        Files of each split, in reading order.
+    """
 
     kind: Literal["pickled", "parquet"]
     folder: Path
     files: dict[SplitName, tuple[Path, ...]]
 
     def fingerprint(self) -> list[tuple[str, int, int]]:
-        """(path, bytes, modification time in ns) of each file: changes when one does, costs no reading."""
+        """(path, bytes, modification time in ns) of each file: detects a change without reading the file."""
         every = [path for paths in self.files.values() for path in paths]
         return [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in every]
 
 
 def find(layout: Layout, folders: tuple[Path, ...]) -> tuple[Source | None, list[str]]:
-    """The first source in `folders`, and what was seen on the way, for the error when there is none.
+    """Find the first copy of a dataset in `folders`.
 
-    A folder may be the dataset's own or its parent.
+    A folder may be the dataset's folder or its parent.
 
-    Raises:
-        DataError: a source is there but damaged or incomplete (another is not taken in its place).
+    Parameters
+    ----------
+    layout
+        The dataset.
+    folders
+        Folders to search, in order.
+
+    Returns
+    -------
+    tuple[Source | None, list[str]]
+        The copy, or None; and one line per folder searched, for the error message.
+
+    Raises
+    ------
+    DataError
+        A copy exists but is damaged or incomplete (no other copy is used instead).
     """
     looked: list[str] = []
     for folder in folders:
@@ -82,18 +124,18 @@ def find(layout: Layout, folders: tuple[Path, ...]) -> tuple[Source | None, list
         looked.append(
             f"{folder}: has neither {layout.pickled_folder}/ nor train-*.parquet and test-*.parquet"
         )
-        own = [folder, folder / layout.name, folder / layout.name.replace("cifar", "cifar-")]
-        for candidate in (c for base in own for c in (base, base / layout.pickled_folder)):
+        bases = [folder, folder / layout.name, folder / layout.name.replace("cifar", "cifar-")]
+        for candidate in (c for base in bases for c in (base, base / layout.pickled_folder)):
             source = _pickled_source(layout, candidate)
             if source is not None:
                 return source, looked
         below = ("", "data", layout.name, "plain_text")
-        for candidate in dict.fromkeys(base / sub for base in own for sub in below):
-            source, seen = _parquet_source(layout, candidate)
+        for candidate in dict.fromkeys(base / sub for base in bases for sub in below):
+            source, mismatch = _parquet_source(layout, candidate)
             if source is not None:
                 return source, looked
-            if seen:
-                looked[-1] = seen
+            if mismatch:
+                looked[-1] = mismatch
     return None, looked
 
 
@@ -120,7 +162,10 @@ def _parquet_source(layout: Layout, folder: Path) -> tuple[Source | None, str]:
         return None, ""
     has = _columns(first)
     if lacking := [c for c in layout.columns if c not in has]:
-        return None, f"{first}: columns {', '.join(has)}; {layout.name} needs {', '.join(lacking)} too"
+        return (
+            None,
+            f"{first}: has the columns {', '.join(has)}; {layout.name} also needs {', '.join(lacking)}",
+        )
     for split, paths in files.items():
         if not paths:
             raise DataError(
@@ -131,21 +176,21 @@ def _parquet_source(layout: Layout, folder: Path) -> tuple[Source | None, str]:
 
 
 def _check_shards(paths: tuple[Path, ...]) -> None:
-    """`train-00002-of-00005` says how many there should be."""
+    """Check that all shards are there: `train-00002-of-00005` is one of five."""
     numbered = [m for p in paths if (m := re.search(r"-(\d+)-of-(\d+)$", p.stem))]
     if len(numbered) != len(paths):
         return
     present, totals = {int(m[1]) for m in numbered}, {int(m[2]) for m in numbered}
     if len(totals) != 1:
         raise DataError(
-            f"shards of more than one set: {', '.join(p.name for p in paths)}",
+            f"shards of different sets: {', '.join(p.name for p in paths)}",
             where=str(paths[0].parent),
             hint="keep one set of shards in the folder",
         )
     if absent := sorted(set(range(totals.pop())) - present):
         raise DataError(
             f"shard {absent[0]} of {paths[0].name.rsplit('-of-')[0].split('-')[0]} is missing"
-            f" ({len(paths)} are there)",
+            f" ({len(paths)} present)",
             where=str(paths[0].parent),
             hint="fetch the missing shards",
         )
@@ -154,11 +199,29 @@ def _check_shards(paths: tuple[Path, ...]) -> None:
 def read(
     layout: Layout, source: Source, split: SplitName, threads: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (n, 32, 32, 3) and labels int64 (n,) of a split, checked, in the order of the files.
+    """Read and check one split, in the order of the files.
 
-    Raises:
-        DataError: a file is damaged, has the wrong contents, labels out of range or superclasses that are not
-            those of its classes; or the split has not the right number of images of every class.
+    Parameters
+    ----------
+    layout
+        The dataset.
+    source
+        Files found by `find`.
+    split
+        "train" or "test".
+    threads
+        Threads that decode images; None: one per available core, at most 8.
+
+    Returns
+    -------
+    tuple[ndarray, ndarray]
+        Images uint8 (n, 32, 32, 3) and labels int64 (n,).
+
+    Raises
+    ------
+    DataError
+        A file is damaged or has the wrong contents, labels are out of range, superclasses do not match the
+        classes, or a class has the wrong number of images.
     """
     threads = threads or min(8, len(os.sched_getaffinity(0)))
     images, labels = [], []
@@ -177,7 +240,7 @@ def read(
         c = int(wrong[0])
         raise DataError(
             f"{split} has {counts[c]} images of {layout.class_names[c]!r}, {layout.name} has"
-            f" {layout.per_class[split]} of every class ({wrong.size} classes are off)",
+            f" {layout.per_class[split]} of every class ({wrong.size} classes have a wrong number)",
             where=", ".join(str(p) for p in source.files[split]),
             hint="fetch the dataset again",
         )
@@ -197,9 +260,9 @@ def _check_labels(layout: Layout, path: Path, fine: np.ndarray, coarse: np.ndarr
             i = int(off[0])
             raise DataError(
                 f"image {i} of class {layout.class_names[fine[i]]!r} has superclass label {coarse[i]},"
-                f" {layout.name} gives it {expected[i]}",
+                f" but {expected[i]} in {layout.name}",
                 where=str(path),
-                hint="the class labels are of another order, or the file is damaged",
+                hint="the class labels are in another order, or the file is damaged",
             )
 
 
@@ -234,7 +297,7 @@ def _read_parquet(
             hint=f"{layout.name} in the parquet layout has the columns {', '.join(layout.columns)}",
         )
     try:
-        # "img.bytes" leaves out the file names beside the bytes
+        # "img.bytes" skips the file names
         with pq.ParquetFile(path) as file:
             table = file.read(columns=["img.bytes", *layout.columns[1:]], use_threads=threads > 1)
         encoded = [cell and cell.get("bytes") for cell in table["img"].to_pylist()]
@@ -283,7 +346,7 @@ def _integers(path: Path, values: Any) -> np.ndarray:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Rebuilds builtin containers and NumPy arrays; anything else in a pickle could run code: refused."""
+    """Unpickles builtin containers and NumPy arrays only; anything else could run code."""
 
     _parts = (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
 
@@ -296,7 +359,7 @@ class _ArraysOnly(pickle.Unpickler):
         if package in ("numpy.core", "numpy._core") and (part, name) in self._parts:
             package = "numpy._core" if hasattr(np, "_core") else "numpy.core"  # NumPy 2 moved it
             return super().find_class(f"{package}.{part}", name)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file needs")
+        raise pickle.UnpicklingError(f"it contains {module}.{name}, which no CIFAR file needs")
 
 
 def _read_pickled(layout: Layout, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -305,7 +368,7 @@ def _read_pickled(layout: Layout, path: Path) -> tuple[np.ndarray, np.ndarray, n
             batch = _ArraysOnly(file, encoding="latin1").load()
     except OSError as e:
         raise _damaged(path, e) from e
-    except Exception as e:  # a damaged pickle may raise anything at all
+    except Exception as e:  # a damaged pickle may raise any exception
         raise _damaged(path, e) from e
     wanted = ["data", layout.pickled_labels]
     wanted += [layout.pickled_superclasses] if layout.pickled_superclasses else []

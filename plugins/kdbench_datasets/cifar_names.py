@@ -4,8 +4,8 @@ from __future__ import annotations
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-#: Superclass to its five classes, superclasses in the order of the coarse labels. A class's label is its
-#: place in the alphabet.
+#: Superclass to its five classes, superclasses in the order of the coarse labels. Class labels are in
+#: alphabetical order.
 CIFAR100_TREE: dict[str, tuple[str, str, str, str, str]] = {
     "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
     "fish": ("aquarium_fish", "flatfish", "ray", "shark", "trout"),

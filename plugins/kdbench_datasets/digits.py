@@ -12,17 +12,23 @@ _TEST_EACH = 30
 
 
 class Digits:
-    """Handwritten digits (Alpaydin & Kaynak 1998, as scikit-learn ships them): 10 classes, no superclasses.
+    """Handwritten digits (Alpaydin & Kaynak 1998, from scikit-learn): 10 classes, no superclasses.
 
-    The test split is the last 30 images of every digit (300 in all), mostly by other writers than the 1,497
-    training images, of which there are 144 to 153 of a digit.
+    The test split is the last 30 images of every digit (300 images), mostly by other writers than the 1,497
+    training images (144 to 153 per digit).
 
-    Args:
-        size: 8, or 16 or 32 by repeating pixels, for networks that need more than 8.
-        channels: 3, the grey value three times, for networks pretrained on colour images; or 1.
+    Parameters
+    ----------
+    size
+        Side of the images in pixels: 8, or 16 or 32 by repeating pixels, for networks that need larger
+        images.
+    channels
+        1, or 3 with the grey value three times, for networks pretrained on colour images.
 
-    Raises:
-        ValueError: a parameter that is none of these.
+    Raises
+    ------
+    ValueError
+        A parameter is out of range.
     """
 
     def __init__(self, *, size: Literal[8, 16, 32] = 8, channels: Literal[1, 3] = 3) -> None:
@@ -33,7 +39,7 @@ class Digits:
         self.size, self.channels = size, channels
 
     def load(self, places: DataPlaces) -> ImageData:
-        """The digits in memory: they are too few to be worth a cache. Values 0..16 become 0..255."""
+        """The digits in memory, not cached; grey values 0..16 are scaled to 0..255."""
         from dataclasses import replace
 
         from sklearn.datasets import load_digits

@@ -1,8 +1,8 @@
-"""The families of shapes of the target task: a superclass each, of five classes that differ in one respect.
+"""The families of shapes of the target task: each is a superclass of five classes that differ in one feature.
 
-A family is a function of the plane and the class within it (0..4), and returns where the shape is: bool
-(n, s, s). No two classes are mirror images or rotations of each other, since images are flipped and turned.
-`trait` is what varies within a class.
+A family is a function of the plane and the index of the class within the family (0..4). It returns the mask
+of the shape, bool (n, s, s). No two classes are mirror images or rotations of each other, because images are
+flipped and rotated. A `trait` varies within a class.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def polygon(p: Plane, k: int) -> np.ndarray:
 
 def star(p: Plane, k: int) -> np.ndarray:
     cos, _ = p.waves((3, 4, 5, 6, 8)[k])
-    # |sin(n a / 2)|, which has the corners that a star needs
+    # |sin(n a / 2)|, which has the corners of a star
     valley = np.sqrt(np.maximum(1 - cos, 0) * np.float32(0.5))
     return p.r < 1.05 - p.trait(0, 0.62, 0.72) * valley
 

@@ -1,6 +1,6 @@
-"""The families of the source task: other shapes, for a teacher to be pretrained on, as ImageNet is for CIFAR.
+"""The families of the source task: other shapes to pretrain a teacher on, as ImageNet is for CIFAR.
 
-None of them is a shape of the target task (`kdbench_datasets.families`, which says what a family is).
+None of them is a shape of the target task (`kdbench_datasets.families`, which also defines a family).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A folder of one's own images."""
+"""Images in a local folder."""
 
 from __future__ import annotations
 
@@ -23,25 +23,32 @@ class ImageFolder:
     """Images in folders named after their classes.
 
     Either `path/<class>/*.png`, or `path/train/<class>/...` and `path/test/<class>/...`. Without `test/`, a
-    share of every class is held out. `path/superclasses.toml` may name superclasses: `superclass = ["class",
-    ...]`, every class in exactly one. Images are turned as their EXIF data say, cropped in the middle to a
-    square, scaled (bicubic) and made RGB. Files that do not end like an image, and hidden
-    ones, are left alone.
+    fraction of every class is held out. `path/superclasses.toml` may define superclasses: `superclass =
+    ["class", ...]`, with every class in exactly one. Images are rotated as their EXIF data say, cropped to a
+    central square, resized (bicubic) and converted to RGB. Hidden files and files without the extension of
+    an image are ignored.
 
-    Args:
-        path: the folder; a relative one is looked for in the data folders, then in the working directory.
-        size: height and width of the images, 4..1024 pixels.
-        test_fraction: the share of every class that is held out where there is no `test/`, at least one
-            image; strictly between 0 and 1.
-        seed: of that draw.
+    Parameters
+    ----------
+    path
+        The folder; a relative path is searched in the data folders, then in the working directory.
+    size
+        Height and width of the images, 4..1024 pixels.
+    test_fraction
+        Fraction of every class that is held out if there is no `test/`, at least one image; strictly between
+        0 and 1.
+    seed
+        Seed of the held-out draw, >= 0.
 
-    Raises:
-        ValueError: a parameter out of range.
+    Raises
+    ------
+    ValueError
+        A parameter is out of range.
     """
 
     def __init__(self, *, path: str, size: int = 32, test_fraction: float = 0.2, seed: int = 0) -> None:
         if not path:
-            raise ValueError(f"path={path!r}: a folder with a folder a class")
+            raise ValueError(f"path={path!r}: must be a folder with one folder per class")
         if not 4 <= size <= 1024:
             raise ValueError(f"size={size!r}: 4..1024")
         if not 0 < test_fraction < 1:
@@ -51,11 +58,23 @@ class ImageFolder:
         self.path, self.size, self.test_fraction, self.seed = path, size, test_fraction, seed
 
     def load(self, places: DataPlaces) -> ImageData:
-        """The images, decoded the first time and memory-mapped from `places.cache` afterwards.
+        """Load the images; they are decoded the first time and memory-mapped from `places.cache` afterwards.
 
-        Raises:
-            DataError: no such folder, no class, a class with too few images, splits of different classes, an
-                unreadable image (named), or a superclasses.toml that does not fit.
+        Parameters
+        ----------
+        places
+            Folders to search and the cache.
+
+        Returns
+        -------
+        ImageData
+            Images uint8 (n, size, size, 3), classes in alphabetical order.
+
+        Raises
+        ------
+        DataError
+            The folder does not exist, has too few classes or images, its splits have different classes, an image
+            can't be read, or superclasses.toml does not match the classes.
         """
         root = self._root(places)
         train, test = self._files(root)
@@ -94,12 +113,12 @@ class ImageFolder:
         if not test.is_dir():
             return self._held_out(files)
         tests = _classes(test)
-        if odd := sorted(set(files) ^ set(tests)):
-            where = train if odd[0] in files else test
+        if unmatched := sorted(set(files) ^ set(tests)):
+            where = train if unmatched[0] in files else test
             raise DataError(
-                f"class {odd[0]!r} is in {where.name}/ alone ({len(odd)} such classes)",
+                f"class {unmatched[0]!r} is only in {where.name}/ ({len(unmatched)} such classes)",
                 where=str(root),
-                hint="train/ and test/ need the same folders",
+                hint="train/ and test/ need the same class folders",
             )
         return files, tests
 
@@ -111,7 +130,7 @@ class ImageFolder:
                 raise DataError(
                     f"class {name!r} has one image, and one must be held out",
                     where=str(paths[0].parent),
-                    hint="add images, or give test/ beside train/",
+                    hint="add images, or a test/ folder next to train/",
                 )
             n = min(max(1, round(self.test_fraction * len(paths))), len(paths) - 1)
             chosen = set(np.random.default_rng([self.seed, label]).permutation(len(paths))[:n].tolist())
@@ -125,8 +144,8 @@ class ImageFolder:
         names = list(train)
         superclass_of = None
         if superclasses is not None:
-            of = {name: i for i, members in enumerate(superclasses.values()) for name in members}
-            superclass_of = np.array([of[name] for name in names], np.int64)
+            label_of = {name: i for i, members in enumerate(superclasses.values()) for name in members}
+            superclass_of = np.array([label_of[name] for name in names], np.int64)
         return ImageData(
             train=self._split(train),
             test=self._split(test),
@@ -165,7 +184,9 @@ def _classes(folder: Path) -> Files:
         files[sub.name] = images
     if len(files) < 2:
         raise DataError(
-            f"{len(files)} classes; two are needed at least", where=str(folder), hint="one folder a class"
+            f"{len(files)} classes; at least two are needed",
+            where=str(folder),
+            hint="use one folder per class",
         )
     return files
 
@@ -194,7 +215,7 @@ def _superclasses(path: Path, names: tuple[str, ...]) -> dict[str, list[str]] | 
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise wrong(f"no valid TOML: {e}") from e
+        raise wrong(f"not valid TOML: {e}") from e
     seen: dict[str, str] = {}
     for superclass, members in table.items():
         if not isinstance(members, list) or not members or not all(isinstance(m, str) for m in members):

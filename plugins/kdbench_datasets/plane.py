@@ -1,7 +1,7 @@
 """The plane that shapes are drawn in, for many images at once, and the parts that shapes are made of.
 
-Pixels are decided with additions, products, square roots and comparisons alone, which every processor rounds
-alike: the same seed gives the same images everywhere. Angles come in as unit vectors and their powers.
+Masks use only additions, products, square roots and comparisons, which every processor rounds in the same way:
+a seed gives the same images on every machine. Angles are represented by unit vectors and their powers.
 """
 
 from __future__ import annotations
@@ -14,23 +14,28 @@ import numpy as np
 
 
 class Plane:
-    """Points of n images in the coordinates of their objects, which lie about within the unit disc.
+    """Sample points of n images in the coordinates of their objects, which are about the size of the unit disc.
 
-    Args:
-        x, y: float32 (n, s, s); y points down, as rows do.
-        traits: float32 (n, t) in 0..1: what varies between images of one class.
+    Parameters
+    ----------
+    x
+        Horizontal coordinates, float32 (n, s, s).
+    y
+        Vertical coordinates, float32 (n, s, s); they grow downwards.
+    traits
+        float32 (n, t) in 0..1: variation between images of one class.
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray, traits: np.ndarray) -> None:
         self.x, self.y, self._traits = x, y, traits
 
     def trait(self, i: int, low: float, high: float) -> np.ndarray:
-        """Trait `i` between `low` and `high`: (n, 1, 1)."""
+        """Trait `i` scaled to `low`..`high`: (n, 1, 1)."""
         return (np.float32(low) + np.float32(high - low) * self._traits[:, i])[:, None, None]
 
     @cached_property
     def rr(self) -> np.ndarray:
-        """Squared distance to the middle."""
+        """Squared distance to the centre."""
         return self.x * self.x + self.y * self.y
 
     @cached_property
@@ -60,14 +65,14 @@ class Plane:
         return (np.abs(self.x - cx) < w) & (np.abs(self.y - cy) < h)
 
     def along(self, turn: float) -> np.ndarray:
-        """Coordinate in the direction of `turn` (1: all around)."""
+        """Coordinate in the direction of `turn` (1: a full turn)."""
         c, s = direction(turn)
         return self.x * c + self.y * s
 
     def stroke(
         self, x0: float, y0: float, x1: float, y1: float, w: float | np.ndarray, overhang: bool = True
     ) -> np.ndarray:
-        """A bar from (x0, y0) to (x1, y1) of half-width w; `overhang`: its ends reach w further."""
+        """A bar from (x0, y0) to (x1, y1) of half-width w; with `overhang` its ends reach w further."""
         length = math.hypot(x1 - x0, y1 - y0)
         c, s = (x1 - x0) / length, (y1 - y0) / length
         dx, dy = self.x - (x0 + x1) / 2, self.y - (y0 + y1) / 2
@@ -90,15 +95,15 @@ class Plane:
 
 
 def direction(turn: float) -> tuple[float, float]:
-    """Unit vector; 0 is to the right, 0.25 down."""
+    """Unit vector at `turn` full turns: 0 is right, 0.25 is down."""
     return math.cos(2 * math.pi * turn), math.sin(2 * math.pi * turn)
 
 
 def union(*parts: np.ndarray) -> np.ndarray:
-    whole = parts[0]
+    result = parts[0]
     for part in parts[1:]:
-        whole = whole | part
-    return whole
+        result = result | part
+    return result
 
 
 def _product(

@@ -1,7 +1,7 @@
-"""Draw shapes: where one lies (geometry), then what it and everything behind it looks like (appearance).
+"""Draw shapes: position and form (geometry), then colours and background (appearance).
 
-The two come from separate generators, so masks do not depend on clutter or noise. Pixels are whole numbers,
-or products, sums and square roots, so that images are the same on every machine.
+The two use separate random generators, so masks do not depend on clutter or noise. Pixels are computed with
+integers, products, sums and square roots only, so that images are the same on every machine.
 """
 
 from __future__ import annotations
@@ -15,21 +15,26 @@ from kdbench_datasets.families import Family
 from kdbench_datasets.plane import Plane
 
 SIDE = 32
-BLOCK = (
-    16  #: images that share a generator: a part of what "the same image" means, never to be changed lightly
-)
-_FINE = 2  #: samples a pixel and axis
+#: Images that share a random generator. Changing it changes every image.
+BLOCK = 16
+#: Samples per pixel and axis.
+_FINE = 2
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is around the shapes.
+    """Appearance of the scene around the shapes.
 
-    Attributes:
-        clutter: pieces (bars and discs) behind each shape.
-        noise: largest change of a value by pixel noise, of 255 (triangular distribution).
-        rotation: largest turn either way, in degrees.
-        scale: smallest and largest radius of a shape, in pixels.
+    Attributes
+    ----------
+    clutter
+        Pieces (bars and discs) behind each shape.
+    noise
+        Largest change of a pixel value by noise, of 255 (triangular distribution).
+    rotation
+        Largest rotation in either direction, in degrees.
+    scale
+        Smallest and largest radius of a shape, in pixels.
     """
 
     clutter: int
@@ -41,27 +46,38 @@ class Look:
 def block(
     family: Family, member: int, look: Look, stream: tuple[int, ...], n: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first `n` <= BLOCK images of a block.
+    """Draw the first `n` images of a block.
 
-    Args:
-        family, member: what to draw.
-        stream: non-negative integers that name the block; other blocks share nothing with it.
+    Parameters
+    ----------
+    family
+        Family to draw from.
+    member
+        Class within the family, 0..4.
+    look
+        Appearance of the scene.
+    stream
+        Non-negative integers that identify the block; blocks share no random numbers.
+    n
+        Number of images, at most BLOCK.
 
-    Returns:
-        images uint8 (n, 32, 32, 3); masks bool (n, 32, 32), True where at least half of a pixel's samples are
-        the shape's.
+    Returns
+    -------
+    tuple[ndarray, ndarray]
+        Images uint8 (n, 32, 32, 3); masks bool (n, 32, 32), True if at least half of a pixel's samples are
+        inside the shape.
     """
     geometry = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*stream, 0))))
     appearance = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*stream, 1))))
     inside = family(_plane(geometry, look, n), member)
-    # how many of a pixel's samples are inside: 0..4
+    # samples of a pixel inside the shape: 0..4
     rows = inside[:, 0::2].astype(np.uint8) + inside[:, 1::2]
     cover = rows[:, :, 0::2] + rows[:, :, 1::2]
     return _paint(appearance, look, cover, n), cover >= _FINE * _FINE // 2
 
 
 def _plane(rng: np.random.Generator, look: Look, n: int) -> Plane:
-    """Coordinates of the samples of `n` images, each object turned, stretched, scaled and moved."""
+    """Coordinates of the samples of `n` images, each object rotated, stretched, scaled and moved."""
     draw = rng.random((BLOCK, 8))[:n]
     traits = rng.random((BLOCK, 2))[:n].astype(np.float32)
     radius = look.scale[0] + (look.scale[1] - look.scale[0]) * draw[:, 0]
@@ -73,7 +89,7 @@ def _plane(rng: np.random.Generator, look: Look, n: int) -> Plane:
     shear = 0.24 * (draw[:, 5] - 0.5)
     c, s = np.cos(turn), np.sin(turn)
     # object = M (pixel - centre), M = shear . stretch . rotation / radius; in float64, so that the last bit
-    # of a sine does not show
+    # of a sine has no effect
     xx, xy = c / radius / stretch, s / radius / stretch
     yx, yy = -s / radius * stretch, c / radius * stretch
     xx, xy = xx + shear * yx, xy + shear * yy
@@ -89,8 +105,8 @@ def _plane(rng: np.random.Generator, look: Look, n: int) -> Plane:
 
 
 def _paint(rng: np.random.Generator, look: Look, cover: np.ndarray, n: int) -> np.ndarray:
-    # A shape is brighter than what is behind it, by 75 to 125 before the hues. With either sign of contrast
-    # and saturated colours, networks memorised the colours of 400 images and learned nothing of their shapes.
+    # A shape is brighter than its background, by 75 to 125 before the hues. With contrast of either sign and
+    # saturated colours, networks memorised the colours of 400 images and did not learn the shapes.
     hues = rng.integers(-35, 36, (BLOCK, 2, 3))[:n]
     behind = rng.integers(35, 121, (BLOCK, 1))[:n] + hues[:, 0]
     front = behind + rng.integers(75, 126, (BLOCK, 1))[:n] + hues[:, 1]
@@ -98,17 +114,17 @@ def _paint(rng: np.random.Generator, look: Look, cover: np.ndarray, n: int) -> n
     _clutter(rng, look, scene, behind, n)
     shade = _gradient(rng, front, 25, n)
     weight = cover.astype(np.int16)[..., None]
-    whole = _FINE * _FINE
-    scene = (scene * (whole - weight) + shade * weight) // whole
+    samples = _FINE * _FINE
+    scene = (scene * (samples - weight) + shade * weight) // samples
     if look.noise:
-        # drawn last and image by image, so that it does not depend on how many images are asked for
+        # drawn last and image by image, so that it does not depend on the number of images
         noise = rng.integers(0, 256, (n, 2, SIDE, SIDE, 3), dtype=np.uint8).astype(np.int16)
         scene += (noise[:, 0] - noise[:, 1]) * np.int16(look.noise) // np.int16(256)
     return np.clip(scene, 0, 255).astype(np.uint8)
 
 
 def _gradient(rng: np.random.Generator, colour: np.ndarray, strength: int, n: int) -> np.ndarray:
-    """The colour with a slope of at most `strength` from the middle to an edge: int16 (n, 32, 32, 3)."""
+    """The colour with a gradient of at most `strength` from the centre to an edge: int16 (n, 32, 32, 3)."""
     slope = rng.integers(-strength, strength + 1, (BLOCK, 2, 3))[:n]
     ramp = np.arange(SIDE) * 2 - (SIDE - 1)  # -31..31
     across = slope[:, 0, None, None, :] * ramp[None, None, :, None]

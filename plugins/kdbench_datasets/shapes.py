@@ -1,4 +1,4 @@
-"""Generated images of shapes: no file, any number of images, and an exact foreground mask for each."""
+"""Generated images of shapes: no files, any number of images, and an exact foreground mask for each."""
 
 from __future__ import annotations
 
@@ -15,32 +15,45 @@ from kdbench_datasets.families_source import SOURCE
 from kdbench_datasets.render import BLOCK, SIDE, Look, block
 
 _TASKS = {"target": TARGET, "source": SOURCE}
-_EACH = 5  #: classes a superclass
-_VERSION = 1  #: of the drawing; raised whenever a pixel changes
+#: Classes per superclass.
+_EACH = 5
+#: Version of the drawing, raised whenever a pixel changes.
+_VERSION = 1
 
 
 class Shapes:
-    """Colour images (32, 32, 3) of shapes in a cluttered scene; five classes a superclass, one family each.
+    """Colour images (32, 32, 3) of shapes in a cluttered scene; each superclass is a family of five classes.
 
-    Within a family, classes differ in one respect (the number of arms, a ratio, a notch); within a class,
-    position, size, rotation, stretch, stroke widths, colours, shading and everything behind vary. A shape
-    is brighter than what is behind it; colours say nothing of the class. The images are a function of the
-    parameters alone, whatever the machine and the number of threads; the first n images of a class do not
-    depend on how many are asked for.
+    Classes of a family differ in one feature (the number of arms, a ratio, a notch). Images of a class vary in
+    position, size, rotation, stretch, stroke width, colours, shading and background. A shape is brighter than
+    its background; colours carry no information about the class. The images depend on the parameters only, not
+    on the machine or the number of threads, and the first n images of a class do not depend on the number of
+    images.
 
-    Args:
-        n_train: training images in all, the same number of every class.
-        n_test: test images in all.
-        task: "target", 20 families (100 classes); or "source", 10 other ones (50 classes) that share no
-            shape with them, to pretrain a teacher on.
-        n_superclasses: the first so many families; 0 for all of the task's.
-        seed: another seed, other images of the same classes.
-        clutter: pieces behind each shape.
-        noise: largest change of a value by pixel noise, 0..128 of 255.
-        rotation: largest turn either way, 0..180 degrees.
+    Parameters
+    ----------
+    n_train
+        Training images, a multiple of the number of classes.
+    n_test
+        Test images, a multiple of the number of classes.
+    task
+        "target": 20 families (100 classes); "source": 10 other families (50 classes) that share no shape with
+        them, to pretrain a teacher on.
+    n_superclasses
+        Number of families to use, the first ones of the task; 0 uses all.
+    seed
+        Seed of the images, >= 0; the classes stay the same.
+    clutter
+        Background pieces per image, 0..64.
+    noise
+        Largest change of a pixel value by noise, 0..128 (of 255).
+    rotation
+        Largest rotation in either direction, 0..180 degrees.
 
-    Raises:
-        ValueError: a parameter out of range, or a number of images that the classes can't share equally.
+    Raises
+    ------
+    ValueError
+        A parameter is out of range, or a number of images is not a multiple of the number of classes.
     """
 
     def __init__(
@@ -79,15 +92,12 @@ class Shapes:
         self.rotation = rotation
 
     def load(self, places: DataPlaces) -> ImageData:
-        """The images, generated the first time and memory-mapped from `places.cache` afterwards."""
+        """Load the images; they are generated the first time and memory-mapped from `places.cache` afterwards."""
         key = {"dataset": "shapes", "version": _VERSION, **vars(self)}
         return cached(places, f"shapes-{self.task}", key, self.generate)
 
     def generate(self, threads: int | None = None) -> ImageData:
-        """The images in memory; the digest is left empty.
-
-        Image i is of class i % n_classes.
-        """
+        """Generate the images in memory, without a digest. Image i has class i % n_classes."""
         families = _TASKS[self.task][: self.n_superclasses or None]
         return ImageData(
             train=self._split(0, self.n_train, threads),

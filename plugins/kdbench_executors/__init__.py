@@ -1,4 +1,4 @@
-"""Executors: one stage after another in this process, and several at once in worker processes."""
+"""Executors: one stage at a time in this process, or several at once in worker processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def kdbench_executors() -> list[ExecutorSpec]:
         ExecutorSpec(
             name="serial",
             target="kdbench_executors.serial:SerialExecutor",
-            summary="One stage after another, in kdbench's own process.",
+            summary="One stage at a time, in the process of kdbench.",
         ),
         ExecutorSpec(
             name="processes",

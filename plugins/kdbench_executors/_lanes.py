@@ -1,4 +1,4 @@
-"""Shares of a machine: which cores, and how many stages beside each other."""
+"""Lanes of a machine: the cores that concurrent stages share."""
 
 from __future__ import annotations
 
@@ -9,47 +9,53 @@ from kdbench.api import Resources
 
 @dataclass
 class Lane:
-    """Places beside each other; each is a core, and a core is several places where there are too few.
+    """Slots for concurrent stages. Each slot is a core; with too few cores, a core has several slots.
 
-    Attributes:
-        share: places that a stage gets that uses several cores; another gets one.
+    Attributes
+    ----------
+    free
+        Cores of the free slots.
+    share
+        Slots of a stage that uses several cores; any other stage gets one.
+    slots
+        Number of slots.
     """
 
     free: list[int]
     share: int
-    places: int = field(init=False)
+    slots: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.places = len(self.free)
+        self.slots = len(self.free)
 
-    def wanted(self, resources: Resources) -> int:
+    def required(self, resources: Resources) -> int:
         return self.share if resources.threads else 1
 
     def has_room(self, resources: Resources) -> bool:
-        return len(self.free) >= self.wanted(resources)
+        return len(self.free) >= self.required(resources)
 
-    def take(self, resources: Resources) -> tuple[int, ...]:
-        n = self.wanted(resources)
-        taken, self.free = self.free[:n], self.free[n:]
-        return tuple(taken)
+    def allocate(self, resources: Resources) -> tuple[int, ...]:
+        n = self.required(resources)
+        cores, self.free = self.free[:n], self.free[n:]
+        return tuple(cores)
 
-    def give_back(self, cores: tuple[int, ...]) -> None:
+    def release(self, cores: tuple[int, ...]) -> None:
         self.free = sorted([*self.free, *cores])
 
 
 def lanes_of(cores: tuple[int, ...], n_jobs: int, *, gpu: bool) -> dict[str, Lane]:
     """The lanes of a machine.
 
-    On a CPU there is one, cut into `n_jobs` shares. Beside a GPU, `n_jobs` stages at once are on the GPU, each
-    with a core that feeds it, and as many shares of the other cores are for what runs on cores alone.
+    Without a GPU there is one lane, divided into `n_jobs` shares. With a GPU, `n_jobs` stages share the GPU, each
+    with one core, and the other cores are divided into `n_jobs` shares for stages that do not use the GPU.
     """
     if not gpu:
         share = max(1, len(cores) // n_jobs)
         return {"cpu": Lane(_repeated(cores, max(len(cores), n_jobs)), share)}
-    beside = cores[n_jobs:] or cores
+    rest = cores[n_jobs:] or cores
     return {
         "gpu": Lane(_repeated(cores, n_jobs), 1),
-        "cpu": Lane(list(beside), max(1, len(beside) // n_jobs)),
+        "cpu": Lane(list(rest), max(1, len(rest) // n_jobs)),
     }
 
 

@@ -1,4 +1,4 @@
-"""A worker: a process that executes bundles of stages and stays warm between them."""
+"""A worker: a process that executes groups of co-scheduled stages and stays warm between them."""
 
 from __future__ import annotations
 
@@ -13,47 +13,43 @@ from typing import Any
 
 from kdbench.api import ExecutorContext, Outcome, PlannedStage, Workplace, confine, environment_for
 
-#: Seconds between two messages of progress.
+#: Smallest interval between progress messages, in seconds.
 PROGRESS_EVERY = 0.2
 
 
 class Worker:
-    """A spawned process, as the driver sees it (a fork would share locks and CUDA contexts).
-
-    Attributes:
-        used: components that it has executed, and so has imported and compiled.
-    """
+    """Handle of a spawned process (a fork would share locks and CUDA contexts)."""
 
     def __init__(self, context: ExecutorContext, threads: int) -> None:
         spawn = multiprocessing.get_context("spawn")
-        self.connection, theirs = spawn.Pipe()
-        # not a daemon: components may start processes of their own; it ends when its connection closes
-        self.process = spawn.Process(target=_serve, args=(theirs, context), name="kdbench-worker")
+        self.connection, remote = spawn.Pipe()
+        # not a daemon, because components may start processes; it exits when its connection closes
+        self.process = spawn.Process(target=_serve, args=(remote, context), name="kdbench-worker")
         with environment_for(threads):
             self.process.start()
-        theirs.close()
+        remote.close()
+        #: Components that the process has executed, and so has imported and compiled.
         self.used: set[str] = set()
 
     def execute(self, stages: Sequence[PlannedStage], threads: int, cores: tuple[int, ...] | None) -> None:
-        """Begin; outcomes and what stages tell come through `messages`. `cores`: to stay on, None for any."""
+        """Start `stages`, pinned to `cores` if not None; their outcomes and messages come through `messages`."""
         self.used.update(s.component for s in stages)
-        # an end that is found while sending is found again, and dealt with, by `messages`
+        # `messages` detects and handles a process that has exited
         with contextlib.suppress(OSError):
             self.connection.send((stages, threads, cores))
 
     def messages(self) -> tuple[list[tuple[str, tuple[Any, ...]]], bool]:
-        """What it has said since the last call as (member of a listener or "outcome", arguments), and whether
-        it has ended."""
-        said = []
+        """New messages as (listener method or "outcome", arguments), and whether the process has exited."""
+        received = []
         try:
-            ended = not self.process.is_alive()  # asked first: what it said before is still read
+            exited = not self.process.is_alive()  # first, so that messages sent before the exit are read
             while self.connection.poll():
-                said.append(self.connection.recv())
+                received.append(self.connection.recv())
         except (EOFError, OSError):
-            ended = True
-        return said, ended
+            exited = True
+        return received, exited
 
-    def how_it_ended(self) -> str:
+    def exit_reason(self) -> str:
         self.process.join(timeout=5)
         code = self.process.exitcode
         if code is None:
@@ -64,7 +60,7 @@ class Worker:
         return f"ended with exit code {code}"
 
     def dismiss(self) -> None:
-        """Ask an idle worker to end."""
+        """Let an idle worker exit."""
         self.connection.close()
 
     def terminate(self) -> None:
@@ -80,23 +76,23 @@ class Worker:
 
 
 class _Messenger:
-    """Sends what a stage tells to the driver, progress at most five times a second."""
+    """Sends the messages of a stage to the driver, progress at most five times per second."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection, self._last = connection, 0.0
 
-    def progress(self, *about: Any) -> None:
+    def progress(self, *values: Any) -> None:
         if time.monotonic() - self._last > PROGRESS_EVERY:
             self._last = time.monotonic()
-            self._connection.send(("progress", about))
+            self._connection.send(("progress", values))
 
     def warning(self, sentence: str) -> None:
         self._connection.send(("warning", (sentence,)))
 
 
 def _serve(connection: Connection, context: ExecutorContext) -> None:
-    """Execute what is sent until the connection closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interruption means
+    """Execute the stages that are sent until the connection closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles interruptions
     workplace: Workplace | None = None
     messenger = _Messenger(connection)
     while True:
@@ -104,17 +100,17 @@ def _serve(connection: Connection, context: ExecutorContext) -> None:
             stages, threads, cores = connection.recv()
         except EOFError:
             return
-        left = [stage.key for stage in stages]
+        pending = [stage.key for stage in stages]
         try:
             if cores:
                 confine(cores)
             workplace = workplace or context.workplace()
             for outcome in workplace.execute(stages, messenger, threads=threads):
-                left.remove(outcome.key)
+                pending.remove(outcome.key)
                 connection.send(("outcome", (outcome,)))
-        except BrokenPipeError:  # the driver is gone
+        except BrokenPipeError:  # the driver has exited
             return
-        except Exception as error:  # outside of a stage: a plugin that can't be found here, a full disk
+        except Exception as error:  # outside of a stage: a missing plugin, a full disk
             text = "".join(traceback.format_exception(error))
-            for key in left:
+            for key in pending:
                 connection.send(("outcome", (Outcome(key, "failed", error=text),)))

@@ -1,4 +1,4 @@
-"""Several stages at once, each in a worker process that is kept warm."""
+"""Several stages at once, in worker processes that stay warm."""
 
 from __future__ import annotations
 
@@ -14,30 +14,35 @@ from kdbench_executors._worker import Worker
 
 @dataclass
 class _Job:
-    """A bundle that a worker is at work on. `left`: its stages whose outcomes have not come."""
+    """Co-scheduled stages that a worker executes. `pending`: those without an outcome, by key."""
 
-    left: dict[str, PlannedStage]
+    pending: dict[str, PlannedStage]
     lane: str
     cores: tuple[int, ...]
     memory_gib: float
-    warm: bool  #: its worker had executed the component before
-    retry: bool  #: it has the machine for itself
+    #: Whether the worker had executed the component before.
+    warm: bool
+    #: Whether it runs alone on the machine, after its worker exited.
+    retry: bool
 
 
 class ProcessExecutor:
     """Worker processes that share the machine.
 
-    Cores are cut into `n_jobs` shares. A stage that uses several cores gets a share, one that does not gets one
-    core, and each stays on the cores that it got. Beside a GPU, `n_jobs` stages share it and stages that do not
-    use it run on the other cores. Stages that would not fit into the memory together wait for each other. A
-    component that takes long to warm up is sent to a worker where it is warm.
+    Cores are divided into `n_jobs` shares. A stage that uses several cores gets a share, any other stage one core,
+    and each stage is pinned to its cores. With a GPU, `n_jobs` stages share it, and stages that do not use it run
+    on the other cores. Stages whose memory does not fit together wait. A component that takes long to warm up is
+    sent to a worker where it is warm.
 
-    How many threads a stage has is the only way in which its results may depend on `n_jobs`: sums over several
-    threads are rounded in another order.
+    Results can depend on `n_jobs` only through the number of threads of a stage: sums over several threads are
+    rounded in another order.
 
-    Args:
-        n_jobs: shares. More than there are cores is possible and slow.
-        pin: keep stages on their own cores. Without it, the system places their threads.
+    Parameters
+    ----------
+    n_jobs
+        Number of shares, >= 1. More shares than cores are possible but slow.
+    pin
+        Pin each stage to its cores; otherwise the system schedules its threads.
     """
 
     def __init__(self, *, n_jobs: int = 2, pin: bool = True) -> None:
@@ -50,27 +55,28 @@ class ProcessExecutor:
         self._context = context
         self._gpu = context.device != "cpu"
         self._lanes = lanes_of(context.cores, self.n_jobs, gpu=self._gpu)
-        self.slots = sum(lane.places for lane in self._lanes.values())
+        self.slots = sum(lane.slots for lane in self._lanes.values())
         self._memory = context.memory_gib()
         self._idle: dict[str, list[Worker]] = defaultdict(list)
         self._jobs: dict[Worker, _Job] = {}
-        self._queue: deque[Sequence[PlannedStage]] = deque()  # submitted, no room yet
-        self._again: deque[PlannedStage] = deque()  # their worker died, maybe not of them
+        self._queue: deque[Sequence[PlannedStage]] = deque()  # submitted, waiting for resources
+        self._retries: deque[PlannedStage] = deque()  # their worker exited, possibly because of other stages
         self._outcomes: deque[Outcome] = deque()
-        self._asked: dict[str, Resources] = {}
+        self._resources_of: dict[str, Resources] = {}
         self._warm_up: dict[str, float] = {}
-        self._warm_seconds: dict[str, tuple[float, int]] = {}  # of stages in warm workers, and how many
+        # component to the total seconds and the number of its stages in warm workers
+        self._warm_seconds: dict[str, tuple[float, int]] = {}
 
     # -- which stage next -----------------------------------------------------------------------------------------
 
     def choose(self, ready: Sequence[Sequence[PlannedStage]]) -> int | None:
-        """The first that fits beside what is under way; rather one that need not warm up a second worker."""
+        """Index of the first that fits with the running stages, preferring one that needs no further warm-up."""
         cold: int | None = None
         for i, stages in enumerate(ready):
-            asked = self._resources(stages)
-            if not self._fits(asked):
+            resources = self._resources(stages)
+            if not self._fits(resources):
                 continue
-            if not self._warmed_elsewhere(stages[0].component, asked):
+            if not self._warmed_elsewhere(stages[0].component, resources):
                 return i
             cold = i if cold is None else cold
         if cold is None:
@@ -81,130 +87,129 @@ class ProcessExecutor:
 
     def _resources(self, stages: Sequence[PlannedStage]) -> Resources:
         first = stages[0]
-        if first.key not in self._asked:
-            self._asked[first.key] = asked = self._context.resources(first)
-            self._warm_up[first.component] = asked.warm_up
-        return self._asked[first.key]
+        if first.key not in self._resources_of:
+            self._resources_of[first.key] = resources = self._context.resources(first)
+            self._warm_up[first.component] = resources.warm_up
+        return self._resources_of[first.key]
 
-    def _lane(self, asked: Resources) -> str:
-        return "gpu" if self._gpu and asked.gpu else "cpu"
+    def _lane(self, resources: Resources) -> str:
+        return "gpu" if self._gpu and resources.gpu else "cpu"
 
-    def _fits(self, asked: Resources) -> bool:
-        if self._again or any(job.retry for job in self._jobs.values()):
+    def _fits(self, resources: Resources) -> bool:
+        if self._retries or any(job.retry for job in self._jobs.values()):
             return False
         if not self._jobs:
-            return True  # alone it is tried whatever it asks for
-        if not self._lanes[self._lane(asked)].has_room(asked):
+            return True  # alone, any stage is tried
+        if not self._lanes[self._lane(resources)].has_room(resources):
             return False
-        return sum(job.memory_gib for job in self._jobs.values()) + asked.memory_gib <= self._memory
+        return sum(job.memory_gib for job in self._jobs.values()) + resources.memory_gib <= self._memory
 
-    def _warmed_elsewhere(self, component: str, asked: Resources) -> bool:
-        """Whether workers are warm for it and all of them busy."""
-        if not asked.warm_up or any(component in w.used for w in self._idle[self._lane(asked)]):
+    def _warmed_elsewhere(self, component: str, resources: Resources) -> bool:
+        """Whether workers are warm for `component` and all of them are busy."""
+        if not resources.warm_up or any(component in w.used for w in self._idle[self._lane(resources)]):
             return False
         return any(component in w.used for w in self._jobs)
 
-    def _worth_warming(self, component: str, asked: Resources, waiting: int) -> bool:
-        """Whether what waits for the warm workers takes longer than to warm up another one."""
+    def _worth_warming(self, component: str, resources: Resources, waiting: int) -> bool:
+        """Whether the waiting stages would take longer in the warm workers than warming up another one."""
         seconds, n = self._warm_seconds.get(component, (0.0, 0))
         if not n:
-            return True  # not known yet; a core that waits does nothing at all
+            return True  # no measurement yet, and an idle core does nothing
         warm = sum(component in w.used for w in self._jobs)
-        return waiting * (seconds / n) / warm > asked.warm_up
+        return waiting * (seconds / n) / warm > resources.warm_up
 
     # -- the work -------------------------------------------------------------------------------------------------
 
     def submit(self, stages: Sequence[PlannedStage]) -> None:
         self._queue.append(stages)
-        self._begin_what_fits()
+        self._start_pending()
 
-    def _begin_what_fits(self) -> None:
-        if self._again and not self._jobs:
-            self._begin([self._again.popleft()], retry=True)
+    def _start_pending(self) -> None:
+        if self._retries and not self._jobs:
+            self._start([self._retries.popleft()], retry=True)
         while self._queue and self._fits(self._resources(self._queue[0])):
-            self._begin(self._queue.popleft())
+            self._start(self._queue.popleft())
 
-    def _begin(self, stages: Sequence[PlannedStage], *, retry: bool = False) -> None:
-        asked, component = self._resources(stages), stages[0].component
-        name = self._lane(asked)
+    def _start(self, stages: Sequence[PlannedStage], *, retry: bool = False) -> None:
+        resources, component = self._resources(stages), stages[0].component
+        name = self._lane(resources)
         lane, idle = self._lanes[name], self._idle[name]
-        for worker in [w for w in idle if not w.process.is_alive()]:  # killed while it had nothing to do
+        for worker in [w for w in idle if not w.process.is_alive()]:  # killed while idle
             idle.remove(worker)
             worker.join()
-        # what is warm for another component is left to that one where there is a choice
-        idle.sort(key=lambda w: (bool(asked.warm_up) and component not in w.used, self._warmth(w)))
+        # prefer workers that are not warm for another component
+        idle.sort(key=lambda w: (bool(resources.warm_up) and component not in w.used, self._warmth(w)))
         worker = idle.pop(0) if idle else Worker(self._context, self._lanes["cpu"].share)
-        cores = lane.take(asked)
+        cores = lane.allocate(resources)
         self._jobs[worker] = _Job(
-            {s.key: s for s in stages}, name, cores, asked.memory_gib, component in worker.used, retry
+            {s.key: s for s in stages}, name, cores, resources.memory_gib, component in worker.used, retry
         )
         worker.execute(stages, len(cores), cores if self.pin else None)
 
     def _warmth(self, worker: Worker) -> float:
-        """Seconds of warming up that went into a worker."""
+        """Total warm-up seconds of a worker's components."""
         return sum(self._warm_up.get(component, 0.0) for component in worker.used)
 
     def wait(self, listener: Listener) -> Outcome:
-        """The next outcome.
+        """Wait for the next outcome.
 
-        A stage whose worker dies while others are at work may have died of what they took (memory, mostly), as one
-        that ends in a MemoryError. It is tried again with the machine for itself; one that dies alone has failed.
+        A stage whose worker exits, or that raises a MemoryError, while other stages run may have failed because of
+        their memory. It is tried again alone; a stage that fails alone has failed.
         """
         while not self._outcomes:
-            self._begin_what_fits()
+            self._start_pending()
             if not self._jobs:
-                raise RuntimeError("nothing was submitted that could be waited for")
-            signs = [sign for w in self._jobs for sign in (w.connection, w.process.sentinel)]
-            wait_for(signs)
+                raise RuntimeError("no stage was submitted")
+            wait_for([source for w in self._jobs for source in (w.connection, w.process.sentinel)])
             for worker in list(self._jobs):
-                self._listen(worker, listener)
+                self._receive(worker, listener)
         return self._outcomes.popleft()
 
-    def _listen(self, worker: Worker, listener: Listener) -> None:
-        said, ended = worker.messages()
-        for what, about in said:
-            if what == "outcome":
-                self._take(worker, *about)
+    def _receive(self, worker: Worker, listener: Listener) -> None:
+        messages, exited = worker.messages()
+        for name, arguments in messages:
+            if name == "outcome":
+                self._handle_outcome(worker, *arguments)
             else:
-                getattr(listener, what)(*about)
-        if ended:
-            self._bury(worker)
+                getattr(listener, name)(*arguments)
+        if exited:
+            self._handle_exit(worker)
 
-    def _take(self, worker: Worker, outcome: Outcome) -> None:
+    def _handle_outcome(self, worker: Worker, outcome: Outcome) -> None:
         job = self._jobs[worker]
-        stage = job.left.pop(outcome.key)
-        # an error of PyTorch on a GPU, of NumPy on the host
-        short = outcome.status == "failed" and "MemoryError" in outcome.error
-        if short and len(self._jobs) > 1 and not job.retry:
-            self._again.append(stage)
+        stage = job.pending.pop(outcome.key)
+        # raised by PyTorch on a GPU, by NumPy on the host
+        out_of_memory = outcome.status == "failed" and "MemoryError" in outcome.error
+        if out_of_memory and len(self._jobs) > 1 and not job.retry:
+            self._retries.append(stage)
         else:
             self._outcomes.append(outcome)
         if job.warm and outcome.status == "finished":
             seconds, n = self._warm_seconds.get(stage.component, (0.0, 0))
             self._warm_seconds[stage.component] = (seconds + outcome.seconds, n + 1)
-        if not job.left:
-            self._free(worker)
+        if not job.pending:
+            self._release(worker)
             self._idle[job.lane].append(worker)
 
-    def _free(self, worker: Worker) -> _Job:
+    def _release(self, worker: Worker) -> _Job:
         job = self._jobs.pop(worker)
-        self._lanes[job.lane].give_back(job.cores)
+        self._lanes[job.lane].release(job.cores)
         return job
 
-    def _bury(self, worker: Worker) -> None:
-        """A worker has ended; what it was at work on is tried again, or has failed."""
-        how = worker.how_it_ended()
+    def _handle_exit(self, worker: Worker) -> None:
+        """Retry the stages of a worker that has exited, or record their failure."""
+        reason = worker.exit_reason()
         for idle in self._idle.values():
             if worker in idle:
                 idle.remove(worker)
         if worker in self._jobs:
-            company = len(self._jobs) > 1
-            job = self._free(worker)
-            if company or len(job.left) > 1:
-                self._again += job.left.values()
+            concurrent = len(self._jobs) > 1
+            job = self._release(worker)
+            if concurrent or len(job.pending) > 1:
+                self._retries += job.pending.values()
             else:
-                text = f"the worker process died: it {how}"
-                self._outcomes += [Outcome(key, "failed", error=text) for key in job.left]
+                text = f"the worker process died: it {reason}"
+                self._outcomes += [Outcome(key, "failed", error=text) for key in job.pending]
         worker.dismiss()
         worker.join()
 

@@ -1,4 +1,4 @@
-"""One stage after another, in this process."""
+"""One stage at a time, in this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kdbench.api import ExecutorContext, Listener, Outcome, PlannedStage
 
 
 class SerialExecutor:
-    """Executes a stage when its outcome is waited for."""
+    """Executes a stage when `wait` is called for its outcome."""
 
     slots = 1
 
@@ -24,7 +24,7 @@ class SerialExecutor:
         self._queue.append(stages)
 
     def wait(self, listener: Listener) -> Outcome:
-        """Go on with what was submitted first, up to its next outcome."""
+        """Execute the next of the submitted stages and return its outcome."""
         while True:
             for outcome in self._outcomes:
                 return outcome

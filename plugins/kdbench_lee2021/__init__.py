@@ -1,7 +1,7 @@
 """Lee & Wallraven, "Visualizing the embedding space to explain the effect of knowledge distillation"
-(ACPR 2021, LNCS 13189, pp. 462-475; arXiv 2110.04483), called LW throughout.
+(ACPR 2021, LNCS 13189, pp. 462-475; arXiv 2110.04483), referred to as LW.
 
-What the paper does not say is an assumption, LW-A1 to LW-A13, named where it is used.
+Details that the paper does not report are assumptions LW-A1 to LW-A13, cited where they are used.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ def kdbench_schemes() -> list[SchemeSpec]:
         SchemeSpec(
             name="undistilled",
             target="kdbench_lee2021.schemes:Undistilled",
-            summary="Cross-entropy on the labelled images alone",
+            summary="Cross-entropy on the labelled images only",
             reference="LW section 4.2",
         ),
         SchemeSpec(
             name="kl",
             target="kdbench_lee2021.schemes:KL",
-            summary="Cyclical update: cross-entropy on labelled images, KL to the teacher on unlabelled ones",
+            summary="Cyclical update: cross-entropy on labelled images, KL to the teacher on unlabelled images",
             reference="LW section 3.1, eq. (1)",
             needs=frozenset({"unlabelled", "teacher_logits"}),
             whole_passes=("alternation", "epoch"),
@@ -56,7 +56,7 @@ def kdbench_metrics() -> list[MetricSpec]:
         MetricSpec(
             name="class-area",
             target="kdbench_lee2021.class_area:ClassArea",
-            summary="Area that a class takes of the area of all classes in the embedding",
+            summary="Area of each class in the embedding relative to the area of all points",
             reference="LW section 5.4, Figs. 7 and 8",
             needs=frozenset({"embedding"}),
             primary="median",
@@ -66,7 +66,7 @@ def kdbench_metrics() -> list[MetricSpec]:
         MetricSpec(
             name="noise-demonstration",
             target="kdbench_lee2021.noise_demonstration:NoiseDemonstration",
-            summary="How loosely the suite's reducers embed clusters, by the noise in their features",
+            summary="Within-cluster variance in embeddings of Gaussian clusters with increasing noise",
             reference="LW section 3.2, Fig. 1",
             needs=frozenset({"reducers"}),
             primary="within",
@@ -81,7 +81,7 @@ def kdbench_suites() -> list[SuiteSpec]:
         SuiteSpec(
             name="paper-reference",
             target="kdbench_lee2021:suites/paper-reference.toml",
-            summary="Table 1's own rows, Table 2 and Figs. 4, 5, 7 and 8 of LW",
+            summary="Table 1 (the authors' own results), Table 2 and Figs. 4, 5, 7 and 8 of LW",
             reference="LW",
         ),
         SuiteSpec(

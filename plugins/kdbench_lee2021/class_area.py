@@ -12,38 +12,52 @@ from kdbench.api import MetricResult
 if TYPE_CHECKING:
     from kdbench.api import View
 
-MARGIN = 0.05  #: of the bounding box's width, added on each side (LW-A10)
-_REACH = 4.5  # kernel widths beyond the outermost points; what lies farther holds less than 1e-5 of a kernel
-_FINEST = 2048  # most cells along an axis, whatever `grid` and the kernel's width ask for
-_FLAT = 1e-5  # a class thinner than this share of the embedding's own width has no area
+#: Margin on each side, as a fraction of the bounding box's width (LW-A10).
+MARGIN = 0.05
+# Kernel widths beyond the outermost points; less than 1e-5 of a kernel's mass is farther out.
+_REACH = 4.5
+# Largest number of cells along an axis.
+_MAX_GRID = 2048
+# A class thinner than this fraction of the embedding's width has no area.
+_FLAT = 1e-5
 
 
 class ClassArea:
     """Area of each class' region in a 2-D embedding over the area of the region of all points.
 
-    LW: "Gaussian density estimation", neither level, bandwidth nor the whole area given. Assumption LW-A10: a
-    region is the smallest one that holds `level` of the mass of a Gaussian kernel density estimate (Scott's
-    bandwidth, full covariance, as `scipy.stats.gaussian_kde`) inside the bounding box of all points plus 5 %
-    on each side. The density is evaluated exactly, on a grid laid along its own kernel's axes, where it
-    factorises into one matrix product; so a small or slanted class is resolved as well as a large one, and
-    ratios do not change when the embedding is scaled, stretched or moved.
+    LW use "Gaussian density estimation" without reporting the level, the bandwidth or the total area. Assumption
+    LW-A10: a region is the smallest one that contains the fraction `level` of the mass of a Gaussian kernel
+    density estimate (Scott's bandwidth, full covariance, as in `scipy.stats.gaussian_kde`) inside the bounding
+    box of all points plus 5 % on each side. The density is evaluated exactly, on a grid along the axes of its
+    kernel, where it factorises into one matrix product. So small or slanted classes are resolved as well as
+    large ones, and ratios are invariant to scaling, stretching and translation of the embedding.
 
-    The ratio grows as classes have fewer points (Scott's bandwidth is n^(-1/6)): compare equal n alone.
+    The ratio increases with fewer points per class (Scott's bandwidth is n^(-1/6)): compare equal n only.
 
-    Values: ``median`` (primary), ``mean``, ``q25``, ``q75`` over classes, all >= 0; ``left_out``: classes
-    without an area: fewer than 3 points, or points on a line. Where no class has one (a collapsed embedding)
-    only ``left_out`` is given.
+    Values: ``median`` (primary), ``mean``, ``q25``, ``q75`` over classes, all >= 0; ``left_out``: number of
+    classes without an area (fewer than 3 points, or points on a line). If no class has an area (a collapsed
+    embedding), only ``left_out`` is reported.
 
-    Arrays: ``ratio`` float64 (n_classes,), NaN for classes left out; and, so that the embedding can be drawn,
-    ``label`` int32 (n,), the class of each point, and ``superclass`` int32 (n_classes,) where there are any.
+    Arrays: ``ratio`` float64 (n_classes,), NaN for classes without an area; and, for drawing the embedding,
+    ``label`` int32 (n,), the class of each point, and ``superclass`` int32 (n_classes,), if any.
 
-    Args:
-        level: mass of a region, inside 0..1.
-        bandwidth_factor: times Scott's bandwidth, > 0.
-        grid: least number of cells along each axis, >= 16. More are used where a cell would be wider than
-            half a kernel.
-        estimator: "kde"; or "normal", LW's other reading: the ellipse of one fitted normal distribution,
-            which uses neither bandwidth nor grid nor the bounding box.
+    Parameters
+    ----------
+    level
+        Mass of a region, strictly between 0 and 1.
+    bandwidth_factor
+        Factor on Scott's bandwidth, > 0.
+    grid
+        Smallest number of cells along each axis, 16..2048. More are used if a cell would be wider than half a
+        kernel.
+    estimator
+        "kde", or "normal": the ellipse of one fitted normal distribution, the other reading of LW, which
+        ignores `bandwidth_factor`, `grid` and the bounding box.
+
+    Attributes
+    ----------
+    invariances
+        Transformations of the inputs that do not change the values.
     """
 
     invariances = (
@@ -65,8 +79,8 @@ class ClassArea:
             raise ValueError(f"level={level!r}: 0 < level < 1")
         if not 0 < bandwidth_factor < np.inf:
             raise ValueError(f"bandwidth_factor={bandwidth_factor!r}: a positive number")
-        if not 16 <= grid <= _FINEST:
-            raise ValueError(f"grid={grid!r}: 16 <= grid <= {_FINEST}")
+        if not 16 <= grid <= _MAX_GRID:
+            raise ValueError(f"grid={grid!r}: 16 <= grid <= {_MAX_GRID}")
         if estimator not in ("kde", "normal"):
             raise ValueError(f"estimator={estimator!r}: 'kde' or 'normal'")
         self.level = level
@@ -77,9 +91,21 @@ class ClassArea:
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
-        Raises:
-            ValueError: the embedding is not two-dimensional, not finite, or does not fit the labels; or
-                `bandwidth_factor` is so small that no grid resolves the kernels.
+        Parameters
+        ----------
+        view
+            The inputs listed in the spec's `needs`.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        ValueError
+            The embedding is not two-dimensional, not finite or does not match the labels, or
+            `bandwidth_factor` is too small for the grid.
         """
         points = np.asarray(view.embedding.points, dtype=np.float64)
         labels = np.asarray(view.labels)
@@ -92,13 +118,13 @@ class ClassArea:
         if not np.isfinite(points).all():
             raise ValueError("the embedding has values that are not finite")
         ratio = self.ratios(points, labels, len(view.class_names))
-        known = ratio[np.isfinite(ratio)]
-        values = {"left_out": float(len(ratio) - len(known))}
-        if len(known):
-            q25, median, q75 = np.quantile(known, [0.25, 0.5, 0.75])
+        finite = ratio[np.isfinite(ratio)]
+        values = {"left_out": float(len(ratio) - len(finite))}
+        if len(finite):
+            q25, median, q75 = np.quantile(finite, [0.25, 0.5, 0.75])
             values |= {
                 "median": float(median),
-                "mean": float(known.mean()),
+                "mean": float(finite.mean()),
                 "q25": float(q25),
                 "q75": float(q75),
             }
@@ -108,24 +134,24 @@ class ClassArea:
         return MetricResult(values, arrays, setting=self._setting(len(points)))
 
     def ratios(self, points: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
-        """Ratio of each class, NaN without an area: float64 (n_classes,). `points` (n, 2), `labels` (n,)."""
+        """Ratio of each class, float64 (n_classes,), NaN without an area; `points` (n, 2), `labels` (n,)."""
         ratio = np.full(n_classes, np.nan)
         width = np.ptp(points, axis=0)
         if (width <= 0).any():
             return ratio
-        # Stretching to the unit box changes no ratio and makes "flat" mean the same along both axes.
+        # Scaling to the unit box does not change the ratios and makes `_FLAT` relative to each axis.
         unit = (points - points.min(axis=0)) / width
-        whole = self.area(unit)
-        if whole is None:
+        total = self.area(unit)
+        if total is None:
             return ratio
         for c in range(n_classes):
             area = self.area(unit[labels == c])
             if area is not None:
-                ratio[c] = area / whole
+                ratio[c] = area / total
         return ratio
 
     def area(self, points: np.ndarray) -> float | None:
-        """Area of the region of `points` (n, 2) in the unit box of all points; None without one."""
+        """Area of the region of `points` (n, 2) in the unit box of all points; None if it has no area."""
         density = Gaussian.fit(points)
         if density is None:
             return None
@@ -144,7 +170,7 @@ class ClassArea:
         mass = kernels[0] @ kernels[1].T
         mass[~density.inside(axes[0], axes[1])] = 0
         cell = (axes[0][1] - axes[0][0]) * (axes[1][1] - axes[1][0])
-        return cells_holding(mass, self.level) * cell * density.scale
+        return count_cells(mass, self.level) * cell * density.scale
 
     def _setting(self, n: int) -> str:
         text = f"n={n}, {self.estimator}"
@@ -156,14 +182,22 @@ class ClassArea:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Mean and lower Cholesky factor of the covariance (over n - 1) of points in the unit box."""
+    """Mean and covariance of points in the unit box.
+
+    Attributes
+    ----------
+    mean
+        float64 (2,).
+    factor
+        Lower Cholesky factor (2, 2) of the covariance (normalised by n - 1).
+    """
 
     mean: np.ndarray
     factor: np.ndarray
 
     @classmethod
     def fit(cls, points: np.ndarray) -> Gaussian | None:
-        """None for fewer than 3 points or points on a line."""
+        """Fit to `points` (n, 2); None for fewer than 3 points or points on a line."""
         if len(points) < 3:
             return None
         covariance = np.cov(points, rowvar=False)
@@ -182,29 +216,29 @@ class Gaussian:
         return np.stack([first, second], axis=1)
 
     def inside(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Which cells of the whitened grid first x second lie in the unit box and its margin: bool."""
+        """Boolean mask of the whitened grid first x second: cells in the unit box and its margin."""
         x = self.mean[0] + self.factor[0, 0] * first
         y = self.mean[1] + self.factor[1, 0] * first[:, None] + self.factor[1, 1] * second
         return ((x >= -MARGIN) & (x <= 1 + MARGIN))[:, None] & (y >= -MARGIN) & (y <= 1 + MARGIN)
 
 
 def _axis(values: np.ndarray, bandwidth: float, grid: int) -> np.ndarray:
-    """Cell centres along one whitened axis, evenly spaced from before the first kernel to behind the last."""
+    """Evenly spaced cell centres along one whitened axis that cover all kernels."""
     low, high = values.min() - _REACH * bandwidth, values.max() + _REACH * bandwidth
-    cells = int(np.clip(np.ceil(2 * (high - low) / bandwidth), grid, _FINEST))
+    cells = int(np.clip(np.ceil(2 * (high - low) / bandwidth), grid, _MAX_GRID))
     step = (high - low) / cells
     if step > bandwidth:
         raise ValueError(
             f"bandwidth_factor is too small: the embedding is {(high - low) / bandwidth:.0f} kernels "
-            f"wide, and at most {_FINEST} cells are used"
+            f"wide, and at most {_MAX_GRID} cells are used"
         )
     return low + step * (np.arange(cells) + 0.5)
 
 
-def cells_holding(mass: np.ndarray, level: float) -> float:
-    """How many of the densest cells hold `level` of the mass; the last one counts by the part needed."""
+def count_cells(mass: np.ndarray, level: float) -> float:
+    """Number of the densest cells that contain the fraction `level` of the mass; the last one counts in part."""
     ordered = np.sort(mass, axis=None)[::-1].astype(np.float64)
-    reached = np.cumsum(ordered)
-    wanted = level * reached[-1]
-    last = int(np.searchsorted(reached, wanted))
-    return last + 1 - (reached[last] - wanted) / ordered[last]
+    cumulative = np.cumsum(ordered)
+    target = level * cumulative[-1]
+    last = int(np.searchsorted(cumulative, target))
+    return last + 1 - (cumulative[last] - target) / ordered[last]

@@ -11,36 +11,49 @@ from kdbench.api import MetricResult
 if TYPE_CHECKING:
     from kdbench.api import Embedding, View
 
-TAIL = 20  #: epochs in `tail20`; ivis' own patience
+#: Epochs averaged in `tail20`; equal to the patience of ivis.
+TAIL = 20
 
 
 class IvisLoss:
-    """How well a layer embeds: the training loss its ivis network ends with, lower is better.
+    """Converged training loss of the ivis embedding of a layer; lower is better.
 
-    LW print "converged loss" without saying which epoch it is (assumption LW-A9); primary is the last one.
+    LW report a "converged loss" without the epoch (assumption LW-A9): the primary value is the last one.
 
     Values:
 
-    - ``last``: loss of the last epoch, dropout on, as ivis prints it; ``min``: the lowest of all epochs;
-    - ``tail20``: mean of the last 20 epochs (of all, where there were fewer), less noisy than ``last``;
-    - ``eval``: loss without dropout on one fixed set of triplets, where the reducer reports ``loss_eval``;
-    - ``n_epochs``: epochs until it stopped.
+    - ``last``: loss of the last epoch, with dropout, as ivis prints it; ``min``: the lowest of all epochs;
+    - ``tail20``: mean of the last 20 epochs (or of all, if fewer), less noisy than ``last``;
+    - ``eval``: loss without dropout on one fixed set of triplets, if the reducer reports ``loss_eval``;
+    - ``n_epochs``: number of epochs trained.
 
-    The loss depends on the number of points n and of neighbours k before anything else, so the setting is
-    "n=..., k=..." and rows of different settings are never compared.
+    The loss depends strongly on the number of points n and of neighbours k, so the setting is "n=..., k=..." and
+    rows with different settings are not compared.
     """
 
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
-        Raises:
-            ValueError: the reducer left no loss history, or one that is not finite.
+        Parameters
+        ----------
+        view
+            The inputs listed in the spec's `needs`.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        ValueError
+            The reducer reports no loss history, or it is not finite.
         """
         embedding = view.embedding
         losses = np.asarray(embedding.loss_history, dtype=np.float64)
         if not losses.size:
             raise ValueError(
-                f"reducer {embedding.reducer!r} left no loss history: ivis-loss does not apply to it"
+                f"reducer {embedding.reducer!r} reports no loss history: ivis-loss does not apply to it"
             )
         if not np.isfinite(losses).all():
             raise ValueError(

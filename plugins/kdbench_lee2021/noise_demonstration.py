@@ -15,25 +15,33 @@ if TYPE_CHECKING:
 
 
 class NoiseDemonstration:
-    """How loosely the suite's reducers embed Gaussian clusters, by the noise in their features.
+    """Within-cluster variance in embeddings of Gaussian clusters with increasing noise.
 
-    It looks at no network: it shows what the measurements of the other metrics rest on, namely that noisier
-    features make looser clusters in an embedding, and how each of the suite's reducers, as the suite sets
-    them, does it. The data are an assumption (see `kdbench_lee2021.noise_figure`).
+    This metric measures no network. It demonstrates a premise of the other metrics: noisier features give
+    wider clusters in an embedding. It uses each of the suite's reducers with the suite's parameters. The data are
+    an assumption (see `kdbench_lee2021.noise_figure`).
 
-    Args:
-        seed: of the clusters.
-        noise: standard deviations of the noise, each >= 0 and given once; that of the centres is 1.
-        clusters, points, features: number of clusters, points in each, and features. Reducers that want k
-            neighbours need more than k points in all.
+    Values, fractions of the total variance that are within clusters, from 0 (clusters are points) to 1 (no
+    clusters):
 
-    Values, all shares of variance within clusters, from 0 (clusters are points) to 1 (there are none):
-
-    - ``<reducer>.noise-<level>``: of an embedding; ``features.noise-<level>``: of what was embedded;
+    - ``<reducer>.noise-<level>``: of an embedding; ``features.noise-<level>``: of its input;
     - ``within``: mean over reducers and levels.
 
     Arrays: ``noise`` (levels,), ``labels`` int64 (n,), ``points`` float32 (reducers, levels, n, 2), ``share``
     (reducers, levels) and ``share-before`` (levels,). Figure: ``panels``.
+
+    Parameters
+    ----------
+    seed
+        Seed of the clusters, >= 0.
+    noise
+        Standard deviations of the noise, distinct and >= 0; that of the centres is 1.
+    clusters
+        Number of clusters, >= 2.
+    points
+        Number of points per cluster, >= 2. A reducer with k neighbours needs more than k points.
+    features
+        Number of features, >= 1.
     """
 
     def __init__(
@@ -63,16 +71,28 @@ class NoiseDemonstration:
         self.features = features
 
     def __call__(self, view: View) -> MetricResult:
-        """Run the view's reducers.
+        """Embed the clusters with the reducers of `view`.
 
-        Raises:
-            ValueError: no reducer, two that would be called alike, or one that does not reduce to 2 dimensions.
+        Parameters
+        ----------
+        view
+            The suite's reducers.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        ValueError
+            There is no reducer, two reducers share a value name, or one does not return 2 dimensions.
         """
         names = {label: _simple(label) for label in view.reducers}
-        alike = sorted(label for label, name in names.items() if list(names.values()).count(name) > 1)
-        if alike:
+        duplicates = sorted(label for label, name in names.items() if list(names.values()).count(name) > 1)
+        if duplicates:
             raise ValueError(
-                f"reducers {', '.join(alike)} would share a value's name: give them other labels"
+                f"reducers {', '.join(duplicates)} would share a value name: change their labels"
             )
         panels = noise_demonstration(
             seed=self.seed,
@@ -100,5 +120,5 @@ class NoiseDemonstration:
 
 
 def _simple(label: str) -> str:
-    """Lower-case letters, digits and single dashes."""
+    """Label in lower-case letters, digits and single dashes."""
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")

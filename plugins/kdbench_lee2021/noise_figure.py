@@ -1,8 +1,8 @@
 """The noise demonstration (LW section 3.2, Fig. 1): less noise in the features, tighter embedded clusters.
 
-How LW made the data of Fig. 1 is not said. Assumption: Gaussian clusters with fixed centres in a space of
-many features, and isotropic noise around them that grows from panel to panel. The draws are shared by all
-panels, so that from one to the next nothing but the noise's size changes.
+LW do not report how the data of Fig. 1 were generated. Assumption: Gaussian clusters with fixed centres in a
+high-dimensional space, and isotropic noise that increases from panel to panel. All panels share the random
+draws and differ only in the scale of the noise.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Standard deviation of the noise in each feature; the centres' own is 1.
+#: Standard deviations of the noise in each feature; that of the centres is 1.
 NOISE = (0.25, 0.5, 1.0, 2.0)
 
-#: Paul Tol's "muted" colours (Technical note SRON/EPS/TN/09-002, 2021) and black: ten that colour-blind readers
-#: tell apart.
+#: Paul Tol's "muted" colours (Technical note SRON/EPS/TN/09-002, 2021) and black: ten colours that colour-blind
+#: readers can distinguish.
 COLOURS = (
     "#332288",
     "#88ccee",
@@ -33,7 +33,7 @@ COLOURS = (
     "#aa4499",
     "#000000",
 )
-#: One after the other, where there are more clusters than colours.
+#: Used in turn if there are more clusters than colours.
 MARKERS = ("o", "^", "s", "P")
 
 
@@ -41,11 +41,20 @@ MARKERS = ("o", "^", "s", "P")
 class NoisePanel:
     """One embedding of the demonstration.
 
-    Attributes:
-        reducer: its name. noise: standard deviation of the noise in each feature.
-        points: float32 (n, 2). labels: int64 (n,), the cluster of each.
-        spread: share of the embedding's variance that is within clusters, 0 (points) to 1 (no clusters).
-        spread_before: the same of the features that were embedded.
+    Attributes
+    ----------
+    reducer
+        Name of the reducer.
+    noise
+        Standard deviation of the noise in each feature.
+    points
+        Embedding float32 (n, 2).
+    labels
+        Cluster of each point, int64 (n,).
+    spread
+        Fraction of the embedding's variance that is within clusters, 0 (points) to 1 (no clusters).
+    spread_before
+        The same for the features before the embedding.
     """
 
     reducer: str
@@ -59,12 +68,30 @@ class NoisePanel:
 def blobs(
     *, seed: int, noise: float, n_clusters: int = 10, points_per_cluster: int = 100, n_features: int = 64
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussian clusters: features float32 (n, n_features) and labels int64 (n,), n = clusters x points.
+    """Draw Gaussian clusters.
 
-    Centres and the noise's directions depend on `seed` and the sizes alone; `noise` (>= 0) only scales.
+    Parameters
+    ----------
+    seed
+        Seed of the centres and of the noise's directions.
+    noise
+        Standard deviation of the noise, >= 0; it only scales.
+    n_clusters
+        Number of clusters.
+    points_per_cluster
+        Number of points in each.
+    n_features
+        Number of features.
 
-    Raises:
-        ValueError: a size below 1, or negative noise.
+    Returns
+    -------
+    tuple[ndarray, ndarray]
+        Features float32 (n, n_features) and labels int64 (n,), with n = clusters x points.
+
+    Raises
+    ------
+    ValueError
+        A size is below 1, or noise is negative.
     """
     for name, value in (
         ("n_clusters", n_clusters),
@@ -83,10 +110,24 @@ def blobs(
 
 
 def within_share(points: np.ndarray, labels: np.ndarray) -> float:
-    """Share of the total variance of `points` (n, d) that is within the clusters of `labels` (n,): 0..1.
+    """Fraction of the total variance that is within clusters, 0..1.
 
-    Raises:
-        ValueError: all points are the same.
+    Parameters
+    ----------
+    points
+        (n, d).
+    labels
+        Cluster of each point, (n,).
+
+    Returns
+    -------
+    float
+        Within-cluster sum of squares over the total sum of squares.
+
+    Raises
+    ------
+    ValueError
+        All points are equal.
     """
     data = np.asarray(points, dtype=np.float64)
     _, index = np.unique(labels, return_inverse=True)
@@ -94,7 +135,7 @@ def within_share(points: np.ndarray, labels: np.ndarray) -> float:
     means = np.stack([np.bincount(index, weights=column) / count for column in data.T], axis=1)
     total = float(np.sum(np.square(data - data.mean(axis=0))))
     if total <= 0:
-        raise ValueError("all points are the same: nothing to share out")
+        raise ValueError("all points are equal: there is no variance")
     return float(np.sum(np.square(data - means[index]))) / total
 
 
@@ -109,14 +150,30 @@ def noise_demonstration(
 ) -> list[NoisePanel]:
     """Embed the clusters at every noise level with every reducer, reducer by reducer.
 
-    Args:
-        seed: of the clusters; the reducers bring their own.
-        reducers: name to a function from (n, n_features) float32 to (n, 2), such as a reducer's
-        `fit_transform`.
-        noise: levels, in the order of the panels.
+    Parameters
+    ----------
+    seed
+        Seed of the clusters; the reducers have their own.
+    reducers
+        Name to a function from (n, n_features) float32 to (n, 2), such as a reducer's `fit_transform`.
+    noise
+        Noise levels, in the order of the panels.
+    n_clusters
+        Number of clusters.
+    points_per_cluster
+        Number of points in each.
+    n_features
+        Number of features.
 
-    Raises:
-        ValueError: no reducer, or one that returns another shape than (n, 2).
+    Returns
+    -------
+    list[NoisePanel]
+        The panels, reducer by reducer.
+
+    Raises
+    ------
+    ValueError
+        There is no reducer, or one returns another shape than (n, 2).
     """
     if not reducers:
         raise ValueError("reducers={}: at least one")
@@ -140,7 +197,7 @@ def noise_demonstration(
 
 
 def draw(panels: Sequence[NoisePanel]) -> Figure:
-    """The panels as one figure: a row a reducer, a column a noise level, a colour and marker a cluster."""
+    """Draw the panels: one row per reducer, one column per noise level, one colour and marker per cluster."""
     from matplotlib.figure import Figure
 
     rows = list(dict.fromkeys(p.reducer for p in panels))
@@ -150,10 +207,10 @@ def draw(panels: Sequence[NoisePanel]) -> Figure:
     for panel in panels:
         ax = axes[rows.index(panel.reducer), columns.index(panel.noise)]
         for first in range(0, int(panel.labels.max()) + 1, len(COLOURS)):
-            here = (panel.labels >= first) & (panel.labels < first + len(COLOURS))
+            members = (panel.labels >= first) & (panel.labels < first + len(COLOURS))
             ax.scatter(
-                *panel.points[here].T,
-                c=[COLOURS[label - first] for label in panel.labels[here]],
+                *panel.points[members].T,
+                c=[COLOURS[label - first] for label in panel.labels[members]],
                 marker=MARKERS[first // len(COLOURS) % len(MARKERS)],
                 s=5,
                 linewidths=0,

@@ -1,11 +1,11 @@
-"""The paper's two ways to train a student (LW sections 3.1 and 4.2)."""
+"""The paper's two training schemes of a student (LW sections 3.1 and 4.2)."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
-# torch is imported where it is used: a suite is checked against the parameters here before anything runs
+# torch is imported in the functions that use it, so that checking a suite's parameters does not load it
 if TYPE_CHECKING:
     import torch
 
@@ -21,11 +21,13 @@ REDUCTIONS = ("batchmean", "sum")
 
 
 class Undistilled:
-    """Cross-entropy over the labelled images: LW's UD.
+    """Cross-entropy on the labelled images: LW's undistilled student (UD).
 
-    Args:
-        passes: passes over the labelled images an epoch, at least 1; LW: 1. With more, a short training gives
-            the undistilled student as many steps as the distilled one takes over its larger set.
+    Parameters
+    ----------
+    passes
+        Passes over the labelled images per epoch, >= 1; LW: 1. In a short training, more passes give the
+        undistilled student as many steps as the distilled student takes on its larger set.
     """
 
     def __init__(self, *, passes: int = 1) -> None:
@@ -43,18 +45,24 @@ class Undistilled:
 class KL:
     """LW's cyclical update: cross-entropy on labelled images, then KL to the teacher on unlabelled ones.
 
-    Eq. (1) prints KL(student, teacher), summed over the set, without a factor T^2. Assumption LW-A5: the
-    usual direction KL(teacher || student) and the mean over a batch. Assumption LW-A6: whole passes
-    alternate, within an epoch of one optimiser and schedule.
+    Eq. (1) prints KL(student, teacher), summed over the set, without a factor T^2. Assumption LW-A5: the usual
+    direction KL(teacher || student), averaged over a batch. Assumption LW-A6: complete passes alternate within
+    an epoch, with one optimiser and schedule.
 
-    Args:
-        temperature: T, which divides both networks' logits, > 0; LW: 4.
-        direction: "teacher||student" (LW-A5), or "student||teacher" as eq. (1) is printed.
-        t2_scaling: multiply by T^2, so that gradients keep their size whatever T is; LW print none. A teacher
-            with small logits is nearly uniform at T = 4 and teaches nothing without it.
-        alternation: "epoch" (LW-A6): a labelled pass, then an unlabelled one; "batch": one batch of each in
-            turn, and what is left of the longer pass at the end.
-        reduction: "batchmean" (LW-A5): divided by the batch size; "sum": as eq. (1) is printed.
+    Parameters
+    ----------
+    temperature
+        Temperature T of both softmax outputs, > 0; LW: 4.
+    direction
+        "teacher||student" (LW-A5), or "student||teacher" as printed in eq. (1).
+    t2_scaling
+        Multiply by T^2, so that the size of gradients does not depend on T; LW do not. Without it, a teacher
+        with small logits is nearly uniform at T = 4 and has little effect.
+    alternation
+        "epoch" (LW-A6): a labelled pass, then an unlabelled pass; "batch": labelled and unlabelled batches
+        alternate, then the rest of the longer pass.
+    reduction
+        "batchmean" (LW-A5): divide by the batch size; "sum": as printed in eq. (1).
     """
 
     def __init__(
@@ -85,7 +93,7 @@ class KL:
             yield from labelled
             yield from unlabelled
         else:
-            yield from _in_turn(labelled, unlabelled)
+            yield from _alternate(labelled, unlabelled)
 
     def _distilled(self, run: SchemeRun, batch: Batch) -> dict[str, torch.Tensor]:
         loss = kl_divergence(
@@ -108,57 +116,72 @@ def kl_divergence(
     t2_scaling: bool = False,
     reduction: Literal["batchmean", "sum"] = "batchmean",
 ) -> torch.Tensor:
-    """KL divergence between the two softmax outputs at `temperature`, in nats (LW eq. (1)).
+    """KL divergence between two softmax outputs, in nats (LW eq. (1)).
 
-    Args:
-        student_logits: (b, n_classes), any float dtype; computed in float32, or float64 where given.
-        teacher_logits: (b, n_classes); no gradient flows into it.
+    Parameters
+    ----------
+    student_logits
+        (b, n_classes), any float dtype; computed in float32, or float64 if the logits are.
+    teacher_logits
+        (b, n_classes); no gradient flows into it.
+    temperature
+        Temperature of both softmax outputs, > 0.
+    direction
+        "teacher||student" or "student||teacher".
+    t2_scaling
+        Multiply by the squared temperature.
+    reduction
+        "batchmean" divides the sum by b; "sum" does not.
 
-    Returns:
-        A scalar >= 0, 0 where the softmax outputs are equal.
+    Returns
+    -------
+    Tensor
+        A scalar >= 0, 0 if the softmax outputs are equal.
 
-    Raises:
-        ValueError: shapes differ, or are not (b, n_classes).
+    Raises
+    ------
+    ValueError
+        The shapes differ or are not (b, n_classes).
     """
     if student_logits.shape != teacher_logits.shape or student_logits.ndim != 2:
         raise ValueError(
             f"student logits {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)} "
-            "must be of one shape (b, n_classes)"
+            "must have the same shape (b, n_classes)"
         )
     import torch
     from torch.nn import functional as F
 
     with torch.autocast(student_logits.device.type, enabled=False):
-        student = F.log_softmax(_wide(student_logits) / temperature, dim=1)
-        teacher = F.log_softmax(_wide(teacher_logits.detach()) / temperature, dim=1)
-        target, given = (teacher, student) if direction == "teacher||student" else (student, teacher)
-        loss = F.kl_div(given, target, reduction=reduction, log_target=True)
+        student = F.log_softmax(_at_least_float32(student_logits) / temperature, dim=1)
+        teacher = F.log_softmax(_at_least_float32(teacher_logits.detach()) / temperature, dim=1)
+        target, other = (teacher, student) if direction == "teacher||student" else (student, teacher)
+        loss = F.kl_div(other, target, reduction=reduction, log_target=True)
         return loss * temperature**2 if t2_scaling else loss
 
 
 def _supervised(run: SchemeRun, batch: Batch) -> dict[str, torch.Tensor]:
     if batch.labels is None:
-        raise ValueError("a labelled batch came without labels")
+        raise ValueError("a labelled batch has no labels")
     import torch
     from torch.nn import functional as F
 
     logits = run.student(batch.images)
     with torch.autocast(logits.device.type, enabled=False):
-        return {"cross_entropy": F.cross_entropy(_wide(logits), batch.labels)}
+        return {"cross_entropy": F.cross_entropy(_at_least_float32(logits), batch.labels)}
 
 
-def _wide(logits: torch.Tensor) -> torch.Tensor:
+def _at_least_float32(logits: torch.Tensor) -> torch.Tensor:
     return logits if logits.element_size() == 8 else logits.float()
 
 
-def _in_turn(first: Iterator[dict[str, torch.Tensor]], second: Iterator[dict[str, torch.Tensor]]) -> Losses:
-    """One of each in turn, then the rest of the longer one; nothing is computed before it is asked for."""
-    waiting = [first, second]
-    while waiting:
-        for source in tuple(waiting):
+def _alternate(first: Iterator[dict[str, torch.Tensor]], second: Iterator[dict[str, torch.Tensor]]) -> Losses:
+    """Alternate between both, then the rest of the longer one. Lazy: a loss is computed when its step is due."""
+    remaining = [first, second]
+    while remaining:
+        for source in tuple(remaining):
             item = next(source, None)
             if item is None:
-                waiting.remove(source)
+                remaining.remove(source)
             else:
                 yield item
 

@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 class SuperclassCorrelation:
     """Mean Pearson correlation, over the test set, between outputs of classes in one superclass.
 
-    LW's text speaks of correlation and its caption of r squared; both are given, r first (assumption LW-A11).
+    LW's text mentions correlation and its caption r squared; both are reported, r first (assumption LW-A11).
 
     Values:
 
     - ``r``: mean over superclasses of the mean correlation of their pairs of classes, -1..1;
     - ``r2``: the same of squared correlations, 0..1 (not the square of ``r``);
-    - ``r_between``: mean correlation of pairs from different superclasses, which the paper does not report:
-      outputs that only move together everywhere raise ``r`` and this alike;
-    - each superclass's own mean correlation, by its name: a bar of Fig. 5.
+    - ``r_between``: mean correlation of pairs from different superclasses, which the paper does not report: a
+      correlation common to all outputs increases both ``r`` and ``r_between``;
+    - the mean correlation of each superclass, by its name: a bar of Fig. 5.
 
-    Arrays (n_superclasses,): ``r`` and ``r2`` float64, NaN for a superclass without a pair; ``names`` str. A
-    class whose output is constant correlates with nothing: its pairs are left out, and so is a value that no
-    pair is left for.
+    Arrays (n_superclasses,): ``r`` and ``r2`` float64, NaN for a superclass without a pair; ``names`` str. Pairs
+    with a class of constant output are excluded, and a value without pairs is absent.
 
-    Args:
-        of: "logits" (LW-A11), or "softmax" for probabilities at temperature 1.
+    Parameters
+    ----------
+    of
+        Outputs to correlate: "logits" (LW-A11), or "softmax": probabilities at temperature 1.
     """
 
     def __init__(self, *, of: Literal["logits", "softmax"] = "logits") -> None:
@@ -41,16 +42,29 @@ class SuperclassCorrelation:
 
     @property
     def invariances(self) -> tuple[str, ...]:
-        """What changes no value; correlations of probabilities do depend on the scale of the logits."""
-        always = ("order of images", "logits plus a constant")
-        return (*always, "logits times a constant") if self.of == "logits" else always
+        """Transformations of the inputs that do not change the values; "softmax" depends on the logits' scale."""
+        common = ("order of images", "logits plus a constant")
+        return (*common, "logits times a constant") if self.of == "logits" else common
 
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
-        Raises:
-            UsageError: the dataset has no superclasses, or none with two classes.
-            ValueError: logits do not fit the classes, are not finite, or belong to fewer than two images.
+        Parameters
+        ----------
+        view
+            The inputs listed in the spec's `needs`.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        UsageError
+            The dataset has no superclass with at least two classes.
+        ValueError
+            Logits do not match the classes, are not finite, or are of fewer than two images.
         """
         groups = _superclasses(view.superclass_of)
         outputs = np.asarray(view.logits, dtype=np.float64)
@@ -79,7 +93,7 @@ def correlations(outputs: np.ndarray) -> np.ndarray:
     """Pearson correlation of the columns of `outputs` (n, c): float64 (c, c), NaN for constant columns."""
     centred = outputs - outputs.mean(axis=0)
     norm = np.sqrt(np.square(centred).sum(axis=0))
-    # What rounding leaves of a constant column is not variation.
+    # A constant column may vary by rounding errors.
     norm[norm <= 1e-12 * np.abs(outputs).max(axis=0) * np.sqrt(len(outputs))] = np.nan
     unit = centred / norm
     return np.clip(unit.T @ unit, -1.0, 1.0)
@@ -88,23 +102,33 @@ def correlations(outputs: np.ndarray) -> np.ndarray:
 def within_superclasses(
     rho: np.ndarray, groups: np.ndarray, n_groups: int
 ) -> tuple[np.ndarray, np.ndarray, float | None]:
-    """Means over the pairs of each superclass of rho and rho squared, and the mean over all other pairs.
+    """Average correlations within and between superclasses.
 
-    Args:
-        rho: (c, c), NaN for pairs to leave out.
-        groups: int (c,), superclass of each class.
-        n_groups: number of superclasses.
+    Parameters
+    ----------
+    rho
+        Correlations (c, c), NaN for pairs to exclude.
+    groups
+        Superclass of each class, int (c,).
+    n_groups
+        Number of superclasses.
+
+    Returns
+    -------
+    tuple[ndarray, ndarray, float | None]
+        Means of rho and of rho squared over the pairs of each superclass, (n_groups,); mean of rho over all
+        other pairs, None without any.
     """
     first, second = np.triu_indices(len(groups), k=1)
     pair = rho[first, second]
     same = groups[first] == groups[second]
-    known = np.isfinite(pair)
-    inside, owner = pair[same & known], groups[first][same & known]
-    count = np.bincount(owner, minlength=n_groups).astype(np.float64)
+    finite = np.isfinite(pair)
+    inside, group = pair[same & finite], groups[first][same & finite]
+    count = np.bincount(group, minlength=n_groups).astype(np.float64)
     count[count == 0] = np.nan
-    r = np.bincount(owner, weights=inside, minlength=n_groups) / count
-    r2 = np.bincount(owner, weights=np.square(inside), minlength=n_groups) / count
-    outside = pair[~same & known]
+    r = np.bincount(group, weights=inside, minlength=n_groups) / count
+    r2 = np.bincount(group, weights=np.square(inside), minlength=n_groups) / count
+    outside = pair[~same & finite]
     return r, r2, float(outside.mean()) if outside.size else None
 
 
@@ -112,9 +136,9 @@ def _superclasses(superclass_of: np.ndarray | None) -> np.ndarray:
     groups = None if superclass_of is None else np.asarray(superclass_of, dtype=np.int64)
     if groups is None or not len(groups) or np.max(np.bincount(groups)) < 2:
         raise UsageError(
-            "the dataset has no superclass of two classes or more",
+            "the dataset has no superclass with at least two classes",
             where="metrics/superclass-correlation",
-            hint="take the metric out of the suite (--set 'metrics-=superclass-correlation'), or choose a "
+            hint="remove the metric from the suite (--set 'metrics-=superclass-correlation'), or use a "
             "dataset with superclasses, such as cifar100 or shapes",
         )
     return groups

@@ -1,10 +1,10 @@
-"""Metrics that belong to no one paper."""
+"""Metrics that are not specific to one paper."""
 
 from __future__ import annotations
 
 from kdbench.api import MetricSpec, Resources, hookimpl
 
-#: A second or less on one core, beside which others can run.
+#: A second or less on one core; others can run at the same time.
 _LIGHT = Resources(threads=False)
 
 
@@ -19,7 +19,7 @@ def _of_networks() -> list[MetricSpec]:
             name="accuracy",
             target="kdbench_metrics.accuracy:Accuracy",
             version=3,
-            summary="Top-1 and top-5 accuracy on the test set, by three rules of selection",
+            summary="Top-1 and top-5 accuracy on the test set, with three rules for the reported epoch",
             reference="LW Table 1; Sohn et al. 2020 (FixMatch) section 4",
             needs=frozenset({"logits", "history"}),
             primary="accuracy",
@@ -30,7 +30,7 @@ def _of_networks() -> list[MetricSpec]:
         MetricSpec(
             name="fidelity",
             target="kdbench_metrics.fidelity:Fidelity",
-            summary="Agreement with the suite's teacher, and with an independent one as the control",
+            summary="Agreement with the suite's teacher, and with an independent teacher as the control",
             reference="Stanton et al. 2021 (arXiv:2106.05945), equations 2 and 3",
             needs=frozenset({"logits", "teacher", "independent_teacher"}),
             primary="agreement",
@@ -52,7 +52,7 @@ def _of_networks() -> list[MetricSpec]:
         MetricSpec(
             name="superclass-confusion",
             target="kdbench_metrics.superclass_confusion:SuperclassConfusion",
-            summary="Share of errors inside the true superclass, with the confusion matrix of superclasses",
+            summary="Fraction of errors within the true superclass, with the confusion matrix of superclasses",
             reference="Deng et al. 2010 (ECCV), on errors by their distance in a hierarchy",
             needs=frozenset({"logits", "superclasses"}),
             primary="within",
@@ -68,7 +68,7 @@ def _of_layers() -> list[MetricSpec]:
         MetricSpec(
             name="knn-accuracy",
             target="kdbench_metrics.probes:KnnAccuracy",
-            summary="Leave-one-out accuracy of a layer's exact nearest neighbours",
+            summary="Leave-one-out accuracy of exact nearest neighbours in a layer",
             reference="Cover & Hart 1967",
             needs=frozenset({"features", "neighbours"}),
             primary="accuracy",
@@ -79,7 +79,7 @@ def _of_layers() -> list[MetricSpec]:
         MetricSpec(
             name="linear-probe",
             target="kdbench_metrics.probes:LinearProbe",
-            summary="Cross-validated accuracy of a ridge classifier on a layer",
+            summary="Cross-validated accuracy of a ridge classifier on a layer's activations",
             reference="Alain & Bengio 2016 (arXiv:1610.01644); Hoerl & Kennard 1970",
             needs=frozenset({"features"}),
             primary="accuracy",
@@ -140,7 +140,7 @@ def _of_embeddings() -> list[MetricSpec]:
         MetricSpec(
             name="trustworthiness",
             target="kdbench_metrics.embeddings:Trustworthiness",
-            summary="Whether neighbours in an embedding are neighbours in its layer",
+            summary="Whether neighbours in an embedding are also neighbours in its layer",
             reference="Venna & Kaski 2001 (ICANN)",
             needs=frozenset({"embedding", "features"}),
             primary="trustworthiness",
@@ -150,7 +150,7 @@ def _of_embeddings() -> list[MetricSpec]:
         MetricSpec(
             name="continuity",
             target="kdbench_metrics.embeddings:Continuity",
-            summary="Whether neighbours in a layer are neighbours in its embedding",
+            summary="Whether neighbours in a layer are also neighbours in its embedding",
             reference="Venna & Kaski 2001 (ICANN)",
             needs=frozenset({"embedding", "neighbours"}),
             primary="continuity",
@@ -160,7 +160,7 @@ def _of_embeddings() -> list[MetricSpec]:
         MetricSpec(
             name="neighbourhood-hit",
             target="kdbench_metrics.embeddings:NeighbourhoodHit",
-            summary="Share of an embedding's nearest neighbours that are of the same class",
+            summary="Fraction of nearest neighbours in an embedding that have the same class",
             reference="Paulovich et al. 2008 (doi:10.1109/TVCG.2008.443)",
             needs=frozenset({"embedding"}),
             primary="hit",

@@ -1,4 +1,4 @@
-"""A layer's activations as metrics of layers need them: checked, thinned out, centred, compared."""
+"""A layer's activations for the metrics of layers: checked, subsampled, centred, ranked."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from kdbench.api import View
 
-#: Up to this width products are taken in float64; above it they cost too much, and in float32 they keep six
-#: digits, for activations are stored with three.
+#: Up to this width products are computed in float64. Wider layers use float32, which keeps six digits of
+#: activations that are stored with three.
 DOUBLE_WIDTH = 1024
 # Squared distances below this share of the squared norms have lost most of float32's digits to cancellation.
 _CANCELLED = 1e-4
@@ -20,10 +20,24 @@ _BLOCK = 1024
 
 
 def layer(view: View, tap: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Activations float32 (n, d) at the view's tap, or at another one, and labels int64 (n,).
+    """Read the activations of a layer, and the labels.
 
-    Raises:
-        ValueError: they do not fit each other, or activations are not finite.
+    Parameters
+    ----------
+    view
+        The inputs listed in the spec's `needs`.
+    tap
+        The layer; None: the tap of the view.
+
+    Returns
+    -------
+    tuple[ndarray, ndarray]
+        Activations float32 (n, d) and labels int64 (n,).
+
+    Raises
+    ------
+    ValueError
+        Activations and labels do not match, or activations are not finite.
     """
     X = np.asarray(view.features if tap is None else view.features_at(tap))
     labels = np.asarray(view.labels, dtype=np.int64)
@@ -35,28 +49,37 @@ def layer(view: View, tap: str | None = None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def at_most(n: int, limit: int) -> np.ndarray:
-    """Rows to look at, sorted: all `n`, or `limit` of them, drawn in the same way for every network."""
+    """Sorted indices of all `n` rows, or of a fixed random subset of `limit` rows, the same for every network."""
     if n <= limit:
         return np.arange(n)
     return np.sort(np.random.default_rng(0).permutation(n)[:limit])
 
 
 def gram(X: np.ndarray) -> np.ndarray:
-    """Inner products of the rows of `X` (n, d) about their mean: float64 (n, n)."""
+    """Gram matrix float64 (n, n) of the centred rows of `X` (n, d)."""
     dtype = np.float64 if X.shape[1] <= DOUBLE_WIDTH else np.float32
     centred = X.astype(dtype) - X.mean(axis=0, dtype=np.float64).astype(dtype)
     return (centred @ centred.T).astype(np.float64, copy=False)
 
 
 def ranks(X: np.ndarray, index: np.ndarray, metric: Literal["euclidean", "angular"]) -> np.ndarray:
-    """Which nearest neighbour each of the given rows is: int64 (n, k), 1 for the nearest.
+    """Rank of each neighbour by its distance from the row; 1 is the nearest.
 
     Equal distances share the lower rank. Computed in blocks of rows, never as one n x n matrix.
 
-    Args:
-        X: (n, d), finite.
-        index: int (n, k): other rows, to be ranked by their distance in `X` from row i.
-        metric: "euclidean", or "angular": by the cosine.
+    Parameters
+    ----------
+    X
+        Finite values (n, d).
+    index
+        int (n, k): for each row i, the other rows to rank.
+    metric
+        Distance in `X`: "euclidean", or "angular" (cosine).
+
+    Returns
+    -------
+    ndarray
+        int64 (n, k).
     """
     import torch
 
@@ -69,26 +92,26 @@ def ranks(X: np.ndarray, index: np.ndarray, metric: Literal["euclidean", "angula
     quick = exact if data.shape[1] <= DOUBLE_WIDTH else exact.float()
     wanted = torch.from_numpy(np.asarray(index, dtype=np.int64))
     half = exact.square().sum(1) / 2
-    found = np.empty(wanted.shape, np.int64)
+    result = np.empty(wanted.shape, np.int64)
     for start in range(0, len(data), _BLOCK):
         rows = slice(start, min(start + _BLOCK, len(data)))
-        far, lost = _farness(quick, half, rows)
-        if lost and quick is not exact:
-            far, _ = _farness(exact, half, rows)
-        values = far.gather(1, wanted[rows])
-        ordered = far.sort(dim=1).values
-        found[rows] = torch.searchsorted(ordered, values).numpy() + 1
-    return found
+        distances, cancelled = _order_distances(quick, half, rows)
+        if cancelled and quick is not exact:
+            distances, _ = _order_distances(exact, half, rows)
+        values = distances.gather(1, wanted[rows])
+        ordered = distances.sort(dim=1).values
+        result[rows] = torch.searchsorted(ordered, values).numpy() + 1
+    return result
 
 
-def _farness(data: torch.Tensor, half: torch.Tensor, rows: slice) -> tuple[torch.Tensor, bool]:
-    """(b, n) that grow with the distance from each of `rows`, inf for the row itself; whether cancellation spoilt
-    some. `half`: half of the rows' squared norms."""
+def _order_distances(data: torch.Tensor, half: torch.Tensor, rows: slice) -> tuple[torch.Tensor, bool]:
+    """Values (b, n) in the order of the distances from each of `rows`, inf for the row itself; whether any lost its
+    digits to cancellation. `half`: half of the rows' squared norms."""
     import torch
 
     norms = half.to(data.dtype)
-    far = norms[None, :] - data[rows] @ data.T
-    own = torch.arange(rows.start, rows.stop)
-    far[own - rows.start, own] = torch.inf
-    lost = bool((far + norms[rows, None] < _CANCELLED * (norms[rows, None] + norms)).any())
-    return far, lost
+    distances = norms[None, :] - data[rows] @ data.T
+    index = torch.arange(rows.start, rows.stop)
+    distances[index - rows.start, index] = torch.inf
+    cancelled = bool((distances + norms[rows, None] < _CANCELLED * (norms[rows, None] + norms)).any())
+    return distances, cancelled

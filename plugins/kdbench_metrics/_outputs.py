@@ -1,4 +1,4 @@
-"""A network's outputs as metrics of whole networks need them: checked, in double precision."""
+"""A network's outputs, checked and in double precision, for the metrics of networks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,22 @@ if TYPE_CHECKING:
 
 
 def outputs(view: View) -> tuple[np.ndarray, np.ndarray]:
-    """Logits float64 (n, n_classes) and labels int64 (n,).
+    """Read logits and labels.
 
-    Raises:
-        ValueError: they do not fit each other, or logits are not finite.
+    Parameters
+    ----------
+    view
+        The inputs listed in the spec's `needs`.
+
+    Returns
+    -------
+    tuple[ndarray, ndarray]
+        Logits float64 (n, n_classes) and labels int64 (n,).
+
+    Raises
+    ------
+    ValueError
+        Logits and labels do not match, or logits are not finite.
     """
     logits, labels = np.asarray(view.logits, dtype=np.float64), np.asarray(view.labels, dtype=np.int64)
     if logits.ndim != 2 or logits.shape[0] != labels.shape[0] or not len(labels):
@@ -25,6 +37,6 @@ def outputs(view: View) -> tuple[np.ndarray, np.ndarray]:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """log p of float64 logits (n, n_classes), without overflow."""
+    """Log-probabilities of float64 logits (n, n_classes), without overflow."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -18,30 +18,40 @@ _SELECTIONS = ("last", "best-validation", "median-last")
 
 
 class Accuracy:
-    """Share of test images whose class has the largest logit (LW Table 1), by three rules of selection.
+    """Fraction of test images whose class has the largest logit (LW Table 1), with three rules of selection.
 
-    Published codebases choose the epoch that they report in different ways, and the choice moves a number by
-    more than many methods differ. So all are recorded, and the setting says which one ranks.
+    Published codebases choose the reported epoch in different ways, and the choice changes the accuracy by more
+    than many methods differ. So all rules are recorded, and the setting names the one used for ranking.
 
     Values, all in 0..1:
 
-    - ``accuracy``: the one that `selection` names;
-    - ``last``: top-1 of the final logits, after the last epoch;
-    - ``best_validation``: test accuracy at the epoch of the highest validation accuracy (the first of
-      several); left out without a validation split. The test set itself never chooses an epoch;
-    - ``median_last``: median of the last `last_k` evaluations on the test set, of all where there are fewer
-      (what FixMatch and its predecessors report, with 20 checkpoints); left out where there is none;
-    - ``top5``: the class is among the five largest final logits; left out with five classes or fewer, where
-      it is 1.
+    - ``accuracy``: the value of the rule `selection`;
+    - ``last``: top-1 accuracy after the last epoch;
+    - ``best_validation``: test accuracy at the epoch of the highest validation accuracy (the first one, if
+      tied); absent without a validation split. The test set never selects an epoch;
+    - ``median_last``: median of the last `last_k` evaluations on the test set, or of all if there are fewer
+      (as reported by FixMatch and its predecessors, with 20 checkpoints); absent without evaluations;
+    - ``top5``: top-5 accuracy after the last epoch; absent with five classes or fewer, where it is always 1.
 
-    Equal logits are ranked by class index, so a constant output scores as one fixed guess.
+    Ties are broken by class index, so a constant output counts as one fixed guess.
 
-    Args:
-        selection: "last", "best-validation" (refused for a suite without `data.validation`) or "median-last".
-        last_k: evaluations that the median is of, >= 1. `eval_every` of the recipe says how far apart they are.
+    Parameters
+    ----------
+    selection
+        Rule for ``accuracy``: "last", "best-validation" (needs `data.validation` in the suite) or
+        "median-last".
+    last_k
+        Number of evaluations in the median, >= 1. `eval_every` of the recipe sets their interval in epochs.
 
-    Raises:
-        ValueError: a parameter out of its range.
+    Attributes
+    ----------
+    invariances
+        Transformations of the inputs that do not change the values.
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of range.
     """
 
     invariances = ("order of images", "logits plus a constant", "logits times a constant")
@@ -61,25 +71,37 @@ class Accuracy:
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
-        Raises:
-            ValueError: logits and labels do not fit, logits are not finite, curves are of different lengths,
-                or there are no evaluations of the kind that `selection` asks for.
+        Parameters
+        ----------
+        view
+            The inputs listed in the spec's `needs`.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        ValueError
+            Logits and labels do not match, logits are not finite, curves have different lengths, or the
+            evaluations that `selection` needs are absent.
         """
         logits, labels = outputs(view)
         rank = _rank(logits, labels)
         values = {"last": float(np.mean(rank == 0))}
         if logits.shape[1] > 5:
             values["top5"] = float(np.mean(rank < 5))
-        chosen = _at_best_validation(view.history)
-        if chosen is not None:
-            values["best_validation"] = chosen
-        known = _evaluations(view.history)[-self.last_k :]
-        if known.size:
-            values["median_last"] = float(np.median(known))
+        at_best = _at_best_validation(view.history)
+        if at_best is not None:
+            values["best_validation"] = at_best
+        recent = _evaluations(view.history)[-self.last_k :]
+        if recent.size:
+            values["median_last"] = float(np.median(recent))
         name = self.selection.replace("-", "_")
         if name not in values:
-            raise ValueError(f"selection={self.selection!r}: the training has no such evaluations")
-        return MetricResult({"accuracy": values[name], **values}, setting=self._setting(known.size))
+            raise ValueError(f"selection={self.selection!r}: the training has no evaluations for this rule")
+        return MetricResult({"accuracy": values[name], **values}, setting=self._setting(recent.size))
 
     def _setting(self, evaluations: int) -> str:
         if self.selection == "last":
@@ -93,14 +115,14 @@ class Accuracy:
 
 
 def _rank(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes are placed before the true one: int64 (n,)."""
-    own = np.take_along_axis(logits, labels[:, None], axis=1)
-    before = (logits > own) | ((logits == own) & (np.arange(logits.shape[1]) < labels[:, None]))
+    """Number of classes ranked before the true one: int64 (n,)."""
+    true = np.take_along_axis(logits, labels[:, None], axis=1)
+    before = (logits > true) | ((logits == true) & (np.arange(logits.shape[1]) < labels[:, None]))
     return before.sum(axis=1)
 
 
 def _evaluations(history: Mapping[str, list[float]]) -> np.ndarray:
-    """Test accuracies in the order of epochs, those that were measured: float64."""
+    """Measured test accuracies in the order of epochs: float64."""
     test = np.asarray(history.get("test_accuracy", ()), dtype=np.float64)
     return test[np.isfinite(test)]
 
@@ -115,7 +137,7 @@ def _at_best_validation(history: Mapping[str, list[float]]) -> float | None:
             f"validation_accuracy has {validation.size} epochs and test_accuracy {test.size}; "
             "they must be paired"
         )
-    known = np.isfinite(validation) & np.isfinite(test)
-    if not known.any():
+    measured = np.isfinite(validation) & np.isfinite(test)
+    if not measured.any():
         return None
-    return float(test[known][np.argmax(validation[known])])
+    return float(test[measured][np.argmax(validation[measured])])

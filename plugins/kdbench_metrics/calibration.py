@@ -1,4 +1,4 @@
-"""Whether a network is right as often as it says (Guo et al. 2017)."""
+"""Whether a network's confidence equals its accuracy (Guo et al. 2017)."""
 
 from __future__ import annotations
 
@@ -19,19 +19,27 @@ class Calibration:
     Values:
 
     - ``ece``: expected calibration error, sum over bins of |B|/n |accuracy(B) - confidence(B)|, 0..1 (Guo et
-      al. 2017, equation 3). Confidence is the largest probability; bins are equally wide, each closed above.
-    - ``mce``: the largest of those differences over the bins that are not empty, 0..1 (their equation 4);
-    - ``overconfidence``: mean confidence less accuracy, -1..1: the sign that the ECE does not have;
+      al. 2017, equation 3). Confidence is the largest probability; bins have equal width and
+      include their upper bound.
+    - ``mce``: the largest of those differences over non-empty bins, 0..1 (their equation 4);
+    - ``overconfidence``: mean confidence minus accuracy, -1..1: the sign, which the ECE lacks;
     - ``nll``: mean of -log p(true class), in nats, >= 0;
     - ``brier``: mean over images of the sum over classes of (p - [true])^2, 0..2 (Brier 1950).
 
     Arrays, the reliability diagram: ``confidence``, ``accuracy`` float64 (bins,), NaN where a bin is empty, and
     ``count`` int64 (bins,).
 
-    The ECE falls with fewer bins and rises, by chance alone, with fewer images: compare equal n and bins.
+    The ECE decreases with fewer bins and increases, by chance, with fewer images: compare equal n and bins.
 
-    Args:
-        bins: number of bins, >= 1.
+    Parameters
+    ----------
+    bins
+        Number of bins of the confidence, >= 1.
+
+    Attributes
+    ----------
+    invariances
+        Transformations of the inputs that do not change the values.
     """
 
     invariances = ("order of images", "logits plus a constant")
@@ -44,26 +52,38 @@ class Calibration:
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
-        Raises:
-            ValueError: logits and labels do not fit, or logits are not finite.
+        Parameters
+        ----------
+        view
+            The inputs listed in the spec's `needs`.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        ValueError
+            Logits and labels do not match, or logits are not finite.
         """
         logits, labels = outputs(view)
         log_p = log_softmax(logits)
         p = np.exp(log_p)
-        own = np.take_along_axis(p, labels[:, None], axis=1)[:, 0]
-        sure, right = p.max(axis=1), p.argmax(axis=1) == labels
-        place = np.clip(np.ceil(sure * self.bins).astype(np.int64) - 1, 0, self.bins - 1)
-        count = np.bincount(place, minlength=self.bins)
+        true = np.take_along_axis(p, labels[:, None], axis=1)[:, 0]
+        largest, correct = p.max(axis=1), p.argmax(axis=1) == labels
+        bin_of = np.clip(np.ceil(largest * self.bins).astype(np.int64) - 1, 0, self.bins - 1)
+        count = np.bincount(bin_of, minlength=self.bins)
         with np.errstate(invalid="ignore"):
-            confidence = np.bincount(place, weights=sure, minlength=self.bins) / count
-            accuracy = np.bincount(place, weights=right, minlength=self.bins) / count
+            confidence = np.bincount(bin_of, weights=largest, minlength=self.bins) / count
+            accuracy = np.bincount(bin_of, weights=correct, minlength=self.bins) / count
         gap, filled = np.abs(accuracy - confidence), count > 0
         values = {
             "ece": float((gap[filled] * count[filled]).sum() / len(labels)),
             "mce": float(gap[filled].max()),
-            "overconfidence": float(sure.mean() - right.mean()),
+            "overconfidence": float(largest.mean() - correct.mean()),
             "nll": float(-np.take_along_axis(log_p, labels[:, None], axis=1).mean()),
-            "brier": float((np.square(p).sum(axis=1) - 2 * own + 1).mean()),
+            "brier": float((np.square(p).sum(axis=1) - 2 * true + 1).mean()),
         }
         arrays = {"confidence": confidence, "accuracy": accuracy, "count": count}
         return MetricResult(values, arrays, setting=f"n={len(labels)}, {self.bins} bins")

@@ -17,21 +17,29 @@ if TYPE_CHECKING:
 
 
 class Cka:
-    """Linear CKA, unbiased and by minibatches, of the tap with every tap of the suite's teacher.
+    """Unbiased minibatch linear CKA of the tap with every tap of the suite's teacher.
 
     Kornblith et al. (ICML 2019) with the unbiased estimator of HSIC (Song et al. 2012) over minibatches, as
     Nguyen et al. (ICLR 2021, equation 3): with K = X X' and L = Y Y', their diagonals set to 0 and both
     U-centred, HSIC(K, L) = sum(K * L) / (n (n - 3)); numerator and denominators of HSIC(K, L) / sqrt(HSIC(K,
-    K) HSIC(L, L)) are summed over minibatches first. It does not change when a layer is rotated, moved or
-    scaled as a whole, and two layers that have nothing to do with each other give 0 on average, however wide
-    they are (the biased estimator does not).
+    K) HSIC(L, L)) are summed over minibatches first. It is invariant to rotation,
+    translation and isotropic scaling of a layer, and is 0 on average for two unrelated layers of any width (the
+    biased estimator is not).
 
-    Values, -1..1: ``cka``: with the teacher's tap of the same name; ``highest``: over the teacher's taps; and
-    one for each of them, ``teacher_<tap>``. A layer that does not vary has none. Arrays (n_taps,): ``cka``
-    float64, NaN for such a layer; ``taps`` str. Figure ``cka``: a row of the heat map of student and teacher.
+    Values, -1..1: ``cka``: with the teacher's tap of the same name; ``highest``: maximum over the teacher's
+    taps; ``teacher_<tap>``: with each of them. A constant layer has no value. Arrays (n_taps,): ``cka``
+    float64, NaN for such a layer; ``taps`` str. Figure ``cka``: one row of the heat map of student and teacher
+    layers.
 
-    Args:
-        batch_size: images a minibatch, >= 4; n images make batches of nearly equal size, none larger.
+    Parameters
+    ----------
+    batch_size
+        Largest number of images in a minibatch, >= 4; images are split into batches of nearly equal size.
+
+    Attributes
+    ----------
+    invariances
+        Transformations of the inputs that do not change the values.
     """
 
     invariances = ("features plus a constant", "features times a constant", "rotation of features")
@@ -44,18 +52,30 @@ class Cka:
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
-        Raises:
-            ValueError: activations are not finite, or fewer than 4 images.
+        Parameters
+        ----------
+        view
+            The inputs listed in the spec's `needs`.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        ValueError
+            Activations are not finite, or there are fewer than 4 images.
         """
         X, labels = layer(view)
         taps = view.teacher.taps
         alignment = self.alignments(X, [layer(view.teacher, tap)[0] for tap in taps])
-        known = {t: float(a) for t, a in zip(taps, alignment, strict=True) if np.isfinite(a)}
-        values = {f"teacher_{tap}": value for tap, value in known.items()}
-        if known:
-            values["highest"] = max(known.values())
-        if view.tap in known:
-            values["cka"] = known[view.tap]
+        finite = {t: float(a) for t, a in zip(taps, alignment, strict=True) if np.isfinite(a)}
+        values = {f"teacher_{tap}": value for tap, value in finite.items()}
+        if finite:
+            values["highest"] = max(finite.values())
+        if view.tap in finite:
+            values["cka"] = finite[view.tap]
         return MetricResult(
             values,
             {"cka": alignment, "taps": np.array(taps, dtype=np.str_)},
@@ -64,33 +84,47 @@ class Cka:
         )
 
     def alignments(self, X: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
-        """CKA of `X` (n, d) with each of `others` (n, d_i): float64, NaN where a layer does not vary.
+        """Compute the CKA of one layer with several others.
 
-        Raises:
-            ValueError: fewer than 4 rows.
+        Parameters
+        ----------
+        X
+            Activations (n, d).
+        others
+            Activations (n, d_i) of the other layers.
+
+        Returns
+        -------
+        ndarray
+            float64 (len(others),), NaN if a layer is constant.
+
+        Raises
+        ------
+        ValueError
+            There are fewer than 4 rows.
         """
         if len(X) < 4:
             raise ValueError(f"{len(X)} images: unbiased CKA needs at least 4")
         order = np.random.default_rng(0).permutation(len(X))
-        cross, own = np.zeros(len(others)), 0.0
-        theirs = np.zeros(len(others))
+        hsic_xy, hsic_yy = np.zeros(len(others)), np.zeros(len(others))
+        hsic_xx = 0.0
         for rows in np.array_split(order, self._batches(len(X))):
             K, n = u_centred(gram(X[rows])), len(rows)
-            own += float(np.sum(np.square(K))) / (n * (n - 3))
+            hsic_xx += float(np.sum(np.square(K))) / (n * (n - 3))
             for i, Y in enumerate(others):
                 L = u_centred(gram(Y[rows]))
-                cross[i] += (K * L).sum() / (n * (n - 3))
-                theirs[i] += np.square(L).sum() / (n * (n - 3))
+                hsic_xy[i] += (K * L).sum() / (n * (n - 3))
+                hsic_yy[i] += np.square(L).sum() / (n * (n - 3))
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(own * theirs > 0, cross / np.sqrt(own * theirs), np.nan)
+            return np.where(hsic_xx * hsic_yy > 0, hsic_xy / np.sqrt(hsic_xx * hsic_yy), np.nan)
 
     def _batches(self, n: int) -> int:
-        """As few as keep to the batch size, and none below 4 images."""
+        """Number of batches: the fewest within the batch size, with at least 4 images each."""
         return max(1, min(-(-n // self.batch_size), n // 4))
 
 
 def u_centred(K: np.ndarray) -> np.ndarray:
-    """`K` (n, n) with its diagonal at 0 and rows and columns that sum to 0 (Szekely & Rizzo 2014), n > 2."""
+    """U-centre `K` (n, n), n > 2: zero diagonal, rows and columns that sum to 0 (Szekely & Rizzo 2014)."""
     n = len(K)
     A = K.copy()
     np.fill_diagonal(A, 0.0)
@@ -101,7 +135,7 @@ def u_centred(K: np.ndarray) -> np.ndarray:
 
 
 def draw(alignment: np.ndarray, tap: str, taps: Sequence[str]) -> Figure:
-    """`alignment` of a tap with the teacher's `taps` as one row of a heat map, 0 to 1, with the numbers."""
+    """Draw the `alignment` of a tap with the teacher's `taps` as one annotated row of a heat map, 0 to 1."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1.6 + 0.7 * len(taps), 1.5), layout="constrained")

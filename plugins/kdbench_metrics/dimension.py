@@ -1,4 +1,4 @@
-"""How many directions a layer uses: its effective rank and its intrinsic dimension."""
+"""Effective rank and intrinsic dimension of a layer."""
 
 from __future__ import annotations
 
@@ -16,17 +16,24 @@ if TYPE_CHECKING:
 class EffectiveRank:
     """Effective rank of a layer's activations (Roy & Vetterli 2007): exp of the entropy of its singular values.
 
-    With p_k = s_k / sum(s) of the n x d matrix of activations, exp(-sum p_k log p_k): 1 where all lie on a
-    line, min(n, d) where no direction is used more than another. Of singular values, not of the covariance's
-    eigenvalues, which give a smaller number.
+    With p_k = s_k / sum(s) of the n x d matrix of activations, exp(-sum p_k log p_k): 1 if all
+    activations lie on a line, min(n, d) if all singular values are equal. It uses singular values, not the
+    eigenvalues of the covariance, which give a smaller number.
 
-    Values, >= 1: ``effective_rank``, about the mean (at most min(n - 1, d)); ``uncentred``: of the activations
-    as they are, which is RankMe (Garrido et al. 2023) and is low wherever the mean is large. Left out where
-    all images have the same activations, or none at all.
+    Values, >= 1: ``effective_rank``, of centred activations (at most min(n - 1, d)); ``uncentred``: without
+    centring, which is RankMe (Garrido et al. 2023) and is low if the mean is large. Absent if all images have
+    the same activations, or ``uncentred`` if all are 0.
 
-    Args:
-        max_points: images to look at; of more, so many are drawn, the same for every network. The effective
-            rank grows with their number: compare equal n.
+    Parameters
+    ----------
+    max_points
+        Largest number of images, >= 2; of more, a fixed random subset is used, the same for every network.
+        The effective rank increases with the number of images: compare equal n.
+
+    Attributes
+    ----------
+    invariances
+        Transformations of the inputs that do not change the values.
     """
 
     invariances = ("order of images", "features times a constant", "rotation of features")
@@ -39,23 +46,33 @@ class EffectiveRank:
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
-        Raises:
-            ValueError: activations do not fit the labels, or are not finite.
+        Parameters
+        ----------
+        view
+            The inputs listed in the spec's `needs`.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        ValueError
+            Activations do not match the labels, or are not finite.
         """
         X, _ = layer(view)
         rows = at_most(len(X), self.max_points)
         uncentred, centred = singular_values(X[rows])
-        found = {"effective_rank": effective_rank(centred), "uncentred": effective_rank(uncentred)}
-        values = {k: v for k, v in found.items() if v is not None}
+        measured = {"effective_rank": effective_rank(centred), "uncentred": effective_rank(uncentred)}
+        values = {k: v for k, v in measured.items() if v is not None}
         return MetricResult(values, setting=f"n={len(rows)}")
 
 
 def singular_values(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Singular values of `X` (n, d), and of `X` about its mean, as float64, largest last, without those that
-    rounding alone made.
+    """Singular values of `X` (n, d) and of centred `X`: float64, ascending, without those due to rounding.
 
-    From the smaller one of the two products of X with itself. That squares them, so what is below 1e-7 of the
-    largest is lost.
+    Computed from the smaller of X'X and XX', which squares them: values below 1e-7 of the largest are lost.
     """
     data = np.asarray(X, dtype=np.float64)
     mean = data.mean(axis=0)
@@ -69,13 +86,13 @@ def singular_values(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _roots(product: np.ndarray, of: np.ndarray | None = None) -> np.ndarray:
     values = np.linalg.eigvalsh(product)
-    # centring subtracts what may be far larger, and its rounding stays
+    # the rounding errors of centring are relative to the uncentred product
     floor = np.finfo(np.float64).eps * len(values) * float(np.trace(product if of is None else of))
     return np.sqrt(values[values > floor])
 
 
 def effective_rank(singular: np.ndarray) -> float | None:
-    """exp of the entropy (nats) of non-negative singular values as shares of their sum; None if it is 0."""
+    """Exponential of the entropy (nats) of singular values divided by their sum; None if the sum is 0."""
     if not singular.sum() > 0:
         return None
     p = singular[singular > 0] / singular.sum()
@@ -86,20 +103,27 @@ class IntrinsicDimension:
     """Intrinsic dimension of a layer's activations by two nearest neighbours (TwoNN; Facco et al. 2017).
 
     With mu the ratio of the distances of an image to its second and its first neighbour, -log(1 - F(mu)) = d
-    log(mu) for points that are uniform at the scale of their neighbours; F is the share of ratios up to mu. Of
-    equal activations one is kept.
+    log(mu) for points that are uniform at the scale of their neighbours; F is the empirical distribution of
+    mu. Duplicate activations are dropped.
 
     Values, >= 0:
 
-    - ``linear``: slope of that line through the origin without the largest ratios, as in the paper;
-    - ``mle``: maximum likelihood, unbiased, with the largest ratios as censored;
-    - ``linear_half``: mean of ``linear`` over two random halves of the images: where it is far from ``linear``
-      there is not one dimension for all scales (the paper's test by decimation).
+    - ``linear``: slope of that line through the origin, without the largest ratios, as in the paper;
+    - ``mle``: unbiased maximum likelihood estimate, with the largest ratios censored;
+    - ``linear_half``: mean of ``linear`` over two random halves of the images: if it differs much from
+      ``linear``, the dimension depends on the scale (the paper's decimation test).
 
-    Left out where fewer than 20 different activations are left, or ratios are all 1.
+    Absent with fewer than 20 distinct activations, or if all ratios are 1.
 
-    Args:
-        discard: share of the largest ratios to leave out, in [0, 1); the paper's 0.1.
+    Parameters
+    ----------
+    discard
+        Fraction of the largest ratios to exclude, in [0, 1); 0.1 in the paper.
+
+    Attributes
+    ----------
+    invariances
+        Transformations of the inputs that do not change the values.
     """
 
     invariances = ("features plus a constant", "features times a constant", "rotation of features")
@@ -115,8 +139,20 @@ class IntrinsicDimension:
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
-        Raises:
-            ValueError: activations do not fit the labels, or are not finite.
+        Parameters
+        ----------
+        view
+            The inputs listed in the spec's `needs`.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        ValueError
+            Activations do not match the labels, or are not finite.
         """
         X, _ = layer(view)
         distances = np.asarray(view.neighbours(2).distances)
@@ -134,14 +170,14 @@ class IntrinsicDimension:
         return MetricResult(values, setting=f"n={len(X)}")
 
     def estimates(self, distances: np.ndarray) -> dict[str, float]:
-        """Both estimates, from distances > 0 to the first and the second neighbour (n, 2); {} without one."""
+        """Estimate ``linear`` and ``mle`` from distances > 0 to two nearest neighbours (n, 2); {} if undefined."""
         n = len(distances)
         kept = int(n * (1 - self.discard))
         if n < 20 or kept < 2:
             return {}
         log_mu = np.sort(np.log(distances[:, 1].astype(np.float64) / distances[:, 0]))
         share = np.arange(1, n + 1) / n
-        kept = min(kept, n - 1)  # F is 1 at the largest ratio, where the line has no value
+        kept = min(kept, n - 1)  # F is 1 at the largest ratio, where log(1 - F) is undefined
         x, y = log_mu[:kept], -np.log1p(-share[:kept])
         if not x[-1] > 0:
             return {}

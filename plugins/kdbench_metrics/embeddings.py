@@ -1,4 +1,4 @@
-"""How good an embedding is: to its layer, and for its classes."""
+"""Quality of an embedding: how well it preserves neighbourhoods and separates classes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 class Silhouette:
     """Mean silhouette of the classes in an embedding (Rousseeuw 1987), by scikit-learn.
 
-    Of a point, (b - a) / max(a, b): a its mean distance to the others of its class, b the smallest mean
-    distance to another class; 0 for a class of one point. -1..1, 1 for classes far apart.
+    The silhouette of a point is (b - a) / max(a, b), where a is its mean distance to the other points of its
+    class and b the smallest mean distance to another class; 0 for a class of one point.
 
-    Values: ``silhouette``; left out where there is one class, or none has two points. Array ``silhouette``
-    float64 (n,), by point.
+    Values: ``silhouette``, -1..1, 1 for well separated classes; absent with one class, or if no class has two
+    points. Array ``silhouette`` float64 (n,), per point.
     """
 
     invariances = (
@@ -33,8 +33,20 @@ class Silhouette:
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
-        Raises:
-            ValueError: points do not fit the labels, or are not finite.
+        Parameters
+        ----------
+        view
+            The inputs listed in the spec's `needs`.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        ValueError
+            Points do not match the labels, or are not finite.
         """
         points, labels = embedded(view)
         setting = f"n={len(points)}"
@@ -42,17 +54,26 @@ class Silhouette:
             return MetricResult({}, setting=setting)
         from sklearn.metrics import silhouette_samples
 
-        found = np.asarray(silhouette_samples(points, labels), dtype=np.float64)
-        return MetricResult({"silhouette": float(found.mean())}, {"silhouette": found}, setting=setting)
+        per_point = np.asarray(silhouette_samples(points, labels), dtype=np.float64)
+        return MetricResult(
+            {"silhouette": float(per_point.mean())}, {"silhouette": per_point}, setting=setting
+        )
 
 
 class NeighbourhoodHit:
-    """Mean share of a point's `k` nearest neighbours in an embedding that are of its class (Paulovich et al. 2008).
+    """Mean fraction of a point's `k` nearest neighbours that have its class (Paulovich et al. 2008).
 
-    Values, 0..1: ``hit``; ``chance``: what it would be if neighbours were drawn from all other points.
+    Values, 0..1: ``hit``, in the embedding; ``chance``: its expectation for neighbours drawn at random.
 
-    Args:
-        k: neighbours, >= 1, below the number of points.
+    Parameters
+    ----------
+    k
+        Number of neighbours, >= 1, less than the number of points.
+
+    Attributes
+    ----------
+    invariances
+        Transformations of the inputs that do not change the values.
     """
 
     invariances = (
@@ -68,15 +89,27 @@ class NeighbourhoodHit:
         self.k = k
 
     def neighbours_wanted(self, n_samples: int) -> None:
-        """None: it looks at the embedding's neighbours. Refuses a k that there are no neighbours for."""
+        """None: the metric uses the embedding's neighbours. ValueError if k is too large."""
         if self.k >= n_samples:
             raise ValueError(f"k={self.k}: below the {n_samples} embedded images")
 
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
-        Raises:
-            ValueError: points do not fit the labels, are not finite, or no more than k.
+        Parameters
+        ----------
+        view
+            The inputs listed in the spec's `needs`.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        ValueError
+            Points do not match the labels, are not finite, or are k or fewer.
         """
         points, labels = embedded(view)
         near = exact_neighbours(points, self.k).indices
@@ -89,11 +122,19 @@ class NeighbourhoodHit:
 
 
 class _Ranked:
-    """What trustworthiness and continuity have in common (Venna & Kaski 2001).
+    """Base class of trustworthiness and continuity (Venna & Kaski 2001).
 
-    Args:
-        k: neighbours, >= 1, below half the number of points.
-        metric: distance in the layer, "euclidean", or "angular" for the cosine; in the embedding it is Euclidean.
+    Parameters
+    ----------
+    k
+        Number of neighbours, >= 1, less than half the number of points.
+    metric
+        Distance in the layer: "euclidean", or "angular" (cosine). Distances in the embedding are Euclidean.
+
+    Attributes
+    ----------
+    invariances
+        Transformations of the inputs that do not change the values.
     """
 
     invariances = (
@@ -114,44 +155,59 @@ class _Ranked:
         self.metric: Literal["euclidean", "angular"] = metric
 
     def check(self, n: int) -> None:
-        """Raises ValueError where the measure is not defined for `n` points."""
+        """Raise ValueError if the measure is undefined for `n` points."""
         if 2 * self.k >= n:
             raise ValueError(f"k={self.k}: below half of the {n} embedded images")
 
     def setting(self, n: int) -> str:
         return f"n={n}, k={self.k}, {self.metric}"
 
-    def score(self, found: np.ndarray) -> float:
-        """1 less the mean excess of `found` (n, k) ranks over k, scaled so that 0 is the worst."""
-        n, k = len(found), self.k
-        return float(1 - 2 / (n * k * (2 * n - 3 * k - 1)) * np.maximum(found - k, 0).sum())
+    def score(self, rank: np.ndarray) -> float:
+        """1 minus the mean excess of ranks (n, k) over k, scaled so that the worst score is 0."""
+        n, k = len(rank), self.k
+        return float(1 - 2 / (n * k * (2 * n - 3 * k - 1)) * np.maximum(rank - k, 0).sum())
 
 
 class Trustworthiness(_Ranked):
-    """Whether neighbours in the embedding are neighbours in the layer (Venna & Kaski 2001), as scikit-learn's.
+    """Whether neighbours in the embedding are neighbours in the layer (Venna & Kaski 2001), as in scikit-learn.
 
-    1 - 2 / (n k (2n - 3k - 1)) times the sum, over the k nearest in the embedding of each point, of how far
-    their rank by distance in the layer lies above k. 0..1; 1 where no neighbour is false; about 0.5 by chance.
+    1 - 2 / (n k (2n - 3k - 1)) times the sum of max(r - k, 0) over the k nearest neighbours of each point in the
+    embedding, where r is the neighbour's rank by distance in the layer.
 
-    Values: ``trustworthiness``.
+    Values: ``trustworthiness``, 0..1; 1 if no neighbour is false, about 0.5 by chance.
 
-    Args:
-        k: neighbours, >= 1, below half the number of points.
-        metric: distance in the layer, "euclidean", or "angular" for the cosine; in the embedding it is Euclidean.
+    Parameters
+    ----------
+    k
+        Number of neighbours, >= 1, less than half the number of points.
+    metric
+        Distance in the layer: "euclidean", or "angular" (cosine). Distances in the embedding are Euclidean.
     """
 
     def __init__(self, *, k: int = 10, metric: Literal["euclidean", "angular"] = "euclidean") -> None:
         super().__init__(k=k, metric=metric)
 
     def neighbours_wanted(self, n_samples: int) -> None:
-        """None: it looks at the embedding's neighbours."""
+        """None: the metric uses the embedding's neighbours. ValueError if k is too large."""
         self.check(n_samples)
 
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
-        Raises:
-            ValueError: points, activations and labels do not fit, are not finite, or too few for k.
+        Parameters
+        ----------
+        view
+            The inputs listed in the spec's `needs`.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        ValueError
+            Points, activations and labels do not match or are not finite, or k is too large.
         """
         points, _ = embedded(view)
         self.check(len(points))
@@ -165,14 +221,17 @@ class Trustworthiness(_Ranked):
 class Continuity(_Ranked):
     """Whether neighbours in the layer are still neighbours in the embedding (Venna & Kaski 2001).
 
-    `trustworthiness` with the two spaces exchanged: what counts is how far neighbours of the layer were torn
-    apart. 0..1; 1 where none was.
+    `trustworthiness` with the two spaces exchanged: it decreases when neighbours in the layer are separated in
+    the embedding.
 
-    Values: ``continuity``.
+    Values: ``continuity``, 0..1; 1 if no neighbours are separated, about 0.5 by chance.
 
-    Args:
-        k: neighbours, >= 1, below half the number of points.
-        metric: distance in the layer, "euclidean", or "angular" for the cosine; in the embedding it is Euclidean.
+    Parameters
+    ----------
+    k
+        Number of neighbours, >= 1, less than half the number of points.
+    metric
+        Distance in the layer: "euclidean", or "angular" (cosine). Distances in the embedding are Euclidean.
     """
 
     def __init__(self, *, k: int = 10, metric: Literal["euclidean", "angular"] = "euclidean") -> None:
@@ -185,8 +244,20 @@ class Continuity(_Ranked):
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
-        Raises:
-            ValueError: points and labels do not fit, are not finite, or too few for k.
+        Parameters
+        ----------
+        view
+            The inputs listed in the spec's `needs`.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        ValueError
+            Points and labels do not match or are not finite, or k is too large.
         """
         points, _ = embedded(view)
         self.check(len(points))
@@ -197,10 +268,22 @@ class Continuity(_Ranked):
 
 
 def embedded(view: View) -> tuple[np.ndarray, np.ndarray]:
-    """Points float32 (n, d) of the embedding and labels int64 (n,).
+    """Read the points of the embedding, and the labels.
 
-    Raises:
-        ValueError: they do not fit each other, or points are not finite.
+    Parameters
+    ----------
+    view
+        The inputs listed in the spec's `needs`.
+
+    Returns
+    -------
+    tuple[ndarray, ndarray]
+        Points float32 (n, d) and labels int64 (n,).
+
+    Raises
+    ------
+    ValueError
+        Points and labels do not match, or points are not finite.
     """
     points, labels = np.asarray(view.embedding.points), np.asarray(view.labels, dtype=np.int64)
     if points.ndim != 2 or len(points) != len(labels) or not len(points):

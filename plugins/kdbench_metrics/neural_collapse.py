@@ -12,30 +12,30 @@ from kdbench_metrics._layers import layer
 if TYPE_CHECKING:
     from kdbench.api import View
 
-# Spread of the class means below this share of the largest is rounding, of activations stored with three digits.
+# A spread of class means below this fraction of the largest is rounding: activations have three digits.
 _FLAT = 1e-5
 
 
 class NeuralCollapse:
     """How far a network is from neural collapse, at the suite's last tap, on the embedded test images.
 
-    The paper looks at training images, where a network collapses; test images lie farther from it. With
-    mu_c the mean of a class, mu_G the mean of the class means, m_c = mu_c - mu_G, C classes:
+    The paper measures training images, on which a network collapses; test images are farther from collapse. With
+    mu_c the mean of a class, mu_G the mean of the class means, m_c = mu_c - mu_G, and C classes:
 
     - ``nc1``: tr(S_W S_B^+) / C, with S_W the mean over images of (h - mu_c)(h - mu_c)', S_B the mean over
-      classes of m_c m_c', ^+ the pseudo-inverse: variability within classes over that between them, >= 0;
-    - ``nc2_norms``: standard deviation over mean of |m_c|, >= 0;
-    - ``nc2_angles``: mean over pairs of |cos(m_c, m_c') + 1/(C - 1)|: 0 for the largest equal angles that C
-      vectors can have, 0..2;
+      classes of m_c m_c', ^+ the pseudo-inverse: within-class over between-class variability, >= 0;
+    - ``nc2_norms``: coefficient of variation of |m_c|, >= 0;
+    - ``nc2_angles``: mean over pairs of |cos(m_c, m_c') + 1/(C - 1)|: 0 for the largest equal angles
+      that C vectors can have, 0..2;
     - ``nc3``: |W'/|W|_F - M/|M|_F|_F^2, M the matrix of the m_c as columns, W the last linear layer's weights: 0
-      where the classifier is the class means, 0..4. Left out where the tap is not what that layer sees (its
-      width says so: take the network's last tap);
-    - ``nc4``: share of images where the class with the largest logit is not the one with the nearest mean, 0..1.
+      if the classifier equals the class means, 0..4. Absent if the width of the tap differs from that layer's
+      input (use the network's last tap);
+    - ``nc4``: fraction of images whose predicted class is not the class with the nearest mean, 0..1.
 
-    Each is 0 at collapse. Classes without an image take no part. Means are estimated from the images that
-    they are compared with: with few images a class ``nc1`` and ``nc4`` are too small. Compare equal n.
+    Each is 0 at collapse. Classes without images are ignored. Means are estimated from the same images, so
+    ``nc1`` and ``nc4`` are too small with few images per class: compare equal n.
 
-    Left out: all where fewer than two classes are there; what divides by 0 where class means coincide.
+    All values are absent with fewer than two classes, and undefined ones if class means coincide.
     """
 
     invariances = (
@@ -49,8 +49,20 @@ class NeuralCollapse:
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
-        Raises:
-            ValueError: activations, logits and labels do not fit each other, or are not finite.
+        Parameters
+        ----------
+        view
+            The inputs listed in the spec's `needs`.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        ValueError
+            Activations, logits and labels do not match, or are not finite.
         """
         X, labels = layer(view)
         H = X.astype(np.float64)
@@ -80,17 +92,17 @@ class NeuralCollapse:
 
 
 def within_over_between(residuals: np.ndarray, M: np.ndarray) -> float | None:
-    """tr(S_W S_B^+) / C from residuals (n, d) and centred class means (C, d); None where these are all alike.
+    """tr(S_W S_B^+) / C from residuals (n, d) and centred class means (C, d); None if all means are equal.
 
-    By the singular values of M / sqrt(C), whose squares are the eigenvalues of S_B: no d x d matrix is made.
+    Uses the singular values of M / sqrt(C), whose squares are the eigenvalues of S_B, without a d x d matrix.
     """
     _, singular, directions = np.linalg.svd(M / np.sqrt(len(M)), full_matrices=False)
     scale = np.abs(residuals).max(initial=0.0) + singular[0]
     if not singular[0] > 1e-12 * scale or singular[0] == 0:
         return None
-    used = singular > _FLAT * singular[0]
-    inside = residuals @ (directions[used] / singular[used, None]).T
-    return float(np.square(inside).sum(axis=1).mean() / len(M))
+    significant = singular > _FLAT * singular[0]
+    projected = residuals @ (directions[significant] / singular[significant, None]).T
+    return float(np.square(projected).sum(axis=1).mean() / len(M))
 
 
 def angles(unit: np.ndarray) -> float:
@@ -100,7 +112,7 @@ def angles(unit: np.ndarray) -> float:
 
 
 def nearest_mean(H: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Row of `means` (C, d) that is nearest to each row of `H` (n, d): int64 (n,)."""
-    centre = means.mean(axis=0)  # large common offsets would cost digits
+    """Index of the row of `means` (C, d) nearest to each row of `H` (n, d): int64 (n,)."""
+    centre = means.mean(axis=0)  # a large common offset would lose digits
     H, means = H - centre, means - centre
     return (np.square(means).sum(axis=1) / 2 - H @ means.T).argmin(axis=1)

@@ -1,4 +1,4 @@
-"""How well classes can be read off a layer: by its neighbours, and by a linear map."""
+"""Probes of a layer: how well its neighbours or a linear map predict the classes."""
 
 from __future__ import annotations
 
@@ -12,21 +12,29 @@ from kdbench_metrics._layers import at_most, gram, layer
 if TYPE_CHECKING:
     from kdbench.api import View
 
-#: Ridges to choose from, in units of the mean squared norm of a fold's centred rows.
+#: Candidate regularisation strengths, in units of the mean squared norm of a fold's centred rows.
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 class KnnAccuracy:
-    """Share of images whose class most of its nearest neighbours at the tap have, the image itself left out.
+    """Leave-one-out accuracy of a k-nearest-neighbour classifier at the tap.
 
-    The embedded test images classify each other (leave-one-out cross-validation), with exact neighbours. Of
-    classes with equally many votes the one with the nearest neighbour wins.
+    Each embedded test image is classified by the majority of its exact nearest neighbours among the others.
+    Ties go to the class with the nearest neighbour.
 
-    Values, 0..1: ``accuracy``; ``nearest``: the same by the one nearest neighbour.
+    Values, 0..1: ``accuracy``; ``nearest``: the same with one neighbour.
 
-    Args:
-        k: neighbours that vote, >= 1.
-        metric: "euclidean", or "angular" for the cosine.
+    Parameters
+    ----------
+    k
+        Number of neighbours that vote, >= 1.
+    metric
+        Distance in the layer: "euclidean", or "angular" (cosine).
+
+    Attributes
+    ----------
+    invariances
+        Transformations of the inputs that do not change the values.
     """
 
     invariances = ("order of images", "features times a constant", "rotation of features")
@@ -45,16 +53,16 @@ class KnnAccuracy:
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`."""
         labels = np.asarray(view.labels, dtype=np.int64)
-        near = labels[view.neighbours(self.k, self.metric).indices]
+        votes = labels[view.neighbours(self.k, self.metric).indices]
         values = {
-            "accuracy": float(np.mean(majority(near) == labels)),
-            "nearest": float(np.mean(near[:, 0] == labels)),
+            "accuracy": float(np.mean(majority(votes) == labels)),
+            "nearest": float(np.mean(votes[:, 0] == labels)),
         }
         return MetricResult(values, setting=f"n={len(labels)}, k={self.k}, {self.metric}, leave-one-out")
 
 
 def majority(votes: np.ndarray) -> np.ndarray:
-    """The most frequent entry of each row (n, k), of equally frequent ones the first: (n,)."""
+    """The most frequent entry of each row (n, k), the first one if tied: (n,)."""
     frequency = (votes[:, :, None] == votes[:, None, :]).sum(axis=2)
     return votes[np.arange(len(votes)), frequency.argmax(axis=1)]
 
@@ -62,20 +70,28 @@ def majority(votes: np.ndarray) -> np.ndarray:
 class LinearProbe:
     """Accuracy of a linear classifier on a layer's activations, cross-validated over the embedded test images.
 
-    The classifier is ridge regression on one target a class (1 for it, -1 for the others) with an intercept,
-    and the class with the largest output is chosen: as scikit-learn's `RidgeClassifier`. It is solved in
-    closed form in the space of images rather than of features, so a layer of 16,384 costs little more than
-    one of 64. Each fold chooses its ridge among six by the leave-one-out accuracy of its own training part
-    (the largest of equally good ones); the held-out part takes no part in it. Activations are centred, not
-    scaled. (Alain & Bengio 2016 probe with logistic regression, by gradient descent.)
+    The classifier is ridge regression with an intercept on one target per class (1 for the class, -1 for the
+    others), and the class with the largest output is predicted, as in scikit-learn's `RidgeClassifier`. It is
+    solved in closed form in the dual (sample) space, so a layer of 16,384 costs little more than one of 64. Each
+    fold selects one of six regularisation strengths by leave-one-out accuracy on its training part (the largest,
+    if tied), without the held-out part. Activations are centred, not scaled. (Alain & Bengio 2016 train logistic
+    regression by gradient descent.)
 
     Values, 0..1: ``accuracy``: over all images, each predicted by the fold that held it out;
-    ``train_accuracy``: mean accuracy of the folds on their own training parts.
+    ``train_accuracy``: mean accuracy of the folds on their training parts.
 
-    Args:
-        folds: of the cross-validation, >= 2; each class is spread evenly over them, at random.
-        max_points: images to look at; of more, so many are drawn, the same for every network. The cost grows
-            with their cube.
+    Parameters
+    ----------
+    folds
+        Number of folds of the cross-validation, >= 2, stratified by class at random.
+    max_points
+        Largest number of images, >= `folds`; of more, a fixed random subset is used, the same for every
+        network. The cost grows with its cube.
+
+    Attributes
+    ----------
+    invariances
+        Transformations of the inputs that do not change the values.
     """
 
     invariances = ("features plus a constant", "features times a constant", "rotation of features")
@@ -91,8 +107,21 @@ class LinearProbe:
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
-        Raises:
-            ValueError: activations do not fit the labels or are not finite; fewer images than folds, or one class.
+        Parameters
+        ----------
+        view
+            The inputs listed in the spec's `needs`.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        ValueError
+            Activations do not match the labels or are not finite, or there are fewer images than folds or fewer
+            than two classes.
         """
         X, labels = layer(view)
         rows = at_most(len(X), self.max_points)
@@ -102,25 +131,25 @@ class LinearProbe:
                 f"{len(rows)} images of {len(np.unique(labels))} classes: at least {self.folds} and 2"
             )
         K = gram(X[rows])
-        held = fold_numbers(labels, self.folds)
-        right = np.zeros(len(rows), bool)
-        trained = []
+        fold_of = fold_numbers(labels, self.folds)
+        correct = np.zeros(len(rows), bool)
+        train_accuracy = []
         for fold in range(self.folds):
-            inside, outside = np.flatnonzero(held != fold), np.flatnonzero(held == fold)
+            inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
             inner, outer = ridge_predictions(K, inside, outside, labels)
-            right[outside] = outer == labels[outside]
-            trained.append(np.mean(inner == labels[inside]))
-        values = {"accuracy": float(right.mean()), "train_accuracy": float(np.mean(trained))}
+            correct[outside] = outer == labels[outside]
+            train_accuracy.append(np.mean(inner == labels[inside]))
+        values = {"accuracy": float(correct.mean()), "train_accuracy": float(np.mean(train_accuracy))}
         return MetricResult(values, setting=f"n={len(rows)}, ridge, {self.folds} folds")
 
 
 def fold_numbers(labels: np.ndarray, folds: int) -> np.ndarray:
-    """int64 (n,), the fold that holds out each image: each class spread evenly, folds of equal size."""
+    """Fold that holds out each image, int64 (n,): stratified by class, folds of nearly equal size."""
     order = np.random.default_rng(0).permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]  # class after class, at random within each
-    held = np.empty(len(labels), np.int64)
-    held[order] = np.arange(len(labels)) % folds
-    return held
+    order = order[np.argsort(labels[order], kind="stable")]  # sorted by class, at random within each
+    fold_of = np.empty(len(labels), np.int64)
+    fold_of[order] = np.arange(len(labels)) % folds
+    return fold_of
 
 
 def ridge_predictions(
@@ -130,20 +159,34 @@ def ridge_predictions(
     labels: np.ndarray,
     ridges: tuple[float, ...] = RIDGES,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Classes that a ridge classifier fitted on rows `inside` predicts for these and for rows `outside`.
+    """Fit a ridge classifier on rows `inside`; predict the classes of rows `inside` and `outside`.
 
-    Args:
-        K: float64 (n, n), inner products about any centre.
-        ridges: to choose from, in units of the mean squared norm of the centred rows `inside`.
+    Parameters
+    ----------
+    K
+        Inner products float64 (n, n), with any centre.
+    inside
+        Indices of the training rows.
+    outside
+        Indices of the held-out rows.
+    labels
+        Class labels int64 (n,).
+    ridges
+        Candidate regularisation strengths, in units of the mean squared norm of the centred rows `inside`.
+
+    Returns
+    -------
+    tuple[ndarray, ndarray]
+        Predicted classes of rows `inside` and of rows `outside`.
     """
     classes, target = np.unique(labels[inside], return_inverse=True)
     Y = np.where(target[:, None] == np.arange(len(classes)), 1.0, -1.0)
     mean = Y.mean(axis=0)
     Y -= mean
     n = len(inside)
-    own = K[np.ix_(inside, inside)]
-    average = own.mean(axis=0)
-    centred = own - average - average[:, None] + average.mean()
+    block = K[np.ix_(inside, inside)]
+    average = block.mean(axis=0)
+    centred = block - average - average[:, None] + average.mean()
     scale = np.trace(centred) / n or 1.0
     values, vectors = np.linalg.eigh(centred)
     values = np.maximum(values, 0.0)
@@ -152,7 +195,7 @@ def ridge_predictions(
     for ridge in ridges:
         shrunk = 1 / (values + ridge * scale)
         residual = ridge * scale * (vectors @ (shrunk[:, None] * rotated))
-        # 1 - leverage; the intercept takes 1/n of it. All of it is taken where a row alone decides its fit.
+        # 1 - leverage; the intercept uses 1/n of it. It is 0 if a row alone determines its fit.
         slack = ridge * scale * (squares @ shrunk) - 1 / n
         left_out = Y - residual / np.maximum(slack, 1e-12)[:, None]
         good = float(np.mean((left_out + mean).argmax(axis=1) == target))

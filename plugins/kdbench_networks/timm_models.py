@@ -1,4 +1,4 @@
-"""ResNet-18, and every classifier of timm by name, with an upsampling layer in front."""
+"""ResNet-18, and any timm classifier by name, after an upsampling layer."""
 
 from __future__ import annotations
 
@@ -14,18 +14,36 @@ if TYPE_CHECKING:
 
     from kdbench_networks.modules import Network
 
-#: What `weights="timm"` means for `resnet18`: the weights that torchvision first published.
+#: Meaning of `weights="timm"` for `resnet18`: the weights that torchvision first published.
 RESNET18_WEIGHTS = "resnet18.tv_in1k"
 
 
 def timm_trunk(model: str, n_classes: int, channels: int, who: str) -> Trunk:
-    """A network of timm with random weights; its taps are the modules of timm's `feature_info`.
+    """Build a timm network with random weights; its taps are the modules of timm's `feature_info`.
 
     A network with several classifiers (distilled transformers) gets one linear layer on timm's pooled
     features instead.
 
-    Raises:
-        UsageError: timm can't build it for these channels.
+    Parameters
+    ----------
+    model
+        timm's name of the model.
+    n_classes
+        Number of classes.
+    channels
+        Channels of the images.
+    who
+        The architecture, for the error message.
+
+    Returns
+    -------
+    Trunk
+        The network, its classifier and its taps.
+
+    Raises
+    ------
+    UsageError
+        timm can't build the model for this number of channels.
     """
     import timm
 
@@ -40,7 +58,7 @@ def timm_trunk(model: str, n_classes: int, channels: int, who: str) -> Trunk:
         raise UsageError(
             f"timm can't build it for {channels} channels and {n_classes} classes: {error}",
             where=who,
-            hint="choose another model; some take colour images alone",
+            hint="choose another model; some accept colour images only",
         ) from error
     if classifier is None:
         return _headless(body, n_classes)
@@ -69,7 +87,7 @@ def _stages(module: nn.Module) -> list[str]:
 
 
 def _timm_classifier(module: nn.Module) -> str | None:
-    """Path of the linear classifier that timm's configuration names; None where there is not exactly one."""
+    """Path of the linear classifier in timm's configuration; None unless there is exactly one."""
     from torch import nn
 
     config: Any = getattr(module, "pretrained_cfg", None) or {}
@@ -80,10 +98,24 @@ def _timm_classifier(module: nn.Module) -> str | None:
 
 
 def timm_state(model: str, who: str) -> tuple[dict[str, Tensor], str]:
-    """The pretrained weights of `model` ("architecture.tag"), by the names that timm gives its tensors today.
+    """Load the pretrained weights of a timm model, with timm's current tensor names.
 
-    Raises:
-        DataError: timm has none, they can't be had, or they do not fit.
+    Parameters
+    ----------
+    model
+        "architecture.tag".
+    who
+        The architecture, for the error message.
+
+    Returns
+    -------
+    tuple[dict[str, Tensor], str]
+        Tensors by name; and the model and file, for messages.
+
+    Raises
+    ------
+    DataError
+        timm has no weights, they can't be downloaded, or they do not fit.
     """
     import timm
     import torch
@@ -98,29 +130,36 @@ def timm_state(model: str, who: str) -> tuple[dict[str, Tensor], str]:
     file = timm_file(cfg, who)
     overlay = {"state_dict": read_weights(file), "source": ""}
     try:
-        # Some files bear older names, which timm's own builder translates. Its random numbers are nobody's.
+        # Some files have older names, which timm's builder translates. It must not advance the random state.
         with torch.random.fork_rng(devices=[]):
-            whole = timm.create_model(model, pretrained=True, pretrained_cfg_overlay=overlay)
+            network = timm.create_model(model, pretrained=True, pretrained_cfg_overlay=overlay)
     except (RuntimeError, KeyError) as error:
         raise DataError(
             f"not the weights of {model}: {error}", where=str(file), hint="delete the file and fetch it again"
         ) from error
-    return dict(whole.state_dict()), f"{model} ({file})"
+    return dict(network.state_dict()), f"{model} ({file})"
 
 
 class ResNet18(Zoo):
-    """ResNet-18 (He et al. 2016) behind an upsampling layer: the paper's teacher (LW section 4.1).
+    """ResNet-18 (He et al. 2016) after an upsampling layer: the paper's teacher (LW section 4.1).
 
-    LW starts from ImageNet weights (`weights="timm"`, timm's `resnet18.tv_in1k`, which are torchvision's) and
-    does not give the size and mode of its upsampling (assumption LW-A3: bilinear to 224).
+    LW starts from ImageNet weights (`weights="timm"`: timm's `resnet18.tv_in1k`, originally torchvision's) and
+    does not report the size and mode of its upsampling (assumption LW-A3: bilinear to 224).
 
-    Taps: A stem after its max-pooling, B layer1, C layer2, D layer3, E the average of layer4's output over
-    the image (512), which the classifier sees. At 224: 200,704; 200,704; 100,352; 50,176; 512.
+    Taps: A stem after its max-pooling, B layer1, C layer2, D layer3, E the global average of layer4's
+    output (512), the classifier's input. Sizes at 224 pixels: 200,704; 200,704; 100,352; 50,176; 512.
 
-    Args:
-        upsample, mode, antialias: see `Zoo`.
-        weights: "none", "timm" (= "timm:resnet18.tv_in1k"), "timm:resnet18.TAG", or the path of a file in the
-            names of timm or torchvision, which are the same.
+    Parameters
+    ----------
+    upsample
+        Side in pixels to which images are resized, 1..2048; None or 0 keeps their size.
+    mode
+        Interpolation: "nearest", "bilinear" or "bicubic".
+    antialias
+        Smooth when the resizing makes images smaller ("bilinear" and "bicubic" only).
+    weights
+        "none" or None (random), "timm" (= "timm:resnet18.tv_in1k"), "timm:resnet18.TAG", or the path of a
+        file with the tensor names of timm or torchvision, which are equal.
     """
 
     _name = "architectures/resnet18"
@@ -141,8 +180,10 @@ class ResNet18(Zoo):
             )
 
     def for_inference(self, model: nn.Module) -> nn.Module:
-        """A frozen copy with the same taps and, within rounding, the same outputs, sooner:
-        batch normalisation is folded into the convolutions."""
+        """A frozen copy with batch normalisation folded into the convolutions, for faster inference.
+
+        Same taps and, within rounding, the same outputs.
+        """
         from kdbench_networks.folding import fold_batch_norm
 
         return fold_batch_norm(model)
@@ -161,20 +202,31 @@ class ResNet18(Zoo):
 
 
 class TimmModel(Zoo):
-    """Any classifier of timm, by the name timm gives it: `timm/resnet34`,
-    `timm/vit_tiny_patch16_224.augreg_in21k`.
+    """Any timm classifier, by timm's name after an upsampling layer.
 
-    Taps: the modules that timm's `feature_info` names, else the top-level blocks; each under its module path,
-    in the order of the forward pass; last `penultimate`, what the classifier sees.
+    Examples: `timm/resnet34`, `timm/vit_tiny_patch16_224.augreg_in21k`.
 
-    Args:
-        model: timm's name, with or without a tag.
-        upsample, mode, antialias: see `Zoo`.
-        weights: "none", "timm" (of the tag in `model`, else timm's default tag), "timm:TAG", or the path of a
-            file.
+    Taps: the modules of timm's `feature_info`, else the top-level blocks, named by module path in the order of
+    the forward pass; then `penultimate`, the classifier's input.
 
-    Raises:
-        ValueError: a parameter out of its range, or a model that timm does not know.
+    Parameters
+    ----------
+    model
+        timm's name of the model, with or without a tag.
+    upsample
+        Side in pixels to which images are resized, 1..2048; None or 0 keeps their size.
+    mode
+        Interpolation: "nearest", "bilinear" or "bicubic".
+    antialias
+        Smooth when the resizing makes images smaller ("bilinear" and "bicubic" only).
+    weights
+        "none" or None (random), "timm" (the tag in `model`, else timm's default tag), "timm:TAG", or the path
+        of a file.
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of range, or timm does not have the model or weights.
     """
 
     def __init__(
@@ -195,10 +247,12 @@ class TimmModel(Zoo):
                 f"model={model!r}: timm has no such model; {did_you_mean(arch, timm.list_models())}"
             )
         hub_tag = (self._hub_tag() or "").removeprefix(f"{arch}.")
-        for given, shown in ((tag, f"model={model!r}"), (hub_tag, f"weights={weights!r}")):
-            known = [name.partition(".")[2] for name in timm.list_pretrained(f"{arch}.*")]
-            if given and given not in known:
-                raise ValueError(f"{shown}: timm has no such weights of {arch}; {did_you_mean(given, known)}")
+        for wanted, parameter in ((tag, f"model={model!r}"), (hub_tag, f"weights={weights!r}")):
+            tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{arch}.*")]
+            if wanted and wanted not in tags:
+                raise ValueError(
+                    f"{parameter}: timm has no such weights of {arch}; {did_you_mean(wanted, tags)}"
+                )
         self.model = model
 
     @property
@@ -215,7 +269,7 @@ class TimmModel(Zoo):
 
     @property
     def normalization(self) -> Normalization | None:
-        """What timm says the weights were trained with; None for random weights."""
+        """The normalisation that timm lists for the weights; None for random weights."""
         if not self.pretrained:
             return None
         from timm.models import get_pretrained_cfg

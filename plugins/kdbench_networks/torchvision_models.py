@@ -1,4 +1,4 @@
-"""Every classifier of torchvision by name, with an upsampling layer in front."""
+"""Any torchvision classifier by name, after an upsampling layer."""
 
 from __future__ import annotations
 
@@ -11,26 +11,40 @@ from kdbench_networks.zoo import Trunk, Zoo
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-#: Networks with auxiliary classifiers, which are left out: their names begin so.
+#: Tensor name prefixes of the auxiliary classifiers, which are not built.
 _AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 
 
 class TorchvisionModel(Zoo):
-    """Any classifier of torchvision, by the name torchvision gives it: `torchvision/resnet50`.
+    """Any torchvision classifier, by torchvision's name after an upsampling layer: `torchvision/resnet50`.
 
-    Taps: the top-level blocks (those inside `features` where a network has one), each under its module path,
-    in the order of the forward pass; last `penultimate`, what the classifier sees. Auxiliary classifiers
-    (googlenet, inception_v3) are left out. squeezenet's classifier is a 1x1 convolution, so it has no linear
-    head.
+    Taps: the top-level blocks (those inside `features` if a network has it), named by module path in the order
+    of the forward pass; then `penultimate`, the classifier's input. Auxiliary classifiers (googlenet,
+    inception_v3) are not built. squeezenet's classifier is a 1x1 convolution, so it has no linear head.
 
-    Args:
-        model: torchvision's name.
-        upsample, mode, antialias: see `Zoo`.
-        weights: "none", "torchvision" (its default weights), "torchvision:IMAGENET1K_V1", or the path of a
-            file.
+    Parameters
+    ----------
+    model
+        torchvision's name of the model.
+    upsample
+        Side in pixels to which images are resized, 1..2048; None or 0 keeps their size.
+    mode
+        Interpolation: "nearest", "bilinear" or "bicubic".
+    antialias
+        Smooth when the resizing makes images smaller ("bilinear" and "bicubic" only).
+    weights
+        "none" or None (random), "torchvision" (its default weights), "torchvision:TAG" such as
+        "torchvision:IMAGENET1K_V1", or the path of a file.
 
-    Raises:
-        ValueError: a parameter out of its range, or a model or weights that torchvision does not know.
+    Attributes
+    ----------
+    hub
+        Name of the hub in `weights`.
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of range, or torchvision does not have the model or weights.
     """
 
     hub = "torchvision"
@@ -47,10 +61,10 @@ class TorchvisionModel(Zoo):
         super().__init__(upsample=upsample, mode=mode, antialias=antialias, weights=weights)
         from torchvision import models
 
-        known = models.list_models(module=models)
-        if model not in known:
+        names = models.list_models(module=models)
+        if model not in names:
             raise ValueError(
-                f"model={model!r}: torchvision has no such classifier; {did_you_mean(model, known)}"
+                f"model={model!r}: torchvision has no such classifier; {did_you_mean(model, names)}"
             )
         tag = self._hub_tag()
         tags = list(models.get_model_weights(model).__members__)
@@ -71,7 +85,7 @@ class TorchvisionModel(Zoo):
 
         extra: dict[str, Any] = {}
         if self.model in _AUXILIARY:
-            # Its published weights saw another normalisation than ImageNet's; transform_input converts.
+            # Its published weights use another normalisation than ImageNet's; transform_input converts.
             extra = {"aux_logits": False, "init_weights": True, "transform_input": self.pretrained}
         module = models.get_model(self.model, weights=None, num_classes=n_classes, **extra)
         if channels != 3:
@@ -96,7 +110,7 @@ class TorchvisionModel(Zoo):
         return self._rename(state), where
 
     def _rename(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """densenet's files still call norm1 "norm.1"."""
+        """Rename "norm.1" to "norm1" in the files of densenet."""
         if not self.model.startswith("densenet"):
             return state
         old = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
@@ -104,7 +118,7 @@ class TorchvisionModel(Zoo):
 
 
 def _take_channels(module: nn.Module, channels: int, who: str) -> None:
-    """Replace the first convolution by one for so many channels, drawn as PyTorch draws it."""
+    """Replace the first convolution by one for `channels`, with PyTorch's default initialisation."""
     from torch import nn
 
     for path, conv in module.named_modules():
@@ -123,4 +137,4 @@ def _take_channels(module: nn.Module, channels: int, who: str) -> None:
             parent, _, name = path.rpartition(".")
             module.get_submodule(parent).register_module(name, new)
             return
-    raise UsageError(f"its first layer can't be made to take {channels} channels", where=who)
+    raise UsageError(f"its first layer can't be replaced by one for {channels} channels", where=who)

@@ -1,4 +1,4 @@
-"""Weights files: read without running code in them, checked name by name before they are loaded."""
+"""Weights files: read without executing pickled code, and checked tensor by tensor before loading."""
 
 from __future__ import annotations
 
@@ -14,28 +14,48 @@ if TYPE_CHECKING:
 
 #: Keys under which training scripts keep a state dict inside a checkpoint.
 _CONTAINERS = ("state_dict", "model", "model_state_dict", "state_dict_ema")
-_SHOWN = 5
+_MAX_LISTED = 5
 _SAVE_HINT = "save the weights alone: torch.save(model.state_dict(), 'weights.pt'), or as .safetensors"
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What `load_weights` did: how many tensors it loaded, and whether the classifier was among them."""
+    """Result of `load_weights`.
+
+    Attributes
+    ----------
+    tensors
+        Number of tensors loaded.
+    head
+        Whether the classifier was loaded.
+    """
 
     tensors: int
     head: bool
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a weights file, by name, on the CPU.
+    """Read the tensors of a weights file onto the CPU.
 
-    `.safetensors`, or what `torch.save` wrote (`.pt`, `.pth`, `.bin`, `.ckpt`, `.tar`), read with
-    `weights_only=True`; a state dict may lie inside a checkpoint as `state_dict` or `model`. A prefix
-    `module.` that data-parallel training leaves is taken off.
+    Formats: `.safetensors`, and `torch.save` files (`.pt`, `.pth`, `.bin`, `.ckpt`, `.tar`), read with
+    `weights_only=True`. The state dict may be inside a checkpoint as `state_dict` or `model`. The prefix
+    `module.` of data-parallel training is removed.
 
-    Raises:
-        DataError: no such file, not a weights file, a pickle that would run code, or nothing but tensors
-            expected and something else found.
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        Tensors by name.
+
+    Raises
+    ------
+    DataError
+        The file does not exist, is not a weights file, contains pickled code, or holds other objects than
+        tensors.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -78,11 +98,11 @@ def _read_torch(file: Path) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DataError(
-            "holds pickled code or objects besides tensors, or is no weights file at all; it was not loaded",
+            "contains pickled code or objects other than tensors, or is not a weights file; it was not loaded",
             where=str(file),
             hint=_SAVE_HINT,
         ) from error
-    # What torch raises depends on where in a damaged file the reader stops.
+    # The exception that torch raises depends on where a damaged file ends.
     except (
         RuntimeError,
         EOFError,
@@ -110,8 +130,8 @@ def _tensors(state: Any, file: Path) -> dict[str, Tensor]:
         raise DataError(f"holds a {type(state).__name__}, not a state dict", where=str(file), hint=_SAVE_HINT)
     others = [f"{k!r}: {type(v).__name__}" for k, v in state.items() if not isinstance(v, Tensor)]
     if others or not state:
-        found = ", ".join(others[:_SHOWN]) or "nothing"
-        raise DataError(f"not a state dict of tensors: it holds {found}", where=str(file), hint=_SAVE_HINT)
+        content = ", ".join(others[:_MAX_LISTED]) or "nothing"
+        raise DataError(f"not a state dict of tensors: it holds {content}", where=str(file), hint=_SAVE_HINT)
     names = [str(name) for name in state]
     prefix = "module." if all(name.startswith("module.") for name in names) else ""
     return {str(name).removeprefix(prefix): tensor for name, tensor in state.items()}
@@ -125,30 +145,43 @@ def load_weights(
     where: str,
     ignored: Sequence[str] = (),
 ) -> Loaded:
-    """Load `state` into `model`, in place. Everything must be there and fit, except the classifier.
+    """Load `state` into `model` in place. Every tensor must be present and fit, except the classifier.
 
-    Args:
-        model: the network, with its own class count.
-        state: tensors by the model's own names.
-        head: module path of the classifier. When the file's has another number of classes, or the file has
-            none, it is left as it was drawn.
-        where: the file, for the error.
-        ignored: prefixes of names in `state` that the network leaves out on purpose.
+    Parameters
+    ----------
+    model
+        The network, with its number of classes.
+    state
+        Tensors by the model's names.
+    head
+        Module path of the classifier. If the file has no classifier or one for another number of classes, the
+        model's initial one stays.
+    where
+        The file, for the error message.
+    ignored
+        Prefixes of names in `state` to skip.
 
-    Raises:
-        DataError: names missing or unknown, shapes or kinds of numbers that differ, values that are not
-            finite; the first few are listed.
+    Returns
+    -------
+    Loaded
+        What was loaded.
+
+    Raises
+    ------
+    DataError
+        Names are missing or unknown, shapes or types differ, or values are not finite; the message lists the
+        first few.
     """
     import torch
 
     wanted = model.state_dict()
     state = {name: tensor for name, tensor in state.items() if not name.startswith(tuple(ignored))}
-    own = [f"{head}.{leaf}" for leaf in ("weight", "bias") if f"{head}.{leaf}" in wanted]
-    keeps_head = _head_fits(wanted, state, own)
+    head_names = [f"{head}.{leaf}" for leaf in ("weight", "bias") if f"{head}.{leaf}" in wanted]
+    keeps_head = _head_fits(wanted, state, head_names)
     if not keeps_head:
-        state = {name: tensor for name, tensor in state.items() if name not in own}
-    optional = set() if keeps_head else set(own)
-    # Files older than PyTorch 0.4.1 lack the counters of batch normalisation; nothing here reads them.
+        state = {name: tensor for name, tensor in state.items() if name not in head_names}
+    optional = set() if keeps_head else set(head_names)
+    # Files older than PyTorch 0.4.1 lack the counters of batch normalisation, which are not used here.
     missing = [
         n for n in wanted if n not in state and n not in optional and not n.endswith("num_batches_tracked")
     ]
@@ -164,45 +197,44 @@ def load_weights(
         if n in state and state[n].is_floating_point() != wanted[n].is_floating_point()
     ]
     problems = [
-        f"{len(found)} {title}: {'; '.join(found[:_SHOWN])}{'; ...' if len(found) > _SHOWN else ''}"
-        for title, found in (
+        f"{len(names)} {title}: {'; '.join(names[:_MAX_LISTED])}{'; ...' if len(names) > _MAX_LISTED else ''}"
+        for title, names in (
             ("missing", missing),
             ("unknown", unknown),
             ("of another shape", shapes),
             ("of another type", kinds),
         )
-        if found
+        if names
     ]
     if problems:
         raise DataError(
             f"the weights do not fit the network ({len(wanted)} tensors): " + " | ".join(problems),
             where=where,
-            hint="give a file of this very architecture; only the number of classes may differ",
+            hint="use a file of the same architecture; only the number of classes may differ",
         )
     bad = [n for n, t in state.items() if t.is_floating_point() and not torch.isfinite(t).all()]
     if bad:
         raise DataError(
-            f"{len(bad)} tensors hold values that are not finite: {', '.join(bad[:_SHOWN])}",
+            f"{len(bad)} tensors hold values that are not finite: {', '.join(bad[:_MAX_LISTED])}",
             where=where,
-            hint="the training that wrote the file diverged; give another checkpoint",
+            hint="the training that wrote the file diverged; use another checkpoint",
         )
-    whole = model.state_dict()  # with its own versions of modules, which plain files do not carry
-    whole.update(state)
-    model.load_state_dict(whole)
+    complete = model.state_dict()  # includes module versions, which plain files do not have
+    complete.update(state)
+    model.load_state_dict(complete)
     return Loaded(len(state), keeps_head)
 
 
-def _head_fits(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], own: Sequence[str]) -> bool:
-    """Whether the file's classifier is to be loaded: False if it is absent or differs in its class count
-    alone."""
-    if not any(name in state for name in own):
+def _head_fits(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], head_names: Sequence[str]) -> bool:
+    """Whether to load the file's classifier: False if it is absent or differs only in the number of classes."""
+    if not any(name in state for name in head_names):
         return False
-    for name in own:
+    for name in head_names:
         if name not in state or state[name].ndim != wanted[name].ndim:
-            return True  # half a classifier, or a strange one: a mismatch that must be reported
+            return True  # an incomplete or different classifier is a mismatch to report
         if state[name].shape[1:] != wanted[name].shape[1:]:
             return True
-    return all(state[name].shape == wanted[name].shape for name in own)
+    return all(state[name].shape == wanted[name].shape for name in head_names)
 
 
 def _shape(tensor: Tensor) -> str:

@@ -19,17 +19,23 @@ class WideResNet:
 
     Zagoruyko & Komodakis (2016), section 2. A 3x3 convolution with 16 filters, three groups of (depth - 4) /
     6 blocks with 16w, 32w and 64w filters (strides 1, 2, 2), batch normalisation, ReLU, global average
-    pooling and a linear layer. 28-1 with 100 classes has 375,348 parameters (LW: 0.37 M).
+    pooling and a linear layer. WRN-28-1 with 100 classes has 375,348 parameters (LW: 0.37 M).
 
     Taps for 32x32 images and width 1, flattened: A 16,384; B 16,384; C 8,192; D 4,096; E 64.
 
-    Args:
-        depth: convolutions and the linear layer, 6n + 4 with n >= 1.
-        width: widen factor, >= 1.
-        dropout: probability between the two convolutions of a block, in [0, 1).
+    Parameters
+    ----------
+    depth
+        Number of convolutions plus the linear layer, 6n + 4 with n >= 1 (10, 16, 22, 28, ...).
+    width
+        Widening factor w, >= 1.
+    dropout
+        Dropout probability between the two convolutions of a block, in [0, 1).
 
-    Raises:
-        ValueError: a parameter out of its range.
+    Raises
+    ------
+    ValueError
+        A parameter is out of range.
     """
 
     def __init__(self, *, depth: int = 28, width: int = 1, dropout: float = 0.0) -> None:
@@ -44,10 +50,10 @@ class WideResNet:
         self.dropout = dropout
 
     def build(self, n_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
-        """A network from (b, c, h, w) to (b, n_classes), for images of any size (LW: 32x32x3).
+        """Build a network from (b, c, h, w) to (b, n_classes), for images of any size (LW: 32x32x3).
 
-        Convolutions are drawn from N(0, 2 / fan_out) (He et al. 2015), batch normalisation starts at 1 and 0,
-        the linear layer as PyTorch draws it with its bias at 0.
+        Convolution weights are drawn from N(0, 2 / fan_out) (He et al. 2015), batch normalisation starts at 1 and 0,
+        the linear layer has PyTorch's default weights and zero bias.
         """
         from kdbench_networks.wide_resnet_module import WideResNetModule
 
@@ -56,7 +62,7 @@ class WideResNet:
         )
 
     def taps(self, model: nn.Module) -> Mapping[str, str]:
-        """A: first convolution; B, C, D: the groups; E: what the linear layer sees."""
+        """A: first convolution; B, C, D: the groups; E: input of the linear layer."""
         return dict(TAPS)
 
     def head(self, model: nn.Module) -> str:
@@ -64,5 +70,5 @@ class WideResNet:
 
     @property
     def normalization(self) -> Normalization | None:
-        """None: the dataset's own statistics."""
+        """None: use the statistics of the dataset."""
         return None

@@ -1,7 +1,7 @@
 """The modules of `wide-resnet`.
 
-ReLU works in place, and only ever on the output of a batch normalisation, which its own backward does not
-need; the outputs that are tapped are never written to afterwards.
+ReLU works in place, but only on outputs of batch normalisation, whose backward pass does not need them. Tapped
+outputs are never overwritten.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 class Block(nn.Module):
     """BN-ReLU-conv3x3-BN-ReLU-[dropout]-conv3x3 plus a shortcut.
 
-    Where the number of filters changes, the shortcut is a 1x1 convolution of the activated input; elsewhere
-    it is the input itself. (Group 1 has no such convolution at width 1.)
+    If the number of filters or the stride changes, the shortcut is a 1x1 convolution of the activated input;
+    otherwise it is the input. (Group 1 has no such convolution at width 1.)
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, dropout: float) -> None:

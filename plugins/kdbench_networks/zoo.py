@@ -1,4 +1,4 @@
-"""What the networks of the libraries have in common: the upsampling in front, the weights, the taps."""
+"""Common base of the timm and torchvision networks: upsampling, weights and taps."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ MAX_SIZE = 2048
 
 @dataclass(frozen=True)
 class Trunk:
-    """A network of a library before anything is put around it.
+    """A library's network without the upsampling.
 
-    Attributes:
-        module: with its classifier for the wanted number of classes.
-        classifier: path of the classifier.
-        taps: candidates for taps, in the order of definition.
-        unused: prefixes of names that this network leaves out.
-        prefix: what stands before the library's names in this module's.
+    Attributes
+    ----------
+    module
+        The network with a classifier for the required number of classes.
+    classifier
+        Path of the classifier.
+    taps
+        Paths of the candidate taps, in the order of definition.
+    unused
+        Prefixes of names in weights files that this network does not have.
+    prefix
+        Prefix of the library's names in this module.
     """
 
     module: nn.Module
@@ -40,25 +46,35 @@ class Trunk:
 
 
 class Zoo(ABC):
-    """What the networks of a library have in common: the front, the weights, the taps.
+    """Base class of the library networks: upsampling, weights and taps.
 
-    Args:
-        upsample: side in pixels to which images are resized before the network; None or 0: as they come.
-        mode: "nearest", "bilinear" or "bicubic".
-        antialias: smooth where the resizing makes images smaller (bilinear and bicubic).
-        weights: None or "none" for random ones, the name of the library (see the class), or the path of a
-            file: `.safetensors`, or what torch.save wrote. A classifier in the file with another number of
-                classes is
-            left out; anything else that does not fit is an error.
+    Pretrained networks accept one or three channels and get grey images as three equal channels. Other networks
+    get a first convolution for the channels of the images.
 
-    Gray images: pretrained networks see them as three equal channels; others get a first convolution of one
-    channel. Pretrained networks take one or three channels.
+    Parameters
+    ----------
+    upsample
+        Side in pixels to which images are resized, 1..2048; None or 0 keeps their size.
+    mode
+        Interpolation: "nearest", "bilinear" or "bicubic".
+    antialias
+        Smooth when the resizing makes images smaller ("bilinear" and "bicubic" only).
+    weights
+        None or "none" (random), the name of the library (see the subclass), or the path of a file:
+        `.safetensors` or a `torch.save` file. A classifier in the file for another number of classes is
+        skipped; any other mismatch is an error.
 
-    Raises:
-        ValueError: a parameter out of its range.
+    Attributes
+    ----------
+    hub
+        Name of the hub in `weights`.
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of range.
     """
 
-    #: First words that name a hub in `weights`.
     hub = "timm"
 
     def __init__(
@@ -71,7 +87,7 @@ class Zoo(ABC):
     ) -> None:
         if upsample is not None and not 0 <= upsample <= MAX_SIZE:
             raise ValueError(
-                f"upsample={upsample}: must be a side in pixels up to {MAX_SIZE}, or 0 or None for none"
+                f"upsample={upsample}: must be a side in pixels up to {MAX_SIZE}, or 0 or None to keep the size"
             )
         if mode not in MODES:
             raise ValueError(f"mode={mode!r}: must be one of {', '.join(MODES)}")
@@ -86,22 +102,37 @@ class Zoo(ABC):
 
     @property
     def pretrained(self) -> bool:
-        """Whether weights are loaded, from wherever."""
+        """Whether weights are loaded."""
         return self.weights not in (None, "none")
 
     @property
     def weights_file(self) -> Path | None:
-        """The local file that `weights` names, or None."""
+        """The local file of `weights`, or None."""
         if not self.pretrained or self._hub_tag() is not None:
             return None
         return Path(str(self.weights)).expanduser()
 
     def build(self, n_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
-        """See `kdbench.api.Architecture`.
+        """Build the network; see `kdbench.api.Architecture`.
 
-        Raises:
-            DataError: weights that are missing, damaged or do not fit, or no network to fetch them.
-            UsageError: a network that can't take images of this size or number of channels.
+        Parameters
+        ----------
+        n_classes
+            Number of classes.
+        input_shape
+            (h, w, c) of the images.
+
+        Returns
+        -------
+        nn.Module
+            A `Network`.
+
+        Raises
+        ------
+        DataError
+            The weights are missing, damaged, do not fit or can't be downloaded.
+        UsageError
+            The network does not accept images of this size or number of channels.
         """
         from kdbench_networks import modules
         from kdbench_networks.weights import load_weights
@@ -109,15 +140,15 @@ class Zoo(ABC):
         channels = input_shape[2]
         if self.pretrained and channels not in (1, 3):
             raise UsageError(
-                f"weights={self.weights!r} are for colour images, these have {channels} channels",
+                f"weights={self.weights!r} are for colour images, but the images have {channels} channels",
                 where=self._name,
                 hint="set weights = 'none'",
             )
         state, where = self._state() if self.pretrained else (None, "")
         trunk = self._trunk(n_classes, 3 if self.pretrained else channels)
         if state is not None:
-            own = library_names(state, trunk.classifier, trunk.prefix)
-            load_weights(trunk.module, own, head=trunk.classifier, where=where, ignored=trunk.unused)
+            tensors = library_names(state, trunk.classifier, trunk.prefix)
+            load_weights(trunk.module, tensors, head=trunk.classifier, where=where, ignored=trunk.unused)
         gray = self.pretrained and channels == 1
         front = modules.make_front(self.upsample, self.mode, self.antialias, gray)
         network = modules.Network(front, trunk.module, trunk.classifier)
@@ -132,20 +163,20 @@ class Zoo(ABC):
 
     @property
     def normalization(self) -> Normalization | None:
-        """ImageNet's for pretrained networks (a local file's too), None for the others."""
+        """ImageNet's for pretrained networks (including local files), None for the others."""
         return IMAGENET if self.pretrained else None
 
     @property
     @abstractmethod
     def _name(self) -> str:
-        """The component, for errors."""
+        """The component, for error messages."""
 
     @abstractmethod
     def _trunk(self, n_classes: int, channels: int) -> Trunk: ...
 
     @abstractmethod
     def _hub_state(self, tag: str) -> tuple[dict[str, Tensor], str]:
-        """The hub's weights by the library's names, and where they come from. `tag` is "" for the default."""
+        """The hub's weights by the library's names, and their origin; `tag` is "" for the default."""
 
     def _taps(
         self, network: Network, candidates: tuple[str, ...], input_shape: tuple[int, int, int]
@@ -155,7 +186,7 @@ class Zoo(ABC):
         return find_taps(network, candidates, input_shape, self._name)
 
     def _hub_tag(self) -> str | None:
-        """What follows the hub's name in `weights`; None when it names a file."""
+        """Text after the hub's name in `weights`; None if `weights` is a file."""
         name, _, tag = str(self.weights).partition(":")
         return tag if name == self.hub else None
 
@@ -169,12 +200,21 @@ class Zoo(ABC):
 
 
 def library_names(state: Mapping[str, Tensor], classifier: str, prefix: str = "") -> dict[str, Tensor]:
-    """Names as a trunk has them before it is put into a `Network`.
+    """Rename the tensors of a file to the names in a trunk.
 
-    Args:
-        state: from a file of the library, or of kdbench's own `Network` (all names begin with "trunk.").
-        classifier: path of the classifier in the trunk.
-        prefix: what stands before the library's names in the trunk's.
+    Parameters
+    ----------
+    state
+        Tensors of a file of the library, or of kdbench's `Network` (all names begin with "trunk.").
+    classifier
+        Path of the classifier in the trunk.
+    prefix
+        Prefix of the library's names in the trunk.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        Tensors by the trunk's names.
     """
     if not all(name.startswith("trunk.") for name in state):
         return {prefix + name: tensor for name, tensor in state.items()}

@@ -1,7 +1,7 @@
-"""An observer: what happens in a run as lines of JSON, for whoever watches it from outside.
+"""An observer that writes the events of a run as lines of JSON.
 
-It writes to the file that `$KDBENCH_EVENTS` names, and nothing where that is not set: `tail -f`, a dashboard or a
-scheduler reads a run's progress from there without MLflow and without looking into the workspace.
+The file is `$KDBENCH_EVENTS`; without it nothing is written. `tail -f`, a dashboard or a scheduler can follow a
+run there without MLflow and without reading the workspace.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def kdbench_run_finished(run: RunSummary) -> None:
     _write("run_finished", run, status=run.status)
 
 
-def _write(event: str, run: RunSummary, **about: Any) -> None:
-    """Append one line, whole: the file is opened for each, so that it can be moved away at any time."""
+def _write(event: str, run: RunSummary, **fields: Any) -> None:
+    """Append one complete line. The file is opened for each line, so that it can be rotated at any time."""
     path = os.environ.get(EVENTS)
     if not path:
         return
-    line = json.dumps({"event": event, "time": round(time.time(), 3), "run": run.id, **about})
+    line = json.dumps({"event": event, "time": round(time.time(), 3), "run": run.id, **fields})
     with Path(path).open("a", encoding="utf-8") as file:
         file.write(line + "\n")

@@ -1,7 +1,7 @@
-"""Ways to distil beside the paper's own, and the controls that say what a distillation scheme is worth.
+"""Distillation schemes other than the paper's, and controls for comparison.
 
-Losses are pure functions in the files of their schemes, with their sources; `specs_logits` lists what learns from
-outputs, `specs_features` what learns from activations.
+Losses are pure functions in the modules of their schemes, which cite the sources. `specs_logits` lists the schemes
+that distil outputs, `specs_features` those that distil activations.
 """
 
 from __future__ import annotations
@@ -22,6 +22,6 @@ def kdbench_suites() -> list[SuiteSpec]:
         SuiteSpec(
             name="schemes",
             target="kdbench_schemes:suites/schemes.toml",
-            summary="Every registered scheme, one student and one teacher, equal steps",
+            summary="Every registered scheme with one student, one teacher and equal numbers of steps",
         )
     ]

@@ -1,4 +1,4 @@
-"""What brings activations of two networks to one shape. Imported when something is trained: it needs torch."""
+"""Modules that map activations of two networks to one shape; imported at training time, because they need torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdbench_schemes._pairs import Pair
 
 
 class Paired(nn.Module):
-    """Keeps the pairs of layers that a scheme settled on; what has weights is derived from it."""
+    """Stores a scheme's pairs of layers; base class of the modules with weights."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         super().__init__()
@@ -20,13 +20,18 @@ class Paired(nn.Module):
 
 
 class Adapters(Paired):
-    """For each pair a 1x1 convolution from the student's channels to the teacher's (linear, for vectors).
+    """A 1x1 convolution per pair from the student's channels to the teacher's (for vectors, a linear map).
 
-    Weights are drawn as torch draws a convolution's.
+    Weights have PyTorch's default initialisation.
 
-    Args:
-        bias: of the convolutions.
-        activated: batch normalisation and ReLU follow.
+    Parameters
+    ----------
+    pairs
+        Pairs of layers.
+    bias
+        Whether the convolutions have a bias.
+    activated
+        Add batch normalisation and ReLU.
     """
 
     def __init__(self, pairs: Sequence[Pair], *, bias: bool = True, activated: bool = False) -> None:
@@ -35,16 +40,22 @@ class Adapters(Paired):
         for p in pairs:
             c = p.teacher_shape[0]
             convolution = nn.Conv2d(p.student_shape[0], c, 1, bias=bias)
-            after = nn.Sequential(convolution, nn.BatchNorm2d(c), nn.ReLU()) if activated else convolution
-            self.convolutions.append(after)
+            layers = nn.Sequential(convolution, nn.BatchNorm2d(c), nn.ReLU()) if activated else convolution
+            self.convolutions.append(layers)
 
     def forward(self, k: int, student: Tensor) -> Tensor:
-        """The student's activations at pair `k`, as maps of the teacher's shape.
+        """Map the student's activations at pair `k` to the teacher's shape.
 
-        Args:
-            student: (b, c, h, w) or (b, d).
+        Parameters
+        ----------
+        k
+            Index of the pair.
+        student
+            (b, c, h, w) or (b, d).
 
-        Returns:
+        Returns
+        -------
+        Tensor
             (b, c', h', w') with the teacher's channels and size, 1x1 for vectors.
         """
         adapted = self.convolutions[k](as_map(student))
@@ -62,10 +73,10 @@ def map_size(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (b, c, h, w) made smaller by averaging, larger by bilinear interpolation, each side for itself.
+    """Resize maps (b, c, h, w): each side is reduced by averaging or enlarged by bilinear interpolation.
 
-    As products with matrices, whose gradients are the same each time: those of PyTorch's own pooling and
-    interpolation are not, on a GPU. Computed in float32, or float64 where given.
+    Implemented as matrix products, whose gradients are deterministic on a GPU; those of PyTorch's pooling and
+    interpolation are not. Computed in float32, or float64 if `maps` is.
     """
     if maps.shape[-2:] == tuple(size):
         return maps
@@ -76,15 +87,15 @@ def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _side(n: int, m: int, like: Tensor) -> Tensor:
-    """(n, m), from n places in a row to m."""
-    places = torch.eye(n, dtype=like.dtype, device=like.device)[:, None]
+    """Matrix (n, m) that resizes a side of n pixels to m."""
+    pixels = torch.eye(n, dtype=like.dtype, device=like.device)[:, None]
     if m < n:
-        return F.adaptive_avg_pool1d(places, m)[:, 0]
-    return F.interpolate(places, size=m, mode="linear", align_corners=False)[:, 0]
+        return F.adaptive_avg_pool1d(pixels, m)[:, 0]
+    return F.interpolate(pixels, size=m, mode="linear", align_corners=False)[:, 0]
 
 
 def to_common_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Both maps averaged down to the smaller height and width of the two."""
+    """Reduce both maps to the smaller height and width of the two."""
     size = (min(student.shape[-2], teacher.shape[-2]), min(student.shape[-1], teacher.shape[-1]))
     return resized(student, size), resized(teacher, size)
 

@@ -13,33 +13,42 @@ from kdbench_schemes._pairs import Pair
 
 
 class Adaptive(Adapters):
-    """The representations of teachers, and regressors of hints.
+    """The representations of the teachers and the regressors of the hints.
 
-    Args:
-        looked_at: the student's tap that weights depend on.
-        channels: of that tap.
+    Parameters
+    ----------
+    pairs
+        Pairs of layers of the hints.
+    teachers
+        Number of teachers.
+    tap
+        The student's tap that determines the weights.
+    channels
+        Channels of that tap.
     """
 
-    def __init__(self, pairs: Sequence[Pair], teachers: int, looked_at: str, channels: int) -> None:
+    def __init__(self, pairs: Sequence[Pair], teachers: int, tap: str, channels: int) -> None:
         super().__init__(pairs, bias=False)
-        self.looked_at = looked_at
+        self.tap = tap
         self.theta = nn.Parameter(torch.randn(teachers, channels))
         self.v = nn.Parameter(torch.randn(channels))
 
     def log_weights(self, activations: Tensor) -> Tensor:
-        """float32 (b, teachers), whose exponentials sum to 1; no gradient reaches the activations (b, c, h, w) or
-        (b, c)."""
+        """Log-weights float32 (b, teachers), normalised over teachers, from activations (b, c, h, w) or (b, c).
+
+        No gradient flows into the activations.
+        """
         with torch.autocast(activations.device.type, enabled=False):
             beta = as_map(activations.detach()).flatten(2).amax(2).float()
             return (beta @ (self.theta * self.v).T).log_softmax(1)
 
     def hint(self, k: int, student: Tensor) -> Tensor:
-        """What the student's activations at pair `k`, as unit vectors over channels, predict of the teacher's."""
+        """Predict the teacher's activations at pair `k` from the student's, normalised over channels."""
         return self(k, self.unit(student))
 
     @staticmethod
     def unit(activations: Tensor) -> Tensor:
-        """(b, c, ...) with channels of unit length."""
+        """Activations (b, c, ...) normalised over channels."""
         with torch.autocast(activations.device.type, enabled=False):
             return F.normalize(activations.float())
 

@@ -1,4 +1,4 @@
-"""How the schemes of this package walk through data, and what one step of them is made of."""
+"""Common parts of the schemes: the steps of an epoch, the base class and basic losses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdbench.api import check_number
 
-# torch is imported where it is used: a suite is checked against constructors before anything runs
+# torch is imported in the functions that use it, so that checking a suite's parameters does not load it
 if TYPE_CHECKING:
     import torch
 
@@ -21,8 +21,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def exact(loss: Function) -> Function:
-    """A loss computed in float32, or in float64 where given: tensors of fewer digits are widened, and autocast
-    is off inside."""
+    """Decorate a loss so that it is computed in float32 or float64, without autocast.
+
+    Tensors of lower precision are converted to float32.
+    """
 
     @functools.wraps(loss)
     def widened(*args: Any, **kwargs: Any) -> Any:
@@ -44,14 +46,18 @@ def _wide(value: Any) -> Any:
 
 
 class Step:
-    """The images of one optimiser step, labelled ones first, and what the networks say of them.
+    """The images of one optimiser step, labelled images first, and the outputs of the networks for them.
 
-    The student sees them in one concatenated forward pass; every answer is computed once, when it is asked for.
+    The student processes them in one concatenated forward pass. Each output is computed once, on first access.
 
-    Args:
-        run: the training.
-        labelled: a batch of labelled images.
-        unlabelled: a batch of unlabelled ones, or None.
+    Parameters
+    ----------
+    run
+        The training.
+    labelled
+        A batch of labelled images.
+    unlabelled
+        A batch of unlabelled images, or None.
     """
 
     def __init__(self, run: SchemeRun, labelled: Batch, unlabelled: Batch | None = None) -> None:
@@ -70,8 +76,8 @@ class Step:
 
         if len(self.batches) == 1:
             return self.labelled.images
-        together = torch.cat([b.images for b in self.batches])
-        return together.contiguous(memory_format=torch.channels_last)
+        images = torch.cat([b.images for b in self.batches])
+        return images.contiguous(memory_format=torch.channels_last)
 
     @functools.cached_property
     def index(self) -> torch.Tensor:
@@ -129,8 +135,10 @@ class Step:
 
 
 def steps(run: SchemeRun, *, pool: bool = True) -> Iterator[Step]:
-    """The steps of an epoch: one pass over the unlabelled images, a full labelled batch beside each batch of
-    them; or one pass over the labelled images where there are no unlabelled ones, or `pool` is False."""
+    """The steps of an epoch: one pass over the unlabelled images, each batch with a full labelled batch.
+
+    Without unlabelled images, or with `pool` False: one pass over the labelled images.
+    """
     if pool and run.n_unlabelled:
         labelled = run.labelled_stream()
         for unlabelled in run.unlabelled():
@@ -141,15 +149,23 @@ def steps(run: SchemeRun, *, pool: bool = True) -> Iterator[Step]:
 
 
 class DistillationScheme:
-    """ce_weight * cross-entropy on a step's labelled images + weight * what `distil` says of all its images.
+    """Base class: ce_weight * cross-entropy on a step's labelled images + weight * `distil` on all its images.
 
-    Args:
-        ce_weight: >= 0.
-        weight: >= 0; at 0 the student learns from its labels alone.
-        pool: distil the unlabelled images too; False: the labelled ones alone, as most papers train.
+    Parameters
+    ----------
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    weight
+        Weight of the distillation terms, >= 0; 0 trains on the labels only.
+    pool
+        Distil the unlabelled images too; False: the labelled images only.
+
+    Attributes
+    ----------
+    minimum_at_teacher
+        Loss terms that are minimal if the student equals its teacher; verified by the conformance checks.
     """
 
-    #: Terms that are least where the student equals its teacher; the conformance checks hold a scheme to it.
     minimum_at_teacher: tuple[str, ...] = ()
 
     def __init__(self, *, ce_weight: float, weight: float, pool: bool) -> None:
@@ -170,16 +186,16 @@ class DistillationScheme:
         return self.weight
 
     def supervised(self, step: Step) -> torch.Tensor:
-        """What the labels say of a step's labelled images, before `ce_weight`."""
+        """The supervised loss on a step's labelled images, before `ce_weight`."""
         return cross_entropy(step.logits[: step.n_labelled], step.labels)
 
     def epoch(self, run: SchemeRun) -> Losses:
-        """Yield {"cross_entropy": ..., and the terms of `distil`}, weighted; terms of weight 0 are left out."""
+        """Yield {"cross_entropy": ..., and the terms of `distil`}, weighted; terms of weight 0 are skipped."""
         for step in steps(run, pool=self.pool):
             yield self.terms(step)
 
     def terms(self, step: Step) -> Terms:
-        """What one step yields."""
+        """The weighted terms of one step."""
         weight = self.weight_at(step.run)
         distilled = {k: weight * v for k, v in self.distil(step).items()} if weight else {}
         if not self.ce_weight:
@@ -201,15 +217,23 @@ def cross_entropy(
 def soft_kl(
     student_logits: torch.Tensor, teacher_logits: torch.Tensor, *, temperature: float = 1.0
 ) -> torch.Tensor:
-    """KL(teacher || student) between softmax outputs at `temperature`, summed over classes and averaged over the
-    batch, in nats, without a factor T². No gradient flows into the teacher.
+    """KL(teacher || student) between softmax outputs, summed over classes and averaged over the batch, in nats.
 
-    Args:
-        student_logits: (b, n_classes).
-        teacher_logits: (b, n_classes).
+    Without a factor T². No gradient flows into the teacher.
 
-    Returns:
-        A scalar >= 0, 0 where the softmax outputs are equal.
+    Parameters
+    ----------
+    student_logits
+        (b, n_classes).
+    teacher_logits
+        (b, n_classes).
+    temperature
+        Temperature T of both softmax outputs, > 0.
+
+    Returns
+    -------
+    Tensor
+        A scalar >= 0, 0 if the softmax outputs are equal.
     """
     from torch.nn import functional as F
 

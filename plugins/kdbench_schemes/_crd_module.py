@@ -17,26 +17,52 @@ UNKNOWN = -1
 
 
 class Memory(Paired):
-    """What is remembered of every image's embeddings, and the embeddings.
+    """The embeddings of both networks, and the memory banks of every image's embeddings.
 
-    All that changes is in buffers. An image gets the next free slot when it is first seen, so that the memory
-    holds the images of the training and no others of the split.
+    All state is in buffers. An image gets the next free slot when it is first seen, so that the banks contain only
+    the images of the training, not the full split.
 
-    Args:
-        images: slots.
-        rows: of the training split.
-        by_class: images whose label is known to be the same are no negatives.
-        scaled: divide similarities by a constant that the first call fixes.
+    Parameters
+    ----------
+    pair
+        The pair of layers.
+    images
+        Number of slots.
+    rows
+        Number of rows of the training split.
+    size
+        Dimension of the embeddings.
+    temperature
+        Temperature of the similarities.
+    momentum
+        Momentum of the memory banks.
+    by_class
+        Exclude images with the same known label from the negatives.
+    scaled
+        Divide exponentials of similarities by a constant estimated in the first call.
+
+    Attributes
+    ----------
+    slot_of
+        Slot of each row of the training split, int64 (rows,); UNKNOWN if not seen yet.
+    label_of
+        Label of each slot, int64 (images,); UNKNOWN if unlabelled.
+    filled
+        Number of slots in use, int64 ().
+    student
+        The student's embeddings, float32 (images, size).
+    teacher
+        The teacher's embeddings, float32 (images, size).
+    log_scales
+        Log-scales of the student's and the teacher's similarities, float32 (2,); NaN before the first call.
     """
 
-    slot_of: Tensor  #: int64 (rows,), UNKNOWN where an image was not seen yet
-    label_of: Tensor  #: int64 (images,), UNKNOWN where an image has none
-    filled: Tensor  #: int64 (), slots in use
-    student: Tensor  #: float32 (images, size), the student's embeddings
-    teacher: Tensor  #: float32 (images, size)
-    log_scales: (
-        Tensor  #: float32 (2,), of the student's and the teacher's similarities; NaN before the first call
-    )
+    slot_of: Tensor
+    label_of: Tensor
+    filled: Tensor
+    student: Tensor
+    teacher: Tensor
+    log_scales: Tensor
 
     def __init__(
         self,
@@ -66,75 +92,89 @@ class Memory(Paired):
     def forward(
         self, student: Tensor, teacher: Tensor, index: Tensor, labels: Tensor, n_negatives: int
     ) -> Tensor:
-        """The loss of both networks; the memories move.
+        """Compute the loss of both networks and update the memory banks.
 
-        Args:
-            student, teacher: (b, ...), activations.
-            index: int64 (b,), rows of the training split.
-            labels: int64 (at most b,), of the first images.
-            n_negatives: drawn for each image.
+        Parameters
+        ----------
+        student
+            The student's activations (b, ...).
+        teacher
+            The teacher's activations (b, ...).
+        index
+            Rows of the training split, int64 (b,).
+        labels
+            Labels of the first images of the batch, int64, at most b.
+        n_negatives
+            Number of negatives per image.
+
+        Returns
+        -------
+        Tensor
+            A scalar > 0.
         """
-        own = self.slots(moved(index, self.slot_of.device))
-        self.label_of[own[: len(labels)]] = labels
-        counts = self.draw(own, n_negatives)
+        slots = self.find_slots(moved(index, self.slot_of.device))
+        self.label_of[slots[: len(labels)]] = labels
+        counts = self.draw(slots, n_negatives)
         with torch.autocast(student.device.type, enabled=False):
             v_s = F.normalize(self.embed_student(student.flatten(1).float()))
             v_t = F.normalize(self.embed_teacher(teacher.flatten(1).float()))
             to_student = v_t @ self.student.T / self.temperature
             to_teacher = v_s @ self.teacher.T / self.temperature
-            if not self._fixed:  # looked up once, for to look waits for the device
+            if not self._fixed:  # read once, because reading waits for the device
                 if bool(self.log_scales.isnan().any()):
-                    scales = [_log_scale(s, own, counts) for s in (to_teacher, to_student)]
+                    scales = [_log_scale(s, slots, counts) for s in (to_teacher, to_student)]
                     self.log_scales.copy_(torch.stack(scales))
                 self._fixed = True
             s_scale, t_scale = self.log_scales.unbind()
-            loss = contrastive_loss(to_teacher, own, counts, s_scale.clone())
-            loss = loss + contrastive_loss(to_student, own, counts, t_scale.clone())
-        # new tensors: the old ones are kept for the backward pass
-        self.student = self._moved(self.student, own, v_s.detach())
-        self.teacher = self._moved(self.teacher, own, v_t.detach())
+            loss = contrastive_loss(to_teacher, slots, counts, s_scale.clone())
+            loss = loss + contrastive_loss(to_student, slots, counts, t_scale.clone())
+        # new tensors, because the backward pass needs the old ones
+        self.student = self._updated(self.student, slots, v_s.detach())
+        self.teacher = self._updated(self.teacher, slots, v_t.detach())
         return loss
 
-    def slots(self, index: Tensor) -> Tensor:
-        """int64 (b,), where images are remembered; those that are new get slots."""
-        # by whole columns: to look which are new would wait for the device in every step
+    def find_slots(self, index: Tensor) -> Tensor:
+        """Slots of the images at rows `index`, int64 (b,); new images get free slots."""
+        # dense operations, because selecting the new images would wait for the device in every step
         shown = torch.zeros_like(self.slot_of, dtype=torch.bool).index_fill_(0, index, True)
         new = shown & (self.slot_of == UNKNOWN)
         self.slot_of.copy_(torch.where(new, self.filled + new.cumsum(0) - 1, self.slot_of))
         self.filled += new.sum()
-        if not index.is_cuda and int(self.filled) > len(self.student):  # a GPU fails at the slot itself
-            raise RuntimeError(f"a memory of {len(self.student)} images was shown {int(self.filled)}")
+        if not index.is_cuda and int(self.filled) > len(self.student):  # on a GPU, indexing the slot fails
+            raise RuntimeError(
+                f"the memory bank has {len(self.student)} slots but got {int(self.filled)} images"
+            )
         return self.slot_of[index]
 
-    def draw(self, own: Tensor, n: int) -> Tensor:
-        """float32 (b, images), how often each image is drawn as a negative in `n` even draws with replacement."""
+    def draw(self, slots: Tensor, n: int) -> Tensor:
+        """Draw `n` negatives per image uniformly with replacement; counts float32 (b, images)."""
         images = len(self.student)
-        # sorted so that those that are no negatives of an image lie beside each other: one draws beyond them
-        key = torch.arange(images, device=own.device)
+        # sorted by label, so that the excluded images of each row are contiguous and draws can skip them
+        key = torch.arange(images, device=slots.device)
         if self.by_class:
             key = torch.where(self.label_of == UNKNOWN, images + key, self.label_of)
         ordered, order = key.sort(stable=True)
-        mine = key[own]
-        start = torch.searchsorted(ordered, mine)
-        end = torch.searchsorted(ordered, mine, right=True)
-        draws = torch.randint(2**62, (len(own), n), device=own.device) % (images - end + start)[:, None]
+        label = key[slots]
+        start = torch.searchsorted(ordered, label)
+        end = torch.searchsorted(ordered, label, right=True)
+        draws = torch.randint(2**62, (len(slots), n), device=slots.device) % (images - end + start)[:, None]
         drawn = order[(end[:, None] + draws) % images]
-        return torch.zeros(len(own), images, device=own.device).scatter_add_(
+        return torch.zeros(len(slots), images, device=slots.device).scatter_add_(
             1, drawn, torch.ones_like(drawn, dtype=torch.float32)
         )
 
-    def _moved(self, memory: Tensor, own: Tensor, seen: Tensor) -> Tensor:
-        """The memory with the embeddings (b, size) of the images at `own` mixed in."""
-        # an image that is twice in a batch is remembered as it came last, whatever the order of writing
-        places = torch.arange(len(own), device=own.device)
-        last = torch.where(own[:, None] == own, places, -1).amax(1)
-        mixed = self.momentum * memory[own] + (1 - self.momentum) * seen[last]
-        return memory.index_copy(0, own, F.normalize(mixed))
+    def _updated(self, memory: Tensor, slots: Tensor, embeddings: Tensor) -> Tensor:
+        """The memory bank (images, size) with the moving averages at `slots` updated by `embeddings` (b, size)."""
+        # of an image that occurs twice in a batch, the last embedding counts, in any order of writing
+        positions = torch.arange(len(slots), device=slots.device)
+        last = torch.where(slots[:, None] == slots, positions, -1).amax(1)
+        mixed = self.momentum * memory[slots] + (1 - self.momentum) * embeddings[last]
+        return memory.index_copy(0, slots, F.normalize(mixed))
 
 
 @torch.no_grad()
-def _log_scale(similarities: Tensor, own: Tensor, counts: Tensor) -> Tensor:
-    """The logarithm of images * the mean of exp(similarity) over each image's own and its negatives."""
-    counted = counts.scatter_add(1, own[:, None], torch.ones_like(own, dtype=counts.dtype)[:, None])
+def _log_scale(similarities: Tensor, slots: Tensor, counts: Tensor) -> Tensor:
+    """Logarithm of the number of images times the mean of exp(similarity) over positives and negatives."""
+    counted = counts.scatter_add(1, slots[:, None], torch.ones_like(slots, dtype=counts.dtype)[:, None])
     mean = (similarities + counted.log()).flatten().logsumexp(0) - counted.sum().log()
     return mean + math.log(similarities.shape[1])

@@ -1,4 +1,4 @@
-"""What the schemes that distil activations have in common."""
+"""Base class and helpers of the schemes that distil activations."""
 
 from __future__ import annotations
 
@@ -16,13 +16,20 @@ if TYPE_CHECKING:
 
 
 class FeatureScheme(DistillationScheme):
-    """A scheme whose term is a sum over pairs of layers.
+    """A scheme whose distillation term is a sum over pairs of layers.
 
-    The pairs are settled in `modules`, where the shapes are known, and kept in the module that it returns.
+    The pairs are determined in `modules`, when the shapes are available, and stored in the module it returns.
 
-    Args:
-        pairs: "auto", or a table of student tap = teacher tap; "penultimate" is a tap of every network.
-        ce_weight, weight, pool: see `DistillationScheme`.
+    Parameters
+    ----------
+    pairs
+        "auto", or a table of student tap = teacher tap; "penultimate" is a tap of every network.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    weight
+        Weight of the distillation term, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only.
     """
 
     def __init__(self, *, pairs: Pairs, ce_weight: float, weight: float, pool: bool) -> None:
@@ -30,11 +37,11 @@ class FeatureScheme(DistillationScheme):
         self.pairs = checked(pairs)
 
     def auto(self, setup: SchemeSetup) -> Sequence[tuple[str, str]]:
-        """What pairs="auto" means here."""
+        """The pairs of taps that `pairs="auto"` selects."""
         raise NotImplementedError
 
     def refuse(self, pair: Pair) -> str:
-        """Why this scheme can't use a pair, "" where it can."""
+        """Reason why this scheme can't use `pair`, "" if it can."""
         return ""
 
     def find_pairs(self, setup: SchemeSetup) -> tuple[Pair, ...]:
@@ -44,8 +51,20 @@ class FeatureScheme(DistillationScheme):
     def modules(self, setup: SchemeSetup) -> Paired:
         """The pairs, in a module without weights.
 
-        Raises:
-            ValueError: a tap that does not exist, or shapes that do not fit.
+        Parameters
+        ----------
+        setup
+            The networks, their taps and the numbers of images.
+
+        Returns
+        -------
+        Paired
+            The pairs as a module.
+
+        Raises
+        ------
+        ValueError
+            A tap does not exist, or shapes do not fit.
         """
         from kdbench_schemes._adapters import Paired
 
@@ -53,7 +72,7 @@ class FeatureScheme(DistillationScheme):
 
 
 def paired(run: SchemeRun) -> Paired:
-    """The module that a feature scheme's `modules` made."""
+    """The module that a feature scheme returned from `modules`."""
     return cast("Paired", run.modules)
 
 
@@ -67,12 +86,12 @@ def of_teacher(step: Step, tap: str) -> torch.Tensor:
     """The teacher's activations at one tap, (b, ...), at least float32; no gradient."""
     import torch
 
-    found = torch.cat([at(outputs, tap) for outputs in step.teacher]).detach()
-    return found.float() if found.element_size() < 4 else found
+    features = torch.cat([at(outputs, tap) for outputs in step.teacher]).detach()
+    return features.float() if features.element_size() < 4 else features
 
 
 def at(outputs: Outputs, tap: str) -> torch.Tensor:
-    """Activations at a tap, or what goes into the last linear layer where no tap has that name."""
+    """Activations at a tap, or the input of the last linear layer if no tap has that name."""
     return outputs.features.get(tap, outputs.penultimate)
 
 

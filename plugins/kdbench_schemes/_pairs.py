@@ -1,4 +1,4 @@
-"""Which of the student's layers learns from which of the teacher's, by tap."""
+"""Pairs of taps: which layer of the student learns from which layer of the teacher."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from kdbench.api import SchemeSetup
 
-#: What the parameter `pairs` of a feature scheme can be: "auto", or student tap to teacher tap.
+#: Type of the parameter `pairs` of a feature scheme: "auto", or student tap to teacher tap.
 Pairs = Literal["auto"] | dict[str, str]
 
-#: Names what goes into the last linear layer, of either network, whether or not it is a tap.
+#: Name of the input of the last linear layer in either network, even if it is not a tap.
 PENULTIMATE = "penultimate"
 
 Shape = tuple[int, ...]
@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Pair:
-    """A tap of the student, one of the teacher, and the shapes of one image's activations there."""
+    """A tap of the student and one of the teacher, with the shapes of one image's activations."""
 
     student: str
     teacher: str
@@ -32,10 +32,22 @@ class Pair:
 
 
 def checked(pairs: Pairs) -> Pairs:
-    """`pairs`, for a constructor to store.
+    """Validate the parameter `pairs` of a constructor.
 
-    Raises:
-        ValueError: neither "auto" nor a table of names that is not empty.
+    Parameters
+    ----------
+    pairs
+        The value to check.
+
+    Returns
+    -------
+    Pairs
+        `pairs`.
+
+    Raises
+    ------
+    ValueError
+        `pairs` is neither "auto" nor a non-empty table of names.
     """
     named = isinstance(pairs, Mapping) and all(isinstance(t, str) for kv in pairs.items() for t in kv)
     if pairs != "auto" and not (named and pairs):
@@ -50,29 +62,42 @@ def find_pairs(
     *,
     refuse: Callable[[Pair], str] = lambda pair: "",
 ) -> tuple[Pair, ...]:
-    """The pairs that a scheme's parameter means for two networks.
+    """Determine the pairs of layers of two networks.
 
-    Args:
-        auto: what "auto" means: `stages`, `last_stage`, ...
-        refuse: why a pair's shapes can't be brought together, "" where they can.
+    Parameters
+    ----------
+    pairs
+        The parameter of the scheme.
+    setup
+        The networks and their taps.
+    auto
+        Selects the pairs for "auto": `stages`, `last_stage`, ...
+    refuse
+        Returns the reason why a pair can't be used, "" if it can.
 
-    Raises:
-        ValueError: a tap that does not exist, or shapes that do not fit; names the parameter, its value and what
-            there is.
+    Returns
+    -------
+    tuple[Pair, ...]
+        The pairs with the shapes of their activations.
+
+    Raises
+    ------
+    ValueError
+        A tap does not exist, or shapes do not fit; the message lists the available taps.
     """
     student, teacher = shapes(setup, "student"), shapes(setup, "teacher")
     wanted = auto(setup) if pairs == "auto" else list(pairs.items())  # type: ignore[union-attr]
-    found = []
-    for of_student, of_teacher in wanted:
-        for who, tap, there in (("student", of_student, student), ("teacher", of_teacher, teacher)):
-            if tap not in there:
-                raise ValueError(f"pairs={pairs!r}: the {who} has no tap {tap!r}; it has {_listed(there)}")
-        pair = Pair(of_student, of_teacher, student[of_student], teacher[of_teacher])
+    result = []
+    for student_tap, teacher_tap in wanted:
+        for who, tap, taps in (("student", student_tap, student), ("teacher", teacher_tap, teacher)):
+            if tap not in taps:
+                raise ValueError(f"pairs={pairs!r}: the {who} has no tap {tap!r}; it has {_listed(taps)}")
+        pair = Pair(student_tap, teacher_tap, student[student_tap], teacher[teacher_tap])
         if reason := _not_activations(pair) or refuse(pair):
             what = f"student {_listed(student)}; teacher {_listed(teacher)}"
-            raise ValueError(f"pairs={pairs!r}: {pair}: {reason}. There are: {what}")
-        found.append(pair)
-    return tuple(found)
+            raise ValueError(f"pairs={pairs!r}: {pair}: {reason}. Available: {what}")
+        result.append(pair)
+    return tuple(result)
 
 
 def shapes(setup: SchemeSetup, who: Literal["student", "teacher"]) -> dict[str, Shape]:
@@ -85,26 +110,38 @@ def shapes(setup: SchemeSetup, who: Literal["student", "teacher"]) -> dict[str, 
 
 
 def stages(setup: SchemeSetup) -> list[tuple[str, str]]:
-    """The ends of both networks' stages, paired by position counted from the output.
+    """Pair the last taps of both networks' stages by position, counted from the output.
 
-    A stage is a run of taps whose maps (c, h, w) are of one size h x w, more than one place; its end is the last
-    of them. A stem before the student's first stage, and what the deeper network has more of, stay unpaired.
+    A stage is a sequence of taps whose maps (c, h, w) have the same size h x w, larger than 1 x 1. A stem before
+    the student's first stage, and additional stages of the deeper network, are not paired.
 
-    Raises:
-        ValueError: a network without maps.
+    Parameters
+    ----------
+    setup
+        The networks and their taps.
+
+    Returns
+    -------
+    list[tuple[str, str]]
+        Pairs of student tap and teacher tap.
+
+    Raises
+    ------
+    ValueError
+        A network has no tap with maps.
     """
     ends = []
     for who in ("student", "teacher"):
-        there = shapes(setup, who)  # type: ignore[arg-type]
+        taps = shapes(setup, who)  # type: ignore[arg-type]
         by_size: list[tuple[Shape, str]] = []
-        for tap, shape in there.items():
+        for tap, shape in taps.items():
             if is_map(shape):
                 if by_size and by_size[-1][0] == shape[1:]:
                     by_size.pop()
                 by_size.append((shape[1:], tap))
         if not by_size:
             raise ValueError(
-                f"pairs='auto': the {who} has no tap of maps (c, h, w); name taps: it has {_listed(there)}"
+                f"pairs='auto': the {who} has no tap of maps (c, h, w); name taps of: {_listed(taps)}"
             )
         ends.append([tap for _, tap in by_size])
     n = min(map(len, ends))
@@ -112,23 +149,23 @@ def stages(setup: SchemeSetup) -> list[tuple[str, str]]:
 
 
 def last_stage(setup: SchemeSetup) -> list[tuple[str, str]]:
-    """The last maps of both."""
+    """The last taps with maps in both networks."""
     return stages(setup)[-1:]
 
 
 def middle_stage(setup: SchemeSetup) -> list[tuple[str, str]]:
-    """The middle one of `stages`; of an even number, the deeper of the two in the middle."""
-    found = stages(setup)
-    return [found[len(found) // 2]]
+    """The middle pair of `stages`; of an even number, the deeper of the two middle pairs."""
+    pairs = stages(setup)
+    return [pairs[len(pairs) // 2]]
 
 
 def penultimate(setup: SchemeSetup) -> list[tuple[str, str]]:
-    """What goes into the last linear layers."""
+    """The inputs of the last linear layers."""
     return [(PENULTIMATE, PENULTIMATE)]
 
 
 def is_map(shape: Shape) -> bool:
-    """Whether activations are maps (c, h, w) of more than one place."""
+    """Whether activations are maps (c, h, w) of more than one pixel."""
     return len(shape) == 3 and shape[1] * shape[2] > 1
 
 
@@ -139,5 +176,5 @@ def _not_activations(pair: Pair) -> str:
     return ""
 
 
-def _listed(there: Mapping[str, Shape]) -> str:
-    return ", ".join(f"{tap} {shape}" for tap, shape in there.items())
+def _listed(taps: Mapping[str, Shape]) -> str:
+    return ", ".join(f"{tap} {shape}" for tap, shape in taps.items())

@@ -13,13 +13,18 @@ from kdbench_schemes._pairs import Pair
 
 
 class Fusion(nn.Module):
-    """ABF, attention-based fusion (section 3.3): one layer of the student merged with what was merged behind it.
+    """ABF, attention-based fusion (section 3.3): merge a layer of the student with the merged deeper layers.
 
-    Args:
-        inputs: channels of the student's layer.
-        width: channels of what is merged.
-        outputs: channels of the teacher's layer.
-        deepest: nothing is behind it.
+    Parameters
+    ----------
+    inputs
+        Channels of the student's layer.
+    width
+        Channels of the merged layers.
+    outputs
+        Channels of the teacher's layer.
+    deepest
+        Whether there is no deeper layer.
     """
 
     def __init__(self, inputs: int, width: int, outputs: int, *, deepest: bool) -> None:
@@ -33,20 +38,29 @@ class Fusion(nn.Module):
             assert isinstance(part, nn.Conv2d)
             nn.init.kaiming_uniform_(part.weight, a=1)
 
-    def forward(self, student: Tensor, behind: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """What is compared with the teacher, (b, outputs, *size), and what was merged, (b, width, *size).
+    def forward(self, student: Tensor, deeper: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Merge one layer.
 
-        Args:
-            student: (b, inputs, h, w).
-            behind: (b, width, h', w'), what was merged behind this layer; None for the deepest.
-            size: of the teacher's maps.
+        Parameters
+        ----------
+        student
+            (b, inputs, h, w).
+        deeper
+            Merged deeper layers (b, width, h', w'); None for the deepest layer.
+        size
+            Height and width of the teacher's maps.
+
+        Returns
+        -------
+        tuple[Tensor, Tensor]
+            The prediction of the teacher's layer (b, outputs, *size) and the merged layers (b, width, *size).
         """
         merged = self.enter(student)
         if self.attention is not None:
-            assert behind is not None
-            behind = F.interpolate(behind, merged.shape[-2:], mode="nearest")
-            share = self.attention(torch.cat([merged, behind], 1)).sigmoid()
-            merged = merged * share[:, :1] + behind * share[:, 1:]
+            assert deeper is not None
+            deeper = F.interpolate(deeper, merged.shape[-2:], mode="nearest")
+            share = self.attention(torch.cat([merged, deeper], 1)).sigmoid()
+            merged = merged * share[:, :1] + deeper * share[:, 1:]
         if merged.shape[-2:] != tuple(size):
             merged = F.interpolate(merged, size, mode="nearest")
         return self.leave(merged), merged
@@ -63,10 +77,10 @@ class Review(Paired):
         )
 
     def forward(self, student: Sequence[Tensor]) -> list[Tensor]:
-        """The student's activations by pair to maps (b, c, h, w) of the teacher's shapes."""
-        found: list[Tensor] = []
-        behind = None
+        """Map the student's activations of each pair to (b, c, h, w) of the teacher's shape."""
+        outputs: list[Tensor] = []
+        merged = None
         for layer, fusion, pair in reversed(list(zip(student, self.fusions, self.pairs, strict=True))):
-            out, behind = fusion(as_map(layer), behind, map_size(pair.teacher_shape))
-            found.insert(0, out)
-        return found
+            output, merged = fusion(as_map(layer), merged, map_size(pair.teacher_shape))
+            outputs.insert(0, output)
+        return outputs

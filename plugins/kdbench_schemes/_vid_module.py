@@ -14,28 +14,42 @@ from kdbench_schemes._pairs import Pair
 
 
 class Regressors(Paired):
-    """For each pair three 1x1 convolutions with ReLU between, as wide as the teacher's layer, and the inverse
-    softplus of each of its channels' variance."""
+    """The mean and variance of the teacher's layer for each pair.
+
+    The mean is regressed by three 1x1 convolutions with ReLU between them, as wide as the teacher's layer. The
+    variance of each channel is stored as its inverse softplus.
+    """
 
     def __init__(self, pairs: Sequence[Pair], initial_variance: float, epsilon: float) -> None:
         super().__init__(pairs)
         self.epsilon = epsilon
         self.means = nn.ModuleList(_mean(p.student_shape[0], p.teacher_shape[0]) for p in pairs)
         start = initial_variance - epsilon
-        start += math.log(-math.expm1(-start))  # log(e^x - 1), which overflows for large x
+        start += math.log(-math.expm1(-start))  # log(e^x - 1), which would overflow for large x
         self.spreads = nn.ParameterList(nn.Parameter(torch.full((p.teacher_shape[0],), start)) for p in pairs)
 
     def forward(self, k: int, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The Gaussian's mean (b, c, h, w) at pair `k`, the teacher's activations (b, c, h, w), the variance (c,).
+        """Predict the Gaussian of the teacher's activations at one pair.
 
-        Args:
-            student, teacher: (b, c, h, w) or (b, d), of any sizes.
+        Parameters
+        ----------
+        k
+            Index of the pair.
+        student
+            (b, c, h, w) or (b, d), of any size.
+        teacher
+            (b, c, h, w) or (b, d), of any size.
+
+        Returns
+        -------
+        tuple[Tensor, Tensor, Tensor]
+            The mean (b, c, h, w), the teacher's activations (b, c, h, w) and the variance (c,).
         """
         student, teacher = to_common_size(as_map(student), as_map(teacher))
         return self.means[k](student), teacher, self.variance(k)
 
     def variance(self, k: int) -> Tensor:
-        """(c,), at least epsilon."""
+        """Variance of each channel (c,), at least epsilon."""
         return F.softplus(self.spreads[k]) + self.epsilon
 
 

@@ -22,31 +22,50 @@ if TYPE_CHECKING:
 
 
 class AMTML(FeatureScheme):
-    """Several teachers, each weighted anew for every image; relations between images; hints in groups of layers.
+    """Several teachers with weights for each image, relations between images, and hints at several layers.
 
-    A teacher's weight for an image is a softmax over teachers of v . (theta_m * beta), where beta is the maximum
-    over places of each channel of the student's last maps, and v and the teachers' theta_m are learned with the
-    student in a first stage and kept from then on. The weighted teachers' softened outputs are the target of KL at
-    `temperature`, and of RKD's distances and angles; activations, as unit vectors over channels, are hints.
+    The weight of teacher m for an image is a softmax over teachers of v . (theta_m * beta), where beta is the
+    spatial maximum of each channel of the student's last maps; v and theta_m are learned with the student in a first
+    stage and fixed afterwards. The weighted average of the teachers' soft targets is the target of KL at
+    `temperature`, and of RKD's distances and angles. Activations, normalised over channels, are hints.
 
-    Departures: hints come from one teacher, whose activations the engine has, at several pairs of layers, where
-    the paper takes each group's from another teacher; relations compare softened outputs on both sides, so that
-    equal outputs are the minimum (the authors' code compares logits with probabilities); KL is averaged over
-    images, not over classes too; the weights depend on the student's activations without a gradient into them.
+    Deviations: hints come from the first teacher, the only one whose activations are available, at several pairs of
+    layers; in the paper each group of layers has another teacher. Relations compare soft targets on both sides, so
+    that equal outputs are the minimum (the authors' code compares logits with probabilities). KL is averaged over
+    images, not over classes. No gradient flows from the weights into the student's activations.
 
-    Args:
-        teachers: >= 2.
-        pairs: of the hints; "auto": the ends of the stages, counted from the output; or a table of student tap =
-            teacher tap.
-        temperature: > 0; the authors' code: 10.
-        adapter_share: of the training in which v and theta are learned, in [0, 1]; the code: 80 of 280 epochs.
-        penalty: on the squares of v and theta in that stage, >= 0; the code: 0.1.
-        soft_weight: of KL, times T², >= 0; the code: 0.7.
-        distance_weight, angle_weight: of the relations, >= 0.
-        hint_weight: of the sum of the hints, >= 0.
-        weight: of all of these together, >= 0.
-        ce_weight: of the cross-entropy on the labelled images, >= 0; the code: 0.3.
-        pool: distil the unlabelled images too; False: the labelled ones alone.
+    Parameters
+    ----------
+    teachers
+        Number of teachers, >= 2.
+    pairs
+        Layers of the hints. "auto": the last tap of each stage, paired from the output; or a table of student
+        tap = teacher tap.
+    temperature
+        Temperature T of both softmax outputs, > 0. The authors' code: 10.
+    adapter_share
+        Fraction of the training in which v and theta are learned, 0..1; the authors' code: 80 of 280 epochs.
+    penalty
+        Weight of the squared norms of v and theta in the first stage, >= 0; the authors' code: 0.1.
+    soft_weight
+        Weight of T² * KL, >= 0; the authors' code: 0.7.
+    distance_weight
+        Weight of RKD's distances, >= 0.
+    angle_weight
+        Weight of RKD's angles, >= 0.
+    hint_weight
+        Weight of the sum of the hints, >= 0.
+    weight
+        Weight of all distillation terms, >= 0.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0. The authors' code: 0.3.
+    pool
+        Distil the unlabelled images too; False: the labelled images only.
+
+    Attributes
+    ----------
+    t2_scaling
+        Whether the loss is scaled with T², or has no temperature.
     """
 
     t2_scaling = True
@@ -82,21 +101,33 @@ class AMTML(FeatureScheme):
 
     def refuse(self, pair: Pair) -> str:
         if is_map(pair.teacher_shape) and not is_map(pair.student_shape):
-            return "the student's single place can't predict the teacher's map"
+            return "the student's 1x1 activations can't predict the teacher's map"
         return ""
 
     def modules(self, setup: SchemeSetup) -> Adaptive:
-        """The teachers' representations and the hints' regressors, trained with the student.
+        """The representations of the teachers and the regressors of the hints, trained with the student.
 
-        Raises:
-            ValueError: a tap that does not exist, or shapes that do not fit.
+        Parameters
+        ----------
+        setup
+            The networks, their taps and the numbers of images.
+
+        Returns
+        -------
+        Adaptive
+            The module.
+
+        Raises
+        ------
+        ValueError
+            A tap does not exist, or shapes do not fit.
         """
         from kdbench_schemes._amtml_module import Adaptive
 
-        there = shapes(setup, "student")
-        maps = [tap for tap, shape in there.items() if is_map(shape)]
-        looked_at = maps[-1] if maps else PENULTIMATE
-        return Adaptive(self.find_pairs(setup), self.teachers, looked_at, there[looked_at][0])
+        taps = shapes(setup, "student")
+        maps = [tap for tap, shape in taps.items() if is_map(shape)]
+        tap = maps[-1] if maps else PENULTIMATE
+        return Adaptive(self.find_pairs(setup), self.teachers, tap, taps[tap][0])
 
     def distil(self, step: Step) -> Terms:
         """{"kl", "distance", "angle", "hint": ...} and, in the first stage, "penalty"."""
@@ -105,7 +136,7 @@ class AMTML(FeatureScheme):
         adaptive, t = cast("Adaptive", paired(step.run)), self.temperature
         learning = step.run.progress < self.adapter_share
         with torch.set_grad_enabled(learning):
-            log_weights = adaptive.log_weights(at(step.outputs, adaptive.looked_at))
+            log_weights = adaptive.log_weights(at(step.outputs, adaptive.tap))
             target = integrated_target(step.teachers_logits, log_weights, temperature=t)
         soft = (step.logits / t).softmax(1)
         hints = [
@@ -125,14 +156,21 @@ class AMTML(FeatureScheme):
 def integrated_target(
     teachers_logits: torch.Tensor, log_weights: torch.Tensor, *, temperature: float
 ) -> torch.Tensor:
-    """The logarithm of the teachers' softened outputs, averaged with weights of each image's own.
+    """Logarithm of the weighted average of the teachers' soft targets.
 
-    Args:
-        teachers_logits: (teachers, b, n_classes); no gradient flows into them.
-        log_weights: (b, teachers), whose exponentials sum to 1; a gradient does.
+    Parameters
+    ----------
+    teachers_logits
+        (teachers, b, n_classes); no gradient flows into them.
+    log_weights
+        (b, teachers), whose exponentials sum to 1; with gradient.
+    temperature
+        Temperature of the soft targets, > 0.
 
-    Returns:
-        (b, n_classes), log-probabilities.
+    Returns
+    -------
+    Tensor
+        Log-probabilities (b, n_classes).
     """
     soft = (teachers_logits.detach() / temperature).log_softmax(2)
     return (log_weights.T[:, :, None] + soft).logsumexp(0)
@@ -140,14 +178,21 @@ def integrated_target(
 
 @exact
 def kl_to(target: torch.Tensor, logits: torch.Tensor, *, temperature: float) -> torch.Tensor:
-    """KL(target || student) at `temperature`, averaged over images, in nats; its gradient reaches both.
+    """KL(target || student), averaged over images, in nats, with a gradient to both.
 
-    Args:
-        target: (b, n_classes), log-probabilities.
-        logits: (b, n_classes), the student's.
+    Parameters
+    ----------
+    target
+        Log-probabilities (b, n_classes).
+    logits
+        The student's logits (b, n_classes).
+    temperature
+        Temperature of the student's softmax output, > 0.
 
-    Returns:
-        A scalar >= 0, 0 where the student's softened outputs are the target.
+    Returns
+    -------
+    Tensor
+        A scalar >= 0, 0 if the student's softmax output equals the target.
     """
     from torch.nn import functional as F
 

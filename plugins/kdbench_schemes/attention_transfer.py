@@ -22,16 +22,27 @@ VARIANTS = ("paper", "code")
 
 
 class AttentionTransfer(FeatureScheme):
-    """Where the networks look: the energy of all channels at each place of a map, as a unit vector.
+    """Attention maps: the mean square over channels at each pixel of a map, as a unit vector.
 
-    Args:
-        variant: "code": the mean of the squared differences over places and images, as the authors' code has it;
-            "paper": half the distance of the unit vectors, averaged over images and divided by the number of
-            places (eq. (2), with beta = 10^3 / (places x batch size) as section 4.1 says).
-        pairs: "auto": the ends of the stages, counted from the output; or a table of student tap = teacher tap.
-        weight: of the sum over pairs, >= 0; published: 1000 for both variants.
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone.
+    Parameters
+    ----------
+    variant
+        "code": squared differences averaged over pixels and images, as in the authors' code; "paper": half
+        the distance of the unit vectors, averaged over images and divided by the number of pixels (eq. (2),
+        with beta = 10^3 / (pixels x batch size) of section 4.1).
+    pairs
+        "auto": the last tap of each stage, paired from the output; or a table of student tap = teacher tap.
+    weight
+        Weight of the sum over pairs, >= 0; published: 1000 for both variants.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only.
+
+    Attributes
+    ----------
+    minimum_at_teacher
+        Loss terms that are minimal if the student equals its teacher.
     """
 
     minimum_at_teacher = ("attention",)
@@ -55,7 +66,7 @@ class AttentionTransfer(FeatureScheme):
     def refuse(self, pair: Pair) -> str:
         if is_map(pair.student_shape) and is_map(pair.teacher_shape):
             return ""
-        return "attention is over the places of a map (c, h, w); one place has none"
+        return "attention needs maps (c, h, w) larger than 1x1"
 
     def distil(self, step: Step) -> Terms:
         """{"attention": the sum over pairs}."""
@@ -67,14 +78,21 @@ class AttentionTransfer(FeatureScheme):
 def attention_loss(
     student: torch.Tensor, teacher: torch.Tensor, *, variant: Variant = "code"
 ) -> torch.Tensor:
-    """How far the attention maps of two layers are apart. No gradient flows into the teacher.
+    """Distance between the attention maps of two layers. No gradient flows into the teacher.
 
-    Args:
-        student: (b, c, h, w).
-        teacher: (b, c', h', w'); the larger maps of the two are averaged down to the smaller size.
+    Parameters
+    ----------
+    student
+        (b, c, h, w).
+    teacher
+        (b, c', h', w'); the larger maps are averaged down to the smaller size.
+    variant
+        "code" or "paper", see `AttentionTransfer`.
 
-    Returns:
-        A scalar >= 0; 0 where one layer is a multiple of the other, of whatever sign.
+    Returns
+    -------
+    Tensor
+        A scalar >= 0; 0 if one layer is a positive or negative multiple of the other.
     """
     from torch.nn import functional as F
 

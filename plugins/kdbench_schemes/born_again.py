@@ -12,18 +12,31 @@ if TYPE_CHECKING:
 
 
 class BornAgain(DistillationScheme):
-    """Students of one architecture in a row, each from new initial weights and taught by the one before.
+    """Generations of one architecture, each with new initial weights and the previous generation as teacher.
 
-    The first teacher learned from the labels alone. The loss is CE + cross-entropy to the teacher's outputs
-    (section 3.1), here as KL: the same gradient, and 0 where the outputs are equal. What is evaluated is the last
-    generation; the paper's ensembles of generations are not made.
+    The first teacher is trained on the labels only. The loss is CE + cross-entropy to the teacher's outputs
+    (section 3.1), computed as KL: the same gradient, and 0 if the outputs are equal. The last generation is
+    evaluated; the paper's ensembles of generations are not implemented.
 
-    Args:
-        generations: students in a row, at least 1; the paper: up to 3.
-        temperature: T > 0; the paper: 1. The term is multiplied by T².
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        weight: of the distillation term, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone, as published.
+    Parameters
+    ----------
+    generations
+        Number of students trained in sequence, >= 1; the paper: up to 3.
+    temperature
+        Temperature T of both softmax outputs, > 0. The term is multiplied by T². The paper: 1.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    weight
+        Weight of the distillation term, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only, as published.
+
+    Attributes
+    ----------
+    t2_scaling
+        Whether the loss is scaled with T², or has no temperature.
+    minimum_at_teacher
+        Loss terms that are minimal if the student equals its teacher.
     """
 
     t2_scaling = True
@@ -43,6 +56,6 @@ class BornAgain(DistillationScheme):
         self.temperature = check_number("temperature", temperature, above=0)
 
     def distil(self, step: Step) -> Terms:
-        """{"kl": T² * KL to the generation before}."""
+        """{"kl": T² * KL to the previous generation}."""
         t = self.temperature
         return {"kl": t**2 * soft_kl(step.logits, step.teacher_logits, temperature=t)}

@@ -13,47 +13,71 @@ from kdbench_schemes._common import exact
 if TYPE_CHECKING:
     import torch
 
-#: Share of red, green and blue in a grey image (ITU-R BT.601).
+#: Weights of red, green and blue in a grey image (ITU-R BT.601).
 GREY = (0.2989, 0.587, 0.114)
 
 
 @exact
 def nt_xent(one: torch.Tensor, other: torch.Tensor, *, temperature: float = 0.5) -> torch.Tensor:
-    """Cross-entropy of picking the other view of an image out of all 2b - 1 other views by cosine similarity at
-    `temperature`, averaged over 2b views, in nats (eq. (1)).
+    """Normalised temperature-scaled cross-entropy (eq. (1)), averaged over 2b views, in nats.
 
-    Args:
-        one, other: (b, d), row by row two views of one image; their lengths don't matter.
+    Each view classifies the other view of its image among all 2b - 1 other views by cosine similarity.
+
+    Parameters
+    ----------
+    one
+        First views (b, d); rows need not be normalised.
+    other
+        Second views (b, d) of the same images.
+    temperature
+        Temperature of the similarities, > 0.
+
+    Returns
+    -------
+    Tensor
+        A scalar > 0.
     """
     import torch
     from torch.nn import functional as F
 
     views = F.normalize(torch.cat([one, other]), dim=1)
     similarity = views @ views.T / temperature
-    itself = torch.eye(len(views), dtype=torch.bool, device=views.device)
+    diagonal = torch.eye(len(views), dtype=torch.bool, device=views.device)
     partner = torch.arange(len(views), device=views.device).roll(len(one))
-    return F.cross_entropy(similarity.masked_fill(itself, -math.inf), partner)
+    return F.cross_entropy(similarity.masked_fill(diagonal, -math.inf), partner)
 
 
 @dataclass(frozen=True)
 class Views:
-    """Random crops, flips and colours of (b, c, h, w) uint8 images, each image its own (appendix A; for CIFAR-10
-    strength 0.5 and no blur, appendix B.9). Drawn from PyTorch's generator on the CPU, whatever the device.
+    """Random crops, flips and colour jitter for each of (b, c, h, w) uint8 images (appendix A).
 
-    The order of the four changes of colour is drawn for a batch. Images without three channels change in
-    brightness and contrast alone.
+    For CIFAR-10: strength 0.5 and no blur (appendix B.9). Random numbers come from PyTorch's CPU generator on any
+    device. The order of the four colour changes is drawn once per batch. Images without three channels change in
+    brightness and contrast only.
 
-    Args:
-        strength: of the change of colour: brightness, contrast and saturation by up to 0.8 of it, hue by 0.2 of it.
-        smallest: share of the image's area that a crop has at least; the most is 1. Crops of ratio 3/4 to 4/3 are
-            resized bilinearly to the image's size.
+    Parameters
+    ----------
+    strength
+        Of the change of colour: brightness, contrast and saturation by up to 0.8 of it, hue by 0.2 of it.
+    smallest
+        Share of the image's area that a crop has at least; the most is 1. Crops of ratio 3/4 to 4/3 are
+        resized bilinearly to the image's size.
+
+    Attributes
+    ----------
+    strength
+        Strength of the colour jitter: brightness, contrast and saturation change by up to 0.8 of it, hue by
+        0.2 of it.
+    smallest
+        Smallest area of a crop as a fraction of the image; the largest is 1. Crops have aspect ratios of 3/4
+        to 4/3 and are resized bilinearly to the image's size.
     """
 
     strength: float = 0.5
     smallest: float = 0.08
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (b, c, h, w) to the same."""
+        """Augment images uint8 (b, c, h, w)."""
         import torch
 
         views = self._crop(images.float() / 255)
@@ -100,7 +124,7 @@ class Views:
 
 
 def _some(share: float, images: torch.Tensor) -> torch.Tensor:
-    """bool (b, 1, 1, 1), true for about `share` of the images."""
+    """Random mask bool (b, 1, 1, 1), True with probability `share`."""
     import torch
 
     return moved(torch.rand(len(images), 1, 1, 1) < share, images.device)
@@ -111,15 +135,17 @@ def _blend(images: torch.Tensor, other: torch.Tensor, share: torch.Tensor) -> to
 
 
 def grey(images: torch.Tensor) -> torch.Tensor:
-    """(b, c, h, w) in 0..1 to (b, 1, h, w): the luma of three channels, or the mean of any other number."""
+    """Convert (b, c, h, w) in 0..1 to (b, 1, h, w): the luma of three channels, or the mean of any other number."""
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True)
     return sum(share * images[:, i : i + 1] for i, share in enumerate(GREY))  # type: ignore[return-value]
 
 
 def turned(images: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """(b, 3, h, w) images in 0..1 with their hue turned by `turn` of the circle, broadcast against (b, h, w); value
-    and saturation (of HSV) stay."""
+    """Rotate the hue of (b, 3, h, w) images in 0..1 by `turn` full circles, broadcast against (b, h, w).
+
+    Value and saturation (of HSV) do not change.
+    """
     import torch
 
     red, green, blue = images.unbind(1)
@@ -131,13 +157,13 @@ def turned(images: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
         (green - blue) / safe,
         torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
-    place = sixth + 6 * turn
-    channels = [value - chroma * _ramp((place + n) % 6) for n in (5.0, 3.0, 1.0)]
+    position = sixth + 6 * turn
+    channels = [value - chroma * _ramp((position + n) % 6) for n in (5.0, 3.0, 1.0)]
     return torch.stack(channels, 1)
 
 
 def _ramp(k: torch.Tensor) -> torch.Tensor:
-    """How far a channel lies below the value at place k of the circle of six, in chromas."""
+    """Difference of the value and a channel in units of the chroma, at position k on a colour circle of length 6."""
     import torch
 
     return torch.minimum(k, 4 - k).clamp(0, 1)

@@ -1,5 +1,4 @@
-"""What a distillation scheme is to be compared with: smoothed labels, teachers that know nothing or say it
-garbled, and a student that is its teacher."""
+"""Controls for distillation schemes: smoothed labels, uninformative teachers, and a copy of the teacher."""
 
 from __future__ import annotations
 
@@ -21,14 +20,17 @@ VARIANTS = ("paper", "code")
 
 
 class LabelSmoothing:
-    """Cross-entropy against (1 - epsilon) * label + epsilon / n_classes on the labelled images (Szegedy et al.,
-    "Rethinking the Inception architecture", CVPR 2016, section 7; Müller et al. 2019).
+    """Cross-entropy against (1 - epsilon) * label + epsilon / n_classes on the labelled images.
 
-    A soft target without a teacher: what distillation gains from softness alone.
+    Szegedy et al., "Rethinking the Inception architecture" (CVPR 2016), section 7; Müller et al. 2019. A soft target
+    without a teacher: a control for the effect of soft targets alone.
 
-    Args:
-        epsilon: 0..1; 0 is plain cross-entropy.
-        passes: over the labelled images an epoch, at least 1.
+    Parameters
+    ----------
+    epsilon
+        Smoothing, 0..1; 0 is plain cross-entropy.
+    passes
+        Passes over the labelled images per epoch, >= 1.
     """
 
     def __init__(self, *, epsilon: float = 0.1, passes: int = 1) -> None:
@@ -42,21 +44,28 @@ class LabelSmoothing:
 
 
 class TfKD:
-    """ce_weight * CE + weight * KL to a teacher made by hand, on the labelled images (Yuan, Tay, Li, Wang & Feng,
-    "Revisiting knowledge distillation via label smoothing regularization", CVPR 2020, section 5, Tf-KD_reg).
+    """ce_weight * CE + weight * KL to a hand-designed teacher, on the labelled images (Tf-KD_reg).
 
-    The virtual teacher is right with probability `correct` and knows nothing of the other classes. In the paper
-    both it and the student are softened at T. The code takes the softmax of the virtual teacher's probabilities
-    over T, which is all but uniform, and compares it with the student at T = 1; its mean over 100 classes times
-    100 is the sum over classes taken here.
+    Yuan, Tay, Li, Wang & Feng, "Revisiting knowledge distillation via label smoothing regularization" (CVPR 2020),
+    section 5. The virtual teacher gives the label the probability `correct` and is uniform over the other classes.
+    In the paper, teacher and student have temperature T. The code uses the softmax of the virtual teacher's
+    probabilities over T, which is nearly uniform, with the student at T = 1; its mean over 100 classes times 100 is
+    the sum over classes used here.
 
-    Args:
-        variant: "code" or "paper".
-        correct: probability of the labelled class, between 0 and 1.
-        temperature: T > 0.
-        ce_weight: >= 0.
-        weight: >= 0.
-        passes: over the labelled images an epoch, at least 1.
+    Parameters
+    ----------
+    variant
+        "code" or "paper", see above.
+    correct
+        Probability of the labelled class, strictly between 0 and 1.
+    temperature
+        Temperature T, > 0.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    weight
+        Weight of the KL term, >= 0.
+    passes
+        Passes over the labelled images per epoch, >= 1.
     """
 
     def __init__(
@@ -83,7 +92,7 @@ class TfKD:
         self.passes = check_integer("passes", passes, at_least=1)
 
     def epoch(self, run: SchemeRun) -> Losses:
-        """Yield {"cross_entropy": ..., "kl": ...} for every labelled batch; a term of weight 0 is left out."""
+        """Yield {"cross_entropy": ..., "kl": ...} for every labelled batch; a term of weight 0 is skipped."""
         for step in _labelled_steps(run, self.passes):
             yield self._terms(step)
 
@@ -92,14 +101,14 @@ class TfKD:
         if self.ce_weight:
             terms["cross_entropy"] = self.ce_weight * cross_entropy(step.logits, step.labels)
         if self.weight:
-            found = virtual_teacher_kl(
+            loss = virtual_teacher_kl(
                 step.logits,
                 step.labels,
                 correct=self.correct,
                 temperature=self.temperature,
                 variant=self.variant,
             )
-            terms["kl"] = self.weight * found
+            terms["kl"] = self.weight * loss
         return terms
 
 
@@ -114,9 +123,23 @@ def virtual_teacher_kl(
 ) -> torch.Tensor:
     """KL(virtual teacher || student), summed over classes and averaged over the batch, in nats; see `TfKD`.
 
-    Args:
-        logits: (b, n_classes), the student's.
-        labels: int64 (b,).
+    Parameters
+    ----------
+    logits
+        The student's logits (b, n_classes).
+    labels
+        int64 (b,).
+    correct
+        Probability of the labelled class.
+    temperature
+        Temperature T, > 0.
+    variant
+        "code" or "paper".
+
+    Returns
+    -------
+    Tensor
+        A scalar >= 0.
     """
     import torch
 
@@ -129,11 +152,11 @@ def virtual_teacher_kl(
 
 
 class ShuffledTeacher(Hinton):
-    """Hinton's loss with the teacher's wrong classes permuted, anew for every image and step (DKPP of Furlanello
-    et al., "Born-again neural networks", ICML 2018, section 4.3).
+    """Hinton's loss with the teacher's non-maximal classes permuted at random, for each image and step (DKPP).
 
-    The target keeps the teacher's first choice, its confidence and its entropy; which other classes it finds
-    similar is lost. What is left of a gain isn't due to similarities between classes. Parameters as `hinton`.
+    Furlanello et al., "Born-again neural networks" (ICML 2018), section 4.3. The target keeps the teacher's
+    prediction, confidence and entropy, but not its similarities between classes; a remaining gain is not due to
+    those.
     """
 
     minimum_at_teacher = ()
@@ -145,34 +168,32 @@ class ShuffledTeacher(Hinton):
 
 
 def permuted_wrong(logits: torch.Tensor) -> torch.Tensor:
-    """(b, n_classes) logits, those below each row's largest in a random order; drawn from PyTorch's generator on
-    the CPU."""
+    """Permute all but the largest logit in each row of (b, n_classes); uses PyTorch's CPU generator."""
     import torch
 
     top = logits.argmax(1, keepdim=True)
-    drawn = moved(torch.rand(logits.shape), logits.device).scatter(1, top, -1.0).argsort(1)
-    places = torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
-    in_order = places.scatter(1, top, -1).argsort(1)  # the largest, then the others as they stand
-    return torch.empty_like(logits).scatter_(1, drawn, logits.gather(1, in_order))
+    target = moved(torch.rand(logits.shape), logits.device).scatter(1, top, -1.0).argsort(1)
+    classes = torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
+    source = classes.scatter(1, top, -1).argsort(1)  # the largest, then the others in order
+    return torch.empty_like(logits).scatter_(1, target, logits.gather(1, source))
 
 
 class TeacherCopy:
-    """The student becomes its teacher, a network of its own architecture that learned from the labels.
+    """The student is a copy of its teacher, a supervised network of the same architecture.
 
-    Nothing is trained. The upper bound of fidelity: whatever compares a student with its teacher must find them
-    equal here.
+    Nothing is trained. The upper bound of fidelity: every comparison of student and teacher must find them equal.
     """
 
-    t2_scaling = True  # there is no temperature to make up for
+    t2_scaling = True  # the loss has no temperature
 
     def modules(self, setup: SchemeSetup) -> None:
-        """Copies the teacher's weights and statistics into the student."""
+        """Copy the teacher's weights and statistics into the student."""
         if setup.teacher is None:
             raise ValueError("the scheme needs a teacher to copy")
         setup.student.load_state_dict(setup.teacher.state_dict())
 
     def epoch(self, run: SchemeRun) -> Losses:
-        """Yields nothing."""
+        """Yield nothing."""
         yield from ()
 
 

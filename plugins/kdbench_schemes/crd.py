@@ -23,27 +23,40 @@ NEGATIVES = ("class", "instance")
 
 
 class CRD(FeatureScheme):
-    """Tell, from the embeddings of the two networks, one image from two (eqs. (10)-(19)).
+    """Contrastive representation distillation: match the embeddings of an image by both networks (eqs. (10)-(19)).
 
-    Both layers are embedded linearly on the unit sphere. For each image of a step its embedding by one network is
-    compared with the other network's memory of it, and of `n_negatives` other images drawn anew with replacement;
-    memories follow the embeddings as moving averages. They start as random vectors, as published.
+    Both layers are mapped linearly to the unit sphere. Each image's embedding by one network is compared with the
+    other network's memory bank: with the entry of the same image, and with `n_negatives` other images drawn with
+    replacement in every step. The memory banks are moving averages of the embeddings and start as random vectors, as
+    published.
 
-    Args:
-        variant: "code": exponentials of similarities are divided by a constant that the first step fixes, so that
-            they average 1 / M over the M images; "paper": h as eq. (19) prints it, without such a
-            constant, and a loss of hundreds in the first steps.
-        pairs: "auto": what goes into the last linear layers; or a table of one student tap = teacher tap.
-        size: of the embeddings, >= 1; published: 128.
-        n_negatives: for each image, >= 1; published: 16384.
-        negatives: "class": none that is known to have the image's own label, as published; labels are those of
-            the labelled images that the training has shown so far, and an unlabelled image has none, so that any
-            other image is its negative; "instance": any other image.
-        temperature: of the similarities, > 0; published: 0.07.
-        momentum: of the memories, in [0, 1); published: 0.5.
-        weight: >= 0; published: 0.8.
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone, and only they are remembered.
+    Parameters
+    ----------
+    variant
+        "code": exponentials of similarities are divided by a constant, estimated in the first step, so that
+        they average 1 / M over the M images; "paper": h as printed in eq. (19), without that constant, with a
+        loss of hundreds in the first steps.
+    pairs
+        "auto": the inputs of the last linear layers; or a table of one student tap = teacher tap.
+    size
+        Dimension of the embeddings, >= 1; published: 128.
+    n_negatives
+        Negatives per image, >= 1; published: 16384.
+    negatives
+        "class": images that are not known to have the same label, as published. Only labels of labelled
+        images seen so far in the training are known, so any other image is a negative of an unlabelled image.
+        "instance": any other image.
+    temperature
+        Temperature of the similarities, > 0; published: 0.07.
+    momentum
+        Momentum of the memory banks, in [0, 1); published: 0.5.
+    weight
+        Weight of the contrastive loss, >= 0; published: 0.8.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only, and the memory banks contain only
+        those.
     """
 
     def __init__(
@@ -69,7 +82,7 @@ class CRD(FeatureScheme):
         self.size = check_integer("size", size, at_least=1)
         self.n_negatives = check_integer("n_negatives", n_negatives, at_least=1)
         self.negatives = negatives
-        # by another name, for a scheme's `temperature` is that of a teacher's outputs
+        # another name, because a scheme's `temperature` is that of the soft targets
         self.contrast_temperature = check_number("temperature", temperature, above=0)
         self.momentum = check_number("momentum", momentum, at_least=0, at_most=1)
         if momentum == 1:
@@ -79,10 +92,22 @@ class CRD(FeatureScheme):
         return penultimate(setup)
 
     def modules(self, setup: SchemeSetup) -> Memory:
-        """The embeddings, trained with the student, and both memories of every image.
+        """The embeddings, trained with the student, and the memory banks of both networks.
 
-        Raises:
-            ValueError: a tap that does not exist, or fewer than two images or classes to tell apart.
+        Parameters
+        ----------
+        setup
+            The networks, their taps and the numbers of images.
+
+        Returns
+        -------
+        Memory
+            The module.
+
+        Raises
+        ------
+        ValueError
+            A tap does not exist, or there are fewer than two images or classes to contrast.
         """
         from kdbench_schemes._crd_module import Memory
 
@@ -103,7 +128,7 @@ class CRD(FeatureScheme):
         )
 
     def distil(self, step: Step) -> Terms:
-        """{"crd": the sum over both networks}. Moves the memories."""
+        """{"crd": the sum over both networks}. Updates the memory banks."""
         memory = cast("Memory", paired(step.run))
         ((student, teacher),) = activations(step, memory.pairs)
         return {"crd": memory(student, teacher, step.index, step.labels, self.n_negatives)}
@@ -111,23 +136,32 @@ class CRD(FeatureScheme):
 
 @exact
 def contrastive_loss(
-    similarities: torch.Tensor, own: torch.Tensor, counts: torch.Tensor, log_scale: torch.Tensor
+    similarities: torch.Tensor, slots: torch.Tensor, counts: torch.Tensor, log_scale: torch.Tensor
 ) -> torch.Tensor:
-    """Noise-contrastive estimation: -log h(own) - sum over negatives of log(1 - h(negative)), averaged over the
-    batch (eqs. (18) and (19)), with h = p / (p + N / M) and p = exp(similarity) / scale.
+    """Noise-contrastive estimation (eqs. (18) and (19)).
 
-    Args:
-        similarities: (b, M), of each image to all that are remembered, over the temperature.
-        own: int64 (b,), where each image is among those.
-        counts: (b, M), how often each is drawn as a negative; rows sum to N.
-        log_scale: (), the logarithm of the constant.
+    -log h(positive) - sum over negatives of log(1 - h(negative)), averaged over the batch, with h = p / (p + N / M)
+    and p = exp(similarity) / scale.
 
-    Returns:
+    Parameters
+    ----------
+    similarities
+        Similarity of each image to all M entries of the memory bank, over the temperature: (b, M).
+    slots
+        Index of each image's entry, int64 (b,).
+    counts
+        How often each entry is drawn as a negative, (b, M); rows sum to N.
+    log_scale
+        Logarithm of the scale, ().
+
+    Returns
+    -------
+    Tensor
         A scalar > 0.
     """
     from torch.nn import functional as F
 
     odds = counts[:1].sum() / counts.shape[1]
     logits = similarities - log_scale - odds.log()
-    positive = F.logsigmoid(logits.gather(1, own[:, None])).sum()
-    return -(positive + (counts * F.logsigmoid(-logits)).sum()) / len(own)
+    positive = F.logsigmoid(logits.gather(1, slots[:, None])).sum()
+    return -(positive + (counts * F.logsigmoid(-logits)).sum()) / len(slots)

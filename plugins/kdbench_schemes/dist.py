@@ -1,5 +1,4 @@
-"""Huang, You, Wang, Qian & Xu, "Knowledge distillation from a stronger teacher" (NeurIPS 2022; arXiv
-2205.10536)."""
+"""Huang, You, Wang, Qian & Xu, "Knowledge distillation from a stronger teacher" (NeurIPS 2022; arXiv 2205.10536)."""
 
 from __future__ import annotations
 
@@ -15,18 +14,32 @@ if TYPE_CHECKING:
 
 
 class DIST(DistillationScheme):
-    """ce_weight * CE + weight * T² * (beta * inter + gamma * intra), eq. (10): correlation in place of KL.
+    """ce_weight * CE + weight * T² * (beta * inter + gamma * intra), eq. (10): correlation instead of KL.
 
-    Softmax outputs need not be equal, only linearly related: over the classes of an image (inter-class relation)
+    Softmax outputs need not be equal, only linearly related: over the classes of each image (inter-class relation)
     and over the images of a batch for each class (intra-class relation).
 
-    Args:
-        temperature: T > 0; 4 for CIFAR-100, 1 for ImageNet.
-        beta: of the inter-class term, >= 0; 2 in the paper, 1 in its code.
-        gamma: of the intra-class term, >= 0; likewise.
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        weight: of both distillation terms, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone, as published.
+    Parameters
+    ----------
+    temperature
+        Temperature T of both softmax outputs, > 0. 4 for CIFAR-100, 1 for ImageNet.
+    beta
+        Weight of the inter-class term, >= 0; 2 in the paper, 1 in its code.
+    gamma
+        Weight of the intra-class term, >= 0; 2 in the paper, 1 in its code.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    weight
+        Weight of both distillation terms, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only, as published.
+
+    Attributes
+    ----------
+    t2_scaling
+        Whether the loss is scaled with T², or has no temperature.
+    minimum_at_teacher
+        Loss terms that are minimal if the student equals its teacher.
     """
 
     t2_scaling = True
@@ -66,8 +79,8 @@ def softened(logits: torch.Tensor, temperature: float) -> torch.Tensor:
 def correlation_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """1 - Pearson's correlation between the rows of two (n, m) matrices, averaged over rows: 0..2.
 
-    Nothing changes where a row of the student is scaled by a positive number or shifted. A constant row
-    correlates with nothing. No gradient flows into the teacher.
+    Invariant to positive scaling and shifts of the student's rows. The correlation of a constant row is 0. No
+    gradient flows into the teacher.
     """
     from torch.nn import functional as F
 

@@ -15,21 +15,35 @@ if TYPE_CHECKING:
 
 
 class DKD(DistillationScheme):
-    """ce_weight * CE + weight * T² * (alpha * TCKD + beta * NCKD), eq. (7): the KL of Hinton's loss taken apart.
+    """ce_weight * CE + weight * T² * (alpha * TCKD + beta * NCKD), eq. (7): the decoupled KL of Hinton's loss.
 
-    TCKD compares how sure the two networks are of the target class; NCKD compares how each spreads what is left
-    over the other classes. Where the label isn't known (unlabelled images, which the paper doesn't have) the
-    target class is the teacher's first choice.
+    TCKD compares the probabilities of the target class; NCKD compares the distributions over the other classes. For
+    unlabelled images, which the paper does not use, the target class is the teacher's prediction.
 
-    Args:
-        temperature: T > 0.
-        alpha: of TCKD, >= 0.
-        beta: of NCKD, >= 0; the paper takes 8 for most pairs, 2 and 6 for pairs of one family.
-        warmup: share of the training over which the distillation's weight rises from epoch to epoch, 0..1; the
-            code takes 20 of 240 epochs.
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        weight: of both distillation terms, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone, as published.
+    Parameters
+    ----------
+    temperature
+        Temperature T of both softmax outputs, > 0.
+    alpha
+        Weight of TCKD, >= 0.
+    beta
+        Weight of NCKD, >= 0; the paper uses 8 for most pairs, 2 and 6 for pairs of one family.
+    warmup
+        Fraction of the training, 0..1, over whose epochs the weight of the distillation increases linearly;
+        the authors' code: 20 of 240 epochs.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    weight
+        Weight of both distillation terms, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only, as published.
+
+    Attributes
+    ----------
+    t2_scaling
+        Whether the loss is scaled with T², or has no temperature.
+    minimum_at_teacher
+        Loss terms that are minimal if the student equals its teacher.
     """
 
     t2_scaling = True
@@ -53,7 +67,7 @@ class DKD(DistillationScheme):
         self.warmup = check_number("warmup", warmup, at_least=0, at_most=1)
 
     def weight_at(self, run: SchemeRun) -> float:
-        """`weight`, or the share of it that the warm-up allows in this epoch."""
+        """`weight`, scaled linearly during the warm-up."""
         rising = self.warmup * run.epochs
         return self.weight * min(1.0, (run.epoch + 1) / rising) if rising else self.weight
 
@@ -77,29 +91,40 @@ def decoupled_kl(
     *,
     temperature: float = 4.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """TCKD and NCKD: KL(teacher || student) over (target, not target), and over the other classes among
-    themselves; both averaged over the batch, in nats, without a factor T².
+    """TCKD and NCKD, averaged over the batch, in nats, without a factor T².
 
-    With p the teacher's probability of the target, KL = TCKD + mean((1 - p) * NCKD of each image) (eq. (6)).
+    TCKD is KL(teacher || student) over (target, not target), NCKD over the other classes renormalised. With p the
+    teacher's probability of the target, KL = TCKD + mean over images of (1 - p) * NCKD (eq. (6)).
 
-    Args:
-        student_logits: (b, n_classes), n_classes >= 2.
-        teacher_logits: (b, n_classes); no gradient flows into it.
-        target: int64 (b,).
+    Parameters
+    ----------
+    student_logits
+        (b, n_classes), n_classes >= 2.
+    teacher_logits
+        (b, n_classes); no gradient flows into it.
+    target
+        Target class of each image, int64 (b,).
+    temperature
+        Temperature T of both softmax outputs, > 0.
+
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        TCKD and NCKD, scalars >= 0.
     """
     import torch
     from torch.nn import functional as F
 
-    def taken_apart(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        at = target[:, None]
-        places = torch.arange(logits.shape[1] - 1, device=logits.device)
-        others = logits.gather(1, places + (places >= at))
+    def decoupled(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        column = target[:, None]
+        classes = torch.arange(logits.shape[1] - 1, device=logits.device)
+        others = logits.gather(1, classes + (classes >= column))
         rest = torch.logsumexp(others, dim=1, keepdim=True)
-        pair = torch.cat([logits.gather(1, at), rest], dim=1)
+        pair = torch.cat([logits.gather(1, column), rest], dim=1)
         return F.log_softmax(pair, dim=1), F.log_softmax(others, dim=1)
 
-    student = taken_apart(student_logits / temperature)
-    teacher = taken_apart(teacher_logits.detach() / temperature)
+    student = decoupled(student_logits / temperature)
+    teacher = decoupled(teacher_logits.detach() / temperature)
     tckd, nckd = (
         F.kl_div(s, t, reduction="batchmean", log_target=True) for s, t in zip(student, teacher, strict=True)
     )

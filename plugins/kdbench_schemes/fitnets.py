@@ -24,27 +24,37 @@ VARIANTS = ("paper", "code")
 class FitNets(FeatureScheme):
     """Hints: a regressor on the student's middle layer predicts the teacher's.
 
-    In the variant "paper" a first stage trains the student up to that layer, and the regressor, on the hint alone
-    (eq. (3)); a second one trains the whole student on its labels and the teacher's softened outputs, whose weight
-    falls linearly (section 2.2). Most codebases train one stage with both losses, batch normalisation and ReLU in the
-    regressor: the variant "code" (CRD's).
+    In the variant "paper", a first stage trains the student up to that layer, and the regressor, on the hint only
+    (eq. (3)); a second stage trains the full student on its labels and the teacher's soft targets, whose weight
+    decreases linearly (section 2.2). Most codebases train one stage with both losses, and with batch normalisation
+    and ReLU in the regressor: the variant "code" (of CRD).
 
-    Departures, in either variant: the regressor is a 1x1 convolution (linear, for vectors) and a resizing, so that
-    any two architectures fit; the hint is a mean over elements where eq. (3) sums, which the paper's RMSProp does
-    not mind and SGD does; and both stages share one optimiser and schedule, so that the budget is that of other
-    schemes. In the first stage layers after the hint keep their weights; batch normalisation there still sees data.
+    Deviations in both variants: the regressor is a 1x1 convolution (for vectors, a linear map) and a resizing, so
+    that any two architectures fit. The hint is a mean over elements instead of the sum of eq. (3), to whose scale SGD
+    is sensitive, unlike the paper's RMSProp. Both stages share one optimiser and schedule, so that the number of
+    steps equals that of other schemes. In the first stage the layers after the hint keep their weights, but their
+    batch normalisation statistics are updated.
 
-    Args:
-        variant: "paper": two stages; "code": cross-entropy and hint together.
-        pairs: "auto": the middle one of the stages; or a table of student tap = teacher tap.
-        hint_share: of the training that the first stage takes, within (0, 1); "paper" alone. The paper stops by
-            validation error; 30 epochs in front of 240 are usual in code.
-        temperature: of the softened outputs, > 0; "paper" alone; published: 3.
-        weight: of the softened outputs where the second stage begins ("paper"; published: 4), or of the hint
-            ("code"; published: 100). None: the published one of the variant.
-        final_weight: of the softened outputs at the end of the training, >= 0; "paper" alone; published: 1.
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone.
+    Parameters
+    ----------
+    variant
+        "paper": two stages; "code": cross-entropy and hint together.
+    pairs
+        "auto": the middle one of the stages; or a table of student tap = teacher tap.
+    hint_share
+        Fraction of the training for the first stage, strictly between 0 and 1; "paper" only. The paper stops
+        by validation error; code often uses 30 epochs before 240.
+    temperature
+        Temperature of the soft targets, > 0; "paper" only; published: 3.
+    weight
+        Weight of the soft targets at the start of the second stage ("paper"; published: 4), or of the hint
+        ("code"; published: 100). None: the published value.
+    final_weight
+        Weight of the soft targets at the end of the training, >= 0; "paper" only; published: 1.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only.
     """
 
     def __init__(
@@ -77,25 +87,51 @@ class FitNets(FeatureScheme):
 
     def refuse(self, pair: Pair) -> str:
         if is_map(pair.teacher_shape) and not is_map(pair.student_shape):
-            return "the student's single place can't predict the teacher's map"
+            return "the student's 1x1 activations can't predict the teacher's map"
         return ""
 
     def modules(self, setup: SchemeSetup) -> Adapters:
         """The regressors, trained with the student.
 
-        Raises:
-            ValueError: a tap that does not exist, or shapes that do not fit.
+        Parameters
+        ----------
+        setup
+            The networks, their taps and the numbers of images.
+
+        Returns
+        -------
+        Adapters
+            One regressor per pair.
+
+        Raises
+        ------
+        ValueError
+            A tap does not exist, or shapes do not fit.
         """
         from kdbench_schemes._adapters import Adapters
 
         return Adapters(self.find_pairs(setup), activated=self.variant == "code")
 
     def epoch(self, run: SchemeRun) -> Losses:
-        """Yield {"hint": ...} in the first stage, {"cross_entropy": ..., "kl": ...} in the second; or
-        {"cross_entropy": ..., "hint": ...} in the variant "code".
+        """Yield the loss terms of every step.
 
-        Raises:
-            ValueError: the training is too short for both stages.
+        {"hint": ...} in the first stage and {"cross_entropy": ..., "kl": ...} in the second; in the variant "code"
+        {"cross_entropy": ..., "hint": ...}.
+
+        Parameters
+        ----------
+        run
+            The training.
+
+        Yields
+        ------
+        Losses
+            The terms of one step.
+
+        Raises
+        ------
+        ValueError
+            The training is too short for both stages.
         """
         if self.variant == "code":
             yield from super().epoch(run)
@@ -109,7 +145,7 @@ class FitNets(FeatureScheme):
                 yield self.terms(step)
 
     def _refuse_if_short(self, run: SchemeRun) -> None:
-        """After the first step, for only then it shows whether progress is counted in steps or in epochs."""
+        """Check after the first step, which shows whether progress is counted in steps or in epochs."""
         last = (run.epochs - 1) / run.epochs
         if run.progress == run.epoch / run.epochs and last < self.hint_share:
             raise ValueError(
@@ -124,7 +160,7 @@ class FitNets(FeatureScheme):
         return {"kl": soft_kl(step.logits, step.teacher_logits, temperature=self.temperature)}
 
     def weight_at(self, run: SchemeRun) -> float:
-        """Falls linearly over the second stage in the variant "paper"."""
+        """The weight; it decreases linearly over the second stage of the variant "paper"."""
         if self.variant == "code":
             return self.weight
         done = (run.progress - self.hint_share) / (1 - self.hint_share)
@@ -135,20 +171,25 @@ class FitNets(FeatureScheme):
         import torch
 
         adapters = cast("Adapters", paired(step.run))
-        found = enumerate(activations(step, adapters.pairs))
-        return torch.stack([hint_loss(adapters(k, s), t) for k, (s, t) in found]).sum()
+        layers = enumerate(activations(step, adapters.pairs))
+        return torch.stack([hint_loss(adapters(k, s), t) for k, (s, t) in layers]).sum()
 
 
 @exact
 def hint_loss(predicted: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Half the mean squared error (eq. (3), as a mean). No gradient flows into the teacher.
 
-    Args:
-        predicted: (b, c, h, w), what the regressor makes of the student's activations.
-        teacher: (b, c, h, w), or (b, c) with 1x1 maps.
+    Parameters
+    ----------
+    predicted
+        Output (b, c, h, w) of the regressor.
+    teacher
+        (b, c, h, w), or (b, c) for 1x1 maps.
 
-    Returns:
-        A scalar >= 0, 0 where they are equal.
+    Returns
+    -------
+    Tensor
+        A scalar >= 0, 0 if they are equal.
     """
     from kdbench_schemes._adapters import as_map
 

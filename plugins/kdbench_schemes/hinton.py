@@ -14,14 +14,26 @@ if TYPE_CHECKING:
 class Hinton(DistillationScheme):
     """Soft targets: ce_weight * CE + weight * T² * KL(teacher || student) at temperature T (section 2).
 
-    The factor T² keeps the gradient's size whatever T is. The weights 0.1 and 0.9 at T = 4 are those of the usual
-    CIFAR-100 tables (CRD's and DKD's code), which train on labelled images alone (`pool=False`).
+    The factor T² makes the size of the gradient independent of T. The weights 0.1 and 0.9 at T = 4 are those of the
+    usual CIFAR-100 tables (code of CRD and DKD), which train on labelled images only (`pool=False`).
 
-    Args:
-        temperature: T > 0.
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        weight: of the distillation term, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone.
+    Parameters
+    ----------
+    temperature
+        Temperature T of both softmax outputs, > 0.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    weight
+        Weight of the distillation term, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only.
+
+    Attributes
+    ----------
+    t2_scaling
+        Whether the loss is scaled with T², or has no temperature.
+    minimum_at_teacher
+        Loss terms that are minimal if the student equals its teacher.
     """
 
     t2_scaling = True

@@ -17,16 +17,28 @@ EPSILON = 1e-7
 
 
 class LogitStandardization(DistillationScheme):
-    """Hinton's loss on logits that were given zero mean and unit spread, image by image (Algorithm 1).
+    """Hinton's loss on logits standardised per image to zero mean and unit standard deviation (Algorithm 1).
 
     The student need not match the teacher's range, only the relations between its logits. The weight 9, ten
-    times the usual one, is the authors' for plain distillation.
+    times the usual one, is the authors' choice for plain distillation.
 
-    Args:
-        temperature: the base temperature, > 0.
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        weight: of the distillation term, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone, as published.
+    Parameters
+    ----------
+    temperature
+        Base temperature T of the standardised logits, > 0.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    weight
+        Weight of the distillation term, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only, as published.
+
+    Attributes
+    ----------
+    t2_scaling
+        Whether the loss is scaled with T², or has no temperature.
+    minimum_at_teacher
+        Loss terms that are minimal if the student equals its teacher.
     """
 
     t2_scaling = True
@@ -47,7 +59,9 @@ class LogitStandardization(DistillationScheme):
 
 @exact
 def standardised(logits: torch.Tensor) -> torch.Tensor:
-    """(b, n_classes) logits with zero mean and unit (unbiased) standard deviation over the classes of each image;
-    the same whatever positive number they are scaled by and however they are shifted."""
+    """Standardise logits (b, n_classes) to zero mean and unit (unbiased) standard deviation per image.
+
+    Invariant to positive scaling and shifts of the logits.
+    """
     spread = logits.std(1, keepdim=True)
     return (logits - logits.mean(1, keepdim=True)) / (spread + EPSILON)

@@ -18,18 +18,30 @@ VARIANTS = ("paper", "code")
 class LogitsMSE(DistillationScheme):
     """Regression on the teacher's logits: ce_weight * CE + weight * squared distance (section 2.1, eq. (1)).
 
-    The paper's student learns from the logits alone, half the squared distance summed over classes. Public code
-    (KD-Zoo) adds the cross-entropy and takes the mean over classes, which keeps the gradient's size whatever the
-    number of classes. No source prescribes the weights with both; 1 and 1 are kdbench's.
+    The paper's student learns from the logits only, with half the squared distance summed over classes. Public
+    code (KD-Zoo) adds the cross-entropy and averages over classes, which makes the size of the gradient independent
+    of the number of classes. No source prescribes weights for both terms; 1 and 1 are kdbench's choice.
 
-    Args:
-        variant: "code": mean over classes; "paper": half the sum over them.
-        ce_weight: of the cross-entropy on the labelled images, >= 0; the paper: 0.
-        weight: of the distillation term, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone.
+    Parameters
+    ----------
+    variant
+        "code": mean over classes; "paper": half the sum over classes.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0. The paper: 0.
+    weight
+        Weight of the distillation term, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only.
+
+    Attributes
+    ----------
+    t2_scaling
+        Whether the loss is scaled with T², or has no temperature.
+    minimum_at_teacher
+        Loss terms that are minimal if the student equals its teacher.
     """
 
-    t2_scaling = True  # there is no temperature to make up for
+    t2_scaling = True  # the loss has no temperature
     minimum_at_teacher = ("mse",)
 
     def __init__(
@@ -44,7 +56,7 @@ class LogitsMSE(DistillationScheme):
         self.variant = check_choice("variant", variant, VARIANTS)
 
     def distil(self, step: Step) -> Terms:
-        """{"mse": the distance}."""
+        """{"mse": squared distance}."""
         return {"mse": squared_distance(step.logits, step.teacher_logits, variant=self.variant)}
 
 
@@ -52,7 +64,9 @@ class LogitsMSE(DistillationScheme):
 def squared_distance(
     student_logits: torch.Tensor, teacher_logits: torch.Tensor, *, variant: str = "code"
 ) -> torch.Tensor:
-    """Squared distance between logits (b, n_classes), averaged over the batch: the mean over classes ("code") or
-    half the sum over them ("paper"). A scalar >= 0, 0 where they are equal."""
+    """Squared distance between logits (b, n_classes), averaged over the batch.
+
+    The mean over classes ("code") or half the sum over classes ("paper"). A scalar >= 0, 0 if they are equal.
+    """
     squares = (student_logits - teacher_logits.detach()).square()
     return squares.mean() if variant == "code" else 0.5 * squares.sum(1).mean()

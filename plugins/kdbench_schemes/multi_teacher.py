@@ -18,16 +18,30 @@ AVERAGES = ("probabilities", "logits")
 class MultiTeacher(DistillationScheme):
     """ce_weight * CE + weight * T² * KL(average of the teachers || student) at temperature T.
 
-    The average of softmax outputs is the ensemble's prediction; that of logits is a geometric mean, which gives
-    each teacher a say according to how far apart its logits lie.
+    The average of softmax outputs is the ensemble's prediction. The average of logits is a geometric mean, which
+    weights each teacher by the spread of its logits.
 
-    Args:
-        teachers: how many, at least 2.
-        average: "probabilities" at temperature T, or "logits".
-        temperature: T > 0.
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        weight: of the distillation term, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone.
+    Parameters
+    ----------
+    teachers
+        Number of teachers, >= 2.
+    average
+        What to average: "probabilities" at temperature T, or "logits".
+    temperature
+        Temperature T of both softmax outputs, > 0.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    weight
+        Weight of the distillation term, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only.
+
+    Attributes
+    ----------
+    t2_scaling
+        Whether the loss is scaled with T², or has no temperature.
+    minimum_at_teacher
+        Loss terms that are minimal if the student equals its teacher.
     """
 
     t2_scaling = True
@@ -51,21 +65,23 @@ class MultiTeacher(DistillationScheme):
     def distil(self, step: Step) -> Terms:
         """{"kl": T² * KL to the average}."""
         t = self.temperature
-        together = ensemble_logits(step.teachers_logits, average=self.average, temperature=t)
-        return {"kl": t**2 * soft_kl(step.logits, together, temperature=t)}
+        ensemble = ensemble_logits(step.teachers_logits, average=self.average, temperature=t)
+        return {"kl": t**2 * soft_kl(step.logits, ensemble, temperature=t)}
 
 
 @exact
 def ensemble_logits(
     logits: torch.Tensor, *, average: str = "probabilities", temperature: float = 1.0
 ) -> torch.Tensor:
-    """(teachers, b, n_classes) logits to (b, n_classes) logits whose softmax at `temperature` is the mean of the
-    teachers' there ("probabilities"), or to their plain mean ("logits")."""
+    """Average logits (teachers, b, n_classes) to logits (b, n_classes).
+
+    "probabilities": the softmax at `temperature` is the mean of the teachers' softmax outputs; "logits": the mean.
+    """
     import math
 
     import torch
 
     if average == "logits":
         return logits.mean(0)
-    each = (logits / temperature).log_softmax(-1)
-    return temperature * (torch.logsumexp(each, 0) - math.log(len(logits)))
+    log_p = (logits / temperature).log_softmax(-1)
+    return temperature * (torch.logsumexp(log_p, 0) - math.log(len(logits)))

@@ -16,18 +16,24 @@ if TYPE_CHECKING:
 
 
 class Mutual(DistillationScheme):
-    """Networks of one architecture that learn together, each from the labels and from the others (eqs. (4)-(7)).
+    """Networks of one architecture trained together on the labels and on each other's outputs (eqs. (4)-(7)).
 
-    Every network minimises ce_weight * CE + weight * mean KL(another || itself). All take their step at once, on
-    the outputs that they had before it; the paper lets them take turns within a batch. What is evaluated is the
-    first; no teacher is needed.
+    Every network minimises ce_weight * CE + weight * mean KL(other || itself). All are updated simultaneously, with
+    the outputs before the step; in the paper they are updated in turn. The first network is evaluated. No teacher
+    is needed.
 
-    Args:
-        peers: networks beside the student, at least 1.
-        temperature: T > 0; the paper: 1. The term is multiplied by T².
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        weight: of the term that each network takes from the others, >= 0.
-        pool: learn from each other on the unlabelled images too; False: on the labelled ones alone, as published.
+    Parameters
+    ----------
+    peers
+        Number of networks in addition to the student, >= 1.
+    temperature
+        Temperature T of both softmax outputs, > 0. The term is multiplied by T². The paper: 1.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    weight
+        Weight of the mutual term of each network, >= 0.
+    pool
+        Learn from each other on the unlabelled images too; False: on the labelled images only, as published.
     """
 
     def __init__(
@@ -44,7 +50,7 @@ class Mutual(DistillationScheme):
         self.temperature = check_number("temperature", temperature, above=0)
 
     def modules(self, setup: SchemeSetup) -> nn.Module:
-        """The peers, with initial weights of their own."""
+        """The peers, each with its initial weights."""
         from torch import nn
 
         return nn.ModuleList(setup.new_student(which) for which in range(self.peers))
@@ -53,24 +59,24 @@ class Mutual(DistillationScheme):
         """{"cross_entropy", "kl"} of the student, {"peer_cross_entropy", "peer_kl"} summed over its peers."""
         import torch
 
-        others = [peer(step.images).float() for peer in step.run.modules]  # type: ignore[union-attr]
-        everyone, n = [step.logits, *others], step.n_labelled
-        found: dict[str, torch.Tensor] = {}
+        peers = [peer(step.images).float() for peer in step.run.modules]  # type: ignore[union-attr]
+        logits, n = [step.logits, *peers], step.n_labelled
+        terms: dict[str, torch.Tensor] = {}
         if self.ce_weight:
-            each = torch.stack([cross_entropy(logits[:n], step.labels) for logits in everyone])
-            found |= _own_and_peers("cross_entropy", self.ce_weight * each)
+            losses = torch.stack([cross_entropy(one[:n], step.labels) for one in logits])
+            terms |= _student_and_peers("cross_entropy", self.ce_weight * losses)
         if self.weight:
-            each = torch.stack([self._from_others(one, everyone) for one in everyone])
-            found |= _own_and_peers("kl", self.weight * each)
-        return found
+            losses = torch.stack([self._mutual_kl(one, logits) for one in logits])
+            terms |= _student_and_peers("kl", self.weight * losses)
+        return terms
 
-    def _from_others(self, one: torch.Tensor, everyone: list[torch.Tensor]) -> torch.Tensor:
-        """T² * the mean KL(another || one)."""
+    def _mutual_kl(self, one: torch.Tensor, logits: list[torch.Tensor]) -> torch.Tensor:
+        """T² * the mean of KL(other || one)."""
         import torch
 
         t = self.temperature
-        return t**2 * torch.stack([soft_kl(one, o, temperature=t) for o in everyone if o is not one]).mean()
+        return t**2 * torch.stack([soft_kl(one, o, temperature=t) for o in logits if o is not one]).mean()
 
 
-def _own_and_peers(name: str, each: torch.Tensor) -> dict[str, torch.Tensor]:
-    return {name: each[0], f"peer_{name}": each[1:].sum()}
+def _student_and_peers(name: str, losses: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {name: losses[0], f"peer_{name}": losses[1:].sum()}

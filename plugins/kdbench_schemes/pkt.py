@@ -21,15 +21,25 @@ EPSILON = 1e-7
 
 
 class PKT(FeatureScheme):
-    """Which images of a batch are likely neighbours of each: cosine similarities as probabilities (section 3).
+    """Probabilistic knowledge transfer: cosine similarities in a batch as probabilities (section 3).
 
     Layers of any two shapes can be paired.
 
-    Args:
-        pairs: "auto": what goes into the last linear layers; or a table of student tap = teacher tap.
-        weight: of the sum over pairs, >= 0; published: 30000, for the mean over all pairs of images.
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone.
+    Parameters
+    ----------
+    pairs
+        "auto": the inputs of the last linear layers; or a table of student tap = teacher tap.
+    weight
+        Weight of the sum over pairs, >= 0; published: 30000, with the mean over all pairs of images.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only.
+
+    Attributes
+    ----------
+    minimum_at_teacher
+        Loss terms that are minimal if the student equals its teacher.
     """
 
     minimum_at_teacher = ("pkt",)
@@ -49,23 +59,30 @@ class PKT(FeatureScheme):
 
 @exact
 def pkt_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """KL(teacher || student) of each image's distribution over the images of the batch, itself included, in nats,
-    as a mean over the b x b pairs (the authors' code; the paper sums). No gradient flows into the teacher.
+    """KL(teacher || student) of each image's distribution over the batch, in nats.
 
-    Args:
-        student: (b, ...).
-        teacher: (b, ...) of any other shape.
+    No gradient flows into the teacher. The distribution includes the image itself. The mean over the b x b
+    pairs, as in the authors' code; the paper sums.
 
-    Returns:
-        A scalar, 0 where each layer's images are multiples of an orthogonal map of the other's; its minimum but
-        for EPSILON.
+    Parameters
+    ----------
+    student
+        (b, ...).
+    teacher
+        (b, ...) of any other shape.
+
+    Returns
+    -------
+    Tensor
+        A scalar; 0, its minimum up to EPSILON, if one layer is an orthogonal map of the other with images
+        scaled.
     """
     p, q = _neighbours(teacher.detach()), _neighbours(student)
     return (p * ((p + EPSILON) / (q + EPSILON)).log()).mean()
 
 
 def _neighbours(features: torch.Tensor) -> torch.Tensor:
-    """(b, b), rows summing to 1: cosine similarities moved to 0..1."""
+    """Cosine similarities (b, b) shifted to 0..1, with rows that sum to 1."""
     features = features.flatten(1)
     features = features / (features.norm(dim=1, keepdim=True) + EPSILON)
     similarity = (features @ features.T + 1) / 2

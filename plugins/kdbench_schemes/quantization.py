@@ -1,4 +1,4 @@
-"""Weights with few distinct values, and what storing them takes (Polino, Pascanu & Alistarh, "Model compression
+"""Quantised weights and their storage size (Polino, Pascanu & Alistarh, "Model compression
 via distillation and quantization", ICLR 2018; arXiv 1802.05668)."""
 
 from __future__ import annotations
@@ -14,13 +14,21 @@ FLOAT_BITS = 32
 
 
 def in_buckets(weight: torch.Tensor, bucket: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A tensor as rows of at most `bucket` weights scaled to 0..1, with each row's low end and width (section 2.1,
-    eq. (2)).
+    """Split a tensor into rows of at most `bucket` weights, each scaled to 0..1 (section 2.1, eq. (2)).
 
-    The last row is filled up with the last weight. A row of equal weights has width 0 and is 0 throughout.
+    The last row is padded with the last weight. A row of equal weights has width 0 and is 0 everywhere.
 
-    Returns:
-        (rows, bucket), (rows, 1), (rows, 1).
+    Parameters
+    ----------
+    weight
+        Tensor of any shape.
+    bucket
+        Largest number of weights in a row.
+
+    Returns
+    -------
+    tuple[Tensor, Tensor, Tensor]
+        Scaled rows (rows, bucket), their minima (rows, 1) and their widths (rows, 1).
     """
     import torch
 
@@ -37,22 +45,24 @@ def in_buckets(weight: torch.Tensor, bucket: int) -> tuple[torch.Tensor, torch.T
 def out_of_buckets(
     rows: torch.Tensor, low: torch.Tensor, width: torch.Tensor, like: torch.Tensor
 ) -> torch.Tensor:
-    """The reverse of `in_buckets`, in the shape of `like`."""
+    """Inverse of `in_buckets`, in the shape of `like`."""
     return (rows * width + low).flatten()[: like.numel()].view_as(like)
 
 
 def uniformly_quantised(weight: torch.Tensor, *, bits: int, bucket: int) -> torch.Tensor:
-    """Each weight at the nearest of 2^bits evenly spaced values between its bucket's extremes (section 2.1,
-    deterministic rounding). Any shape, which is kept."""
+    """Round each weight to 2^bits evenly spaced values between its bucket's extremes.
+
+    Section 2.1, deterministic rounding. The shape does not change.
+    """
     rows, low, width = in_buckets(weight, bucket)
     steps = 2**bits - 1
     return out_of_buckets((rows * steps).round() / steps, low, width, weight)
 
 
 def quantised_at(weight: torch.Tensor, points: torch.Tensor, *, bucket: int) -> torch.Tensor:
-    """Each weight, scaled to its bucket, at the nearest of `points`, (n,) in any order (section 4).
+    """Round each weight, scaled to its bucket, to the nearest of `points`, (n,) in any order (section 4).
 
-    The gradient of a point is the sum over the weights that were moved to it (eq. (6)); none flows to the weights.
+    The gradient of a point is the sum over the weights rounded to it (eq. (6)); no gradient flows to the weights.
     """
     import torch
 
@@ -64,7 +74,7 @@ def quantised_at(weight: torch.Tensor, points: torch.Tensor, *, bucket: int) -> 
 
 
 def quantile_points(weight: torch.Tensor, *, bits: int, bucket: int) -> torch.Tensor:
-    """2^bits points between 0 and 1 that equally many of the scaled weights lie near: the starting points."""
+    """The initial points: 2^bits quantiles of the scaled weights, between 0 and 1."""
     import torch
 
     ordered = in_buckets(weight.detach(), bucket)[0].flatten().sort().values
@@ -74,31 +84,46 @@ def quantile_points(weight: torch.Tensor, *, bits: int, bucket: int) -> torch.Te
 
 
 def quantised_names(model: nn.Module, *, ends: bool) -> list[str]:
-    """Parameters that are quantised: matrices and kernels, without the first and the last unless `ends`. Biases
-    and batch normalisation stay as they are.
+    """Names of the parameters to quantise: matrices and kernels, without the first and the last unless `ends`.
 
-    Raises:
-        ValueError: nothing is left.
+    Biases and batch normalisation are not quantised.
+
+    Parameters
+    ----------
+    model
+        The network.
+    ends
+        Include the first and the last layer.
+
+    Returns
+    -------
+    list[str]
+        Parameter names.
+
+    Raises
+    ------
+    ValueError
+        No parameter would be quantised.
     """
     names = [name for name, p in model.named_parameters() if p.ndim > 1]
     names = names if ends else names[1:-1]
     if not names:
-        raise ValueError(f"ends={ends!r}: True for a network without layers between its first and its last")
+        raise ValueError(f"ends={ends!r}: must be True for a network with fewer than three layers")
     return names
 
 
 def size_in_bits(
     model: nn.Module, names: Sequence[str], *, bits: int, bucket: int, points: int = 0
 ) -> tuple[int, int]:
-    """What storing a network takes, quantised and not, in bits.
+    """Storage size of a network in bits, with and without quantisation.
 
-    A quantised tensor takes `bits` a weight, two floats a bucket for its ends, and `points` floats of its own. All
-    other parameters, and the statistics of batch normalisation, take 32 bits a number.
+    A quantised tensor needs `bits` per weight, two floats per bucket, and `points` floats. All other parameters, and
+    the statistics of batch normalisation, need 32 bits per number.
     """
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     numbers = {name: t.numel() for name, t in state.items() if t.is_floating_point()}
     quantised = sum(
         numbers[name] * bits + (-(-numbers[name] // bucket) * 2 + points) * FLOAT_BITS for name in names
     )
-    kept = sum(n for name, n in numbers.items() if name not in set(names)) * FLOAT_BITS
-    return quantised + kept, sum(numbers.values()) * FLOAT_BITS
+    rest = sum(n for name, n in numbers.items() if name not in set(names)) * FLOAT_BITS
+    return quantised + rest, sum(numbers.values()) * FLOAT_BITS

@@ -27,28 +27,45 @@ METHODS = ("quantized-distillation", "differentiable-quantization")
 
 
 class Quantized(DistillationScheme):
-    """Hinton's loss for a student whose weights take 2^bits values a bucket.
+    """Hinton's loss for a student whose weights have 2^bits values per bucket.
 
-    "quantized-distillation" (section 3): forward and backward pass with quantised weights, and the gradient is
-    applied to weights of full precision that live on. "differentiable-quantization" (section 4): a student is
-    distilled as usual first, then its weights are frozen and the values that they are moved to are learned, one
-    set of points a layer; batch normalisation's statistics follow. Bits are the same for every layer.
+    "quantized-distillation" (section 3): forward and backward passes use quantised weights, and the gradient
+    is applied to full-precision weights. "differentiable-quantization" (section 4): the student is distilled
+    first; then its weights are frozen, and the quantisation points are learned, one set per layer. Batch
+    normalisation statistics are updated throughout. All layers have the same number of bits.
 
-    After the last epoch the student's weights are the quantised ones; accuracies of epochs before it are those of
-    the weights of full precision.
+    The student's weights are quantised after the last epoch; accuracies of earlier epochs are those of the
+    full-precision weights.
 
-    Args:
-        method: as above.
-        bits: a weight, 1 to 16.
-        bucket: weights scaled together, at least 2.
-        ends: quantise the first and the last layer too; the authors' code doesn't.
-        prepare: share of the training before the points are learned, 0..1, at least one epoch; method 2 alone.
-        points_rate: learning rate of the points as a share of the recipe's, > 0; method 2 alone. The paper: 1e-4
-            against some 0.05.
-        temperature: T > 0.
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        weight: of the distillation term, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone, as published.
+    Parameters
+    ----------
+    method
+        "quantized-distillation" or "differentiable-quantization", see above.
+    bits
+        Bits per weight, 1..16.
+    bucket
+        Number of weights scaled together, >= 2.
+    ends
+        Quantise the first and the last layer too; the authors' code does not.
+    prepare
+        Fraction of the training before the points are learned, 0..1, at least one epoch;
+        "differentiable-quantization" only.
+    points_rate
+        Learning rate of the points relative to the recipe's, > 0; "differentiable-quantization" only. The
+        paper: 1e-4 against about 0.05.
+    temperature
+        Temperature T of both softmax outputs, > 0.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    weight
+        Weight of the distillation term, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only, as published.
+
+    Attributes
+    ----------
+    t2_scaling
+        Whether the loss is scaled with T², or has no temperature.
     """
 
     t2_scaling = True
@@ -77,12 +94,24 @@ class Quantized(DistillationScheme):
         self.temperature = check_number("temperature", temperature, above=0)
 
     def modules(self, setup: SchemeSetup) -> nn.Module | None:
-        """The points' distance from where they start, a row for each quantised tensor; None for method 1.
+        """The learned offsets of the points, one row per quantised tensor; None for "quantized-distillation".
 
-        Raises:
-            ValueError: the student has nothing to quantise.
+        Parameters
+        ----------
+        setup
+            The networks, their taps and the numbers of images.
+
+        Returns
+        -------
+        nn.Module | None
+            The module, or None.
+
+        Raises
+        ------
+        ValueError
+            The student has no layer to quantise.
         """
-        # `run.student` may be a compiled form of the network, for which its parameters are constants
+        # `run.student` may be a compiled network, in which the parameters are constants
         self._network = setup.student
         names = quantised_names(setup.student, ends=self.ends)
         if self.method == "quantized-distillation":
@@ -107,31 +136,38 @@ class Quantized(DistillationScheme):
         return {"kl": t**2 * soft_kl(step.logits, step.teacher_logits, temperature=t)}
 
     def finish(self, run: SchemeRun) -> dict[str, float]:
-        """Makes the student's weights the quantised ones.
+        """Quantise the student's weights.
 
-        Returns:
-            size_bits: what storing the network takes; size_bits_float32: without quantisation; compression: the
-            second over the first.
+        Parameters
+        ----------
+        run
+            The training.
+
+        Returns
+        -------
+        dict[str, float]
+            `size_bits`: storage size of the network; `size_bits_float32`: without quantisation;
+            `compression`: their ratio.
         """
         names = quantised_names(self._network, ends=self.ends)
         if self.method == "quantized-distillation":
-            made = self._rounded(names)
+            quantised = self._rounded(names)
         else:
-            made = self._at_points(run, names)
+            quantised = self._at_points(run, names)
         for name in names:
-            self._network.get_parameter(name).data.copy_(made[name])
+            self._network.get_parameter(name).data.copy_(quantised[name])
         points = 2**self.bits if self.method == "differentiable-quantization" else 0
-        size, whole = size_in_bits(self._network, names, bits=self.bits, bucket=self.bucket, points=points)
-        return {"size_bits": size, "size_bits_float32": whole, "compression": whole / size}
+        size, full = size_in_bits(self._network, names, bits=self.bits, bucket=self.bucket, points=points)
+        return {"size_bits": size, "size_bits_float32": full, "compression": full / size}
 
     def _weights(self, run: SchemeRun) -> dict[str, torch.Tensor]:
-        """What takes the place of the student's parameters in a forward pass; empty: nothing."""
+        """Replacements of the student's parameters in a forward pass; empty for none."""
         names = quantised_names(self._network, ends=self.ends)
         if self.method == "quantized-distillation":
             # the value of the rounded weight, the gradient of the weight itself
             rounded = self._rounded(names)
-            kept = {name: self._network.get_parameter(name) for name in names}
-            return {name: p + (rounded[name] - p).detach() for name, p in kept.items()}
+            precise = {name: self._network.get_parameter(name) for name in names}
+            return {name: p + (rounded[name] - p).detach() for name, p in precise.items()}
         if run.epoch < self._first_epoch_of_points(run):
             return {}
         frozen = {name: p.detach() for name, p in self._network.named_parameters()}
@@ -149,15 +185,16 @@ class Quantized(DistillationScheme):
         }
 
     def _at_points(self, run: SchemeRun, names: list[str]) -> dict[str, torch.Tensor]:
-        """The weights at their layer's points. Where those start follows from the frozen weights, so it needs no
-        place in a checkpoint; how far they have moved is learned."""
+        """The weights rounded to their layer's points.
+
+        The initial points follow from the frozen weights and need not be stored; their offsets are learned.
+        """
         modules: Any = run.modules
-        scale = math.sqrt(
-            self.points_rate
-        )  # a step of SGD then moves a point by points_rate * rate * gradient
-        made = {}
-        for name, moved in zip(names, modules["moved"], strict=True):
+        # an SGD step then moves a point by points_rate * rate * gradient
+        scale = math.sqrt(self.points_rate)
+        quantised = {}
+        for name, offset in zip(names, modules["moved"], strict=True):
             weight = self._network.get_parameter(name)
             start = quantile_points(weight, bits=self.bits, bucket=self.bucket)
-            made[name] = quantised_at(weight, start + scale * moved, bucket=self.bucket)
-        return made
+            quantised[name] = quantised_at(weight, start + scale * offset, bucket=self.bucket)
+        return quantised

@@ -17,23 +17,33 @@ if TYPE_CHECKING:
     from kdbench_schemes._common import Step, Terms
     from kdbench_schemes._reviewkd_module import Review
 
-#: Sides to which maps are pooled, each half as heavy as the one before (section 3.3; the authors' code).
+#: Sizes to which maps are pooled, each with half the weight of the previous one (section 3.3; authors' code).
 LEVELS = (4, 2, 1)
 
 
 class ReviewKD(FeatureScheme):
-    """Review: each layer of the teacher is learned from all of the student's layers at and behind it, merged from
-    the deepest upward by attention (ABF) and compared at several sizes (HCL).
+    """Review: each layer of the teacher supervises the student's layer at the same depth and all deeper ones.
 
-    Args:
-        pairs: "auto": the ends of the stages, counted from the output, and what goes into the last linear layers;
-            or a table of student tap = teacher tap from input to output.
-        width: channels in which layers are merged, at most those of the student's deepest layer; published: 512.
-        warmup: share of the training, in [0, 1], over whose epochs the weight rises to its full size; published:
-            20 epochs of 240.
-        weight: of the sum over pairs, >= 0; published: 5 for wide residual networks, 0.6 to 8 for others.
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone.
+    The student's layers are merged by attention, beginning with the deepest (ABF), and compared with the teacher's at
+    several sizes (HCL).
+
+    Parameters
+    ----------
+    pairs
+        "auto": the last tap of each stage, paired from the output, and the inputs of the last linear layers;
+        or a table of student tap = teacher tap, from input to output.
+    width
+        Channels in which layers are merged, >= 1, at most those of the student's deepest layer; published:
+        512.
+    warmup
+        Fraction of the training, 0..1, over whose epochs the weight increases linearly; published: 20 of 240
+        epochs.
+    weight
+        Weight of the sum over pairs, >= 0; published: 5 for wide residual networks, 0.6 to 8 for others.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only.
     """
 
     def __init__(
@@ -56,15 +66,27 @@ class ReviewKD(FeatureScheme):
     def modules(self, setup: SchemeSetup) -> Review:
         """The fusions, trained with the student.
 
-        Raises:
-            ValueError: a tap that does not exist, or shapes that do not fit.
+        Parameters
+        ----------
+        setup
+            The networks, their taps and the numbers of images.
+
+        Returns
+        -------
+        Review
+            One fusion per pair.
+
+        Raises
+        ------
+        ValueError
+            A tap does not exist, or shapes do not fit.
         """
         from kdbench_schemes._reviewkd_module import Review
 
         return Review(self.find_pairs(setup), self.width)
 
     def weight_at(self, run: SchemeRun) -> float:
-        """Rises linearly from epoch to epoch, and is above 0 in the first."""
+        """The weight; it increases linearly with the epochs of the warm-up and is positive in the first."""
         rising = self.warmup * run.epochs
         return self.weight * (min((run.epoch + 1) / rising, 1.0) if rising else 1.0)
 
@@ -74,23 +96,29 @@ class ReviewKD(FeatureScheme):
 
         review = cast("Review", paired(step.run))
         merged = review([at(step.outputs, pair.student) for pair in review.pairs])
-        found = zip(merged, review.pairs, strict=True)
-        losses = [hierarchical_context_loss(m, of_teacher(step, pair.teacher)) for m, pair in found]
+        layers = zip(merged, review.pairs, strict=True)
+        losses = [hierarchical_context_loss(m, of_teacher(step, pair.teacher)) for m, pair in layers]
         return {"review": torch.stack(losses).sum()}
 
 
 @exact
 def hierarchical_context_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """HCL (section 3.3): mean squared errors at full size and of maps pooled to sides of 4, 2 and 1, weighted
-    1, 1/2, 1/4 and 1/8 and divided by the weights' sum; sides that are not smaller than the map's height are left
-    out. No gradient flows into the teacher.
+    """HCL, the hierarchical context loss (section 3.3). No gradient flows into the teacher.
 
-    Args:
-        student: (b, c, h, w).
-        teacher: (b, c, h, w), or (b, c) with 1x1 maps.
+    The mean squared errors at full size and of maps pooled to 4x4, 2x2 and 1x1, averaged with the weights 1, 1/2,
+    1/4 and 1/8. Sizes not smaller than the map's height are skipped.
 
-    Returns:
-        A scalar >= 0, 0 where they are equal.
+    Parameters
+    ----------
+    student
+        (b, c, h, w).
+    teacher
+        (b, c, h, w), or (b, c) for 1x1 maps.
+
+    Returns
+    -------
+    Tensor
+        A scalar >= 0, 0 if they are equal.
     """
     from torch.nn import functional as F
 
@@ -102,6 +130,6 @@ def hierarchical_context_loss(student: torch.Tensor, teacher: torch.Tensor) -> t
         if side < student.shape[-2]:
             weight /= 2
             weights += weight
-            small, guide = resized(student, (side, side)), resized(teacher, (side, side))
-            total = total + weight * F.mse_loss(small, guide)
+            pooled, target = resized(student, (side, side)), resized(teacher, (side, side))
+            total = total + weight * F.mse_loss(pooled, target)
     return total / weights

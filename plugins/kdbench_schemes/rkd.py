@@ -16,23 +16,35 @@ if TYPE_CHECKING:
     from kdbench.api import SchemeSetup
     from kdbench_schemes._common import Step, Terms
 
-#: Images nearer to each other than this share of the mean distance count as equal: their direction is one of rounding
-#: errors, and its gradient grows without bound. (A labelled image can come twice in a step.)
+#: Images closer than this fraction of the mean distance count as equal: their direction consists of rounding errors,
+#: and its gradient is unbounded. (A labelled image can occur twice in a step.)
 EQUAL = 1e-4
 
 
 class RKD(FeatureScheme):
-    """Distances between pairs of images and angles between triplets of them, by Huber's loss.
+    """Distances between pairs of images and angles between triplets of images, by Huber's loss.
 
-    Layers of any two shapes can be paired. Memory grows with the cube of the images in a step.
+    Layers of any two shapes can be paired. Memory grows with the cube of the number of images in a step.
 
-    Args:
-        pairs: "auto": what goes into the last linear layers; or a table of student tap = teacher tap.
-        distance_weight: of the distances, >= 0; published: 25.
-        angle_weight: of the angles, >= 0; published: 50.
-        weight: of both, >= 0.
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone.
+    Parameters
+    ----------
+    pairs
+        "auto": the inputs of the last linear layers; or a table of student tap = teacher tap.
+    distance_weight
+        Weight of the distances, >= 0; published: 25.
+    angle_weight
+        Weight of the angles, >= 0; published: 50.
+    weight
+        Weight of both distillation terms, >= 0.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only.
+
+    Attributes
+    ----------
+    minimum_at_teacher
+        Loss terms that are minimal if the student equals its teacher.
     """
 
     minimum_at_teacher = ("distance", "angle")
@@ -57,7 +69,7 @@ class RKD(FeatureScheme):
         return penultimate(setup)
 
     def distil(self, step: Step) -> Terms:
-        """{"distance": ..., "angle": ...}, sums over pairs; one of weight 0 is left out."""
+        """{"distance": ..., "angle": ...}, sums over pairs; a term of weight 0 is skipped."""
         pairs, terms = paired(step.run).pairs, {}
         if self.distance_weight:
             terms["distance"] = self.distance_weight * summed(distance_loss, step, pairs)
@@ -68,15 +80,21 @@ class RKD(FeatureScheme):
 
 @exact
 def distance_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Huber's loss between the distances of all pairs of images, in units of each layer's mean distance
-    (eqs. (4)-(6)), averaged over the b x b pairs. No gradient flows into the teacher.
+    """Huber's loss between the distances of all pairs of images. No gradient flows into the teacher.
 
-    Args:
-        student: (b, ...).
-        teacher: (b, ...) of any other shape.
+    Distances are relative to each layer's mean distance (eqs. (4)-(6)); the loss is averaged over the b x b pairs.
 
-    Returns:
-        A scalar >= 0; 0 where one layer is a rotation, translation and scaling of the other.
+    Parameters
+    ----------
+    student
+        (b, ...).
+    teacher
+        (b, ...) of any other shape.
+
+    Returns
+    -------
+    Tensor
+        A scalar >= 0; 0 if one layer is a rotation, translation and scaling of the other.
     """
     from torch.nn import functional as F
 
@@ -85,16 +103,22 @@ def distance_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 
 @exact
 def angle_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Huber's loss between the cosines of the angles of all triplets of images (eqs. (7) and (8)), averaged over
-    the b x b x b triplets, as the authors' code does; those with two equal images (see `EQUAL`, which is ours)
-    count as 0. No gradient flows into the teacher.
+    """Huber's loss between the angles of all triplets of images. No gradient flows into the teacher.
 
-    Args:
-        student: (b, ...).
-        teacher: (b, ...) of any other shape.
+    Angles are compared by their cosines (eqs. (7) and (8)), averaged over the b x b x b triplets as in the authors'
+    code. Deviation: triplets with two equal images (see `EQUAL`) count as 0.
 
-    Returns:
-        A scalar >= 0; 0 where one layer is a rotation, translation and scaling of the other.
+    Parameters
+    ----------
+    student
+        (b, ...).
+    teacher
+        (b, ...) of any other shape.
+
+    Returns
+    -------
+    Tensor
+        A scalar >= 0; 0 if one layer is a rotation, translation and scaling of the other.
     """
     from torch.nn import functional as F
 
@@ -102,19 +126,19 @@ def angle_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 
 
 def _differences(features: torch.Tensor) -> torch.Tensor:
-    """(b, b, d)."""
+    """Differences of all pairs (b, b, d)."""
     features = features.flatten(1)
     return features[None] - features[:, None]
 
 
 def _relative_distances(features: torch.Tensor) -> torch.Tensor:
-    """(b, b), over their mean without the zeros."""
+    """Distances (b, b) over the mean of the non-zero ones."""
     distances = _differences(features).norm(dim=2)
     return distances / (distances.sum() / (distances > 0).sum().clamp(min=1)).clamp(min=1e-12)
 
 
 def _cosines(features: torch.Tensor) -> torch.Tensor:
-    """(b, b, b): at each image, of the angle between the directions to two others."""
+    """Cosines (b, b, b) of the angle at each image between the directions to two others."""
     import torch
 
     differences = _differences(features)

@@ -16,17 +16,23 @@ if TYPE_CHECKING:
 
 
 class SimCLR:
-    """Two random views of an image are to be alike, views of different images are not; labels are never read.
+    """Contrastive training: two random views of an image get similar embeddings; labels are not used.
 
-    An epoch is one pass over the unlabelled images, then one over the labelled ones as if they had no labels. The
-    last linear layer is not trained: on its own the scheme makes a network to be fine-tuned, not a classifier.
+    An epoch is one pass over the unlabelled images, then one over the labelled images without their labels. The last
+    linear layer is not trained, so the scheme gives a network for fine-tuning, not a classifier.
 
-    Args:
-        temperature: > 0; 0.5 for CIFAR-10 (appendix B.9).
-        projection: outputs of the projection head, at least 1.
-        layers: linear layers of that head, at least 1: 2 in the paper, 3 in SimCLRv2.
-        strength: of the change of colours, >= 0.
-        smallest: share of the image's area that a crop has at least, above 0 and at most 1.
+    Parameters
+    ----------
+    temperature
+        Temperature of the similarities, > 0; 0.5 for CIFAR-10 (appendix B.9).
+    projection
+        Outputs of the projection head, >= 1.
+    layers
+        Linear layers of the projection head, >= 1; 2 in the paper, 3 in SimCLRv2.
+    strength
+        Strength of the colour jitter, >= 0.
+    smallest
+        Smallest area of a crop as a fraction of the image, in (0, 1].
     """
 
     def __init__(
@@ -47,7 +53,7 @@ class SimCLR:
         self.smallest = smallest
 
     def modules(self, setup: SchemeSetup) -> nn.Module:
-        """The projection head: linear layers with ReLU between them, on what goes into the last layer."""
+        """The projection head: linear layers with ReLU between them, after the input of the last linear layer."""
         from torch import nn
 
         width, layers = setup.student_width, []
@@ -65,6 +71,6 @@ class SimCLR:
         pool = run.unlabelled() if run.n_unlabelled else ()
         for batch in chain(pool, run.labelled()):
             both = torch.cat([run.augmented(batch, views), run.augmented(batch, views)])
-            seen = run.forward(both.contiguous(memory_format=torch.channels_last)).penultimate
-            one, other = head(seen).chunk(2)
+            features = run.forward(both.contiguous(memory_format=torch.channels_last)).penultimate
+            one, other = head(features).chunk(2)
             yield {"nt_xent": nt_xent(one, other, temperature=self.temperature)}

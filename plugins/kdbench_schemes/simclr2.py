@@ -17,17 +17,28 @@ LABELS = ("none", "mixed")
 class SimCLR2(DistillationScheme):
     """Distillation without labels from a teacher that was pretrained without labels and then fine-tuned.
 
-    labels="none" is eq. (2): the cross-entropy between the teacher's outputs and the student's at temperature T
-    over all images; labels="mixed" is eq. (3): (1 - alpha) * CE on the labelled images + alpha * that. The term is
-    computed as KL: the same gradient, and 0 where the outputs are equal.
+    labels="none" is eq. (2): the cross-entropy between teacher and student outputs at temperature T over all images.
+    labels="mixed" is eq. (3): (1 - alpha) * CE on the labelled images + alpha * eq. (2). The term is computed as KL:
+    the same gradient, and 0 if the outputs are equal.
 
-    Teacher and student see the recipe's augmentation; the paper distils under the pretraining's crops and colours.
+    Deviation: images have the recipe's augmentation; the paper distils with the crops and colours of the
+    pretraining.
 
-    Args:
-        labels: "none", or "mixed".
-        alpha: share of the distillation term in "mixed", 0..1.
-        temperature: T > 0. The term is not multiplied by T².
-        pool: distil the unlabelled images too; False: the labelled ones alone.
+    Parameters
+    ----------
+    labels
+        "none" (eq. (2)) or "mixed" (eq. (3)).
+    alpha
+        Weight of the distillation term with "mixed", 0..1.
+    temperature
+        Temperature T of both softmax outputs, > 0. The term is not multiplied by T².
+    pool
+        Distil the unlabelled images too; False: the labelled images only.
+
+    Attributes
+    ----------
+    minimum_at_teacher
+        Loss terms that are minimal if the student equals its teacher.
     """
 
     minimum_at_teacher = ("kl",)

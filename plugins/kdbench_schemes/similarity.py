@@ -17,15 +17,25 @@ if TYPE_CHECKING:
 
 
 class Similarity(FeatureScheme):
-    """Which images of a batch resemble each other: the row-normalised Gram matrices of two layers (eqs. (1)-(4)).
+    """Similarities of the images in a batch: row-normalised Gram matrices of two layers (eqs. (1)-(4)).
 
-    Layers of any two shapes can be paired: only products between images are compared.
+    Layers of any two shapes can be paired, because only inner products of images are compared.
 
-    Args:
-        pairs: "auto": the last maps of both; or a table of student tap = teacher tap.
-        weight: of the sum over pairs, >= 0; published: 3000.
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone.
+    Parameters
+    ----------
+    pairs
+        "auto": the last maps of both networks; or a table of student tap = teacher tap.
+    weight
+        Weight of the sum over pairs, >= 0; published: 3000.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only.
+
+    Attributes
+    ----------
+    minimum_at_teacher
+        Loss terms that are minimal if the student equals its teacher.
     """
 
     minimum_at_teacher = ("similarity",)
@@ -45,14 +55,19 @@ class Similarity(FeatureScheme):
 
 @exact
 def similarity_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """The mean squared difference of the row-normalised Gram matrices. No gradient flows into the teacher.
+    """Mean squared difference of the row-normalised Gram matrices. No gradient flows into the teacher.
 
-    Args:
-        student: (b, ...).
-        teacher: (b, ...) of any other shape.
+    Parameters
+    ----------
+    student
+        (b, ...).
+    teacher
+        (b, ...) of any other shape.
 
-    Returns:
-        A scalar >= 0; 0 where one layer is an orthogonal map of a multiple of the other.
+    Returns
+    -------
+    Tensor
+        A scalar >= 0; 0 if one layer is a scaled orthogonal map of the other.
     """
     from torch.nn import functional as F
 

@@ -1,4 +1,4 @@
-"""What distils outputs, and the controls."""
+"""Specs of the schemes that distil outputs, and of the controls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOGIT_SCHEMES: tuple[SchemeSpec, ...] = (
     SchemeSpec(
         name="hinton",
         target="kdbench_schemes.hinton:Hinton",
-        summary="Cross-entropy and T² KL to the teacher's softened outputs, in every step",
+        summary="Cross-entropy and T² KL to the teacher's soft targets in every step",
         reference="Hinton, Vinyals & Dean 2015, arXiv 1503.02531, section 2",
         needs=TEACHER,
     ),
@@ -26,42 +26,42 @@ LOGIT_SCHEMES: tuple[SchemeSpec, ...] = (
     SchemeSpec(
         name="dkd",
         target="kdbench_schemes.dkd:DKD",
-        summary="KL taken apart: how sure of the target class, and how the rest is spread",
+        summary="Decoupled KL: target class against the rest, and distribution over the other classes",
         reference="Zhao et al. 2022, arXiv 2203.08679, eq. (7)",
         needs=TEACHER,
     ),
     SchemeSpec(
         name="dist",
         target="kdbench_schemes.dist:DIST",
-        summary="Correlation with the teacher's outputs, over classes and over images",
+        summary="Correlation with the teacher's outputs over classes and over images",
         reference="Huang et al. 2022, arXiv 2205.10536, eq. (10)",
         needs=TEACHER,
     ),
     SchemeSpec(
         name="logit-standardization",
         target="kdbench_schemes.logit_standardization:LogitStandardization",
-        summary="KL between logits of zero mean and unit spread",
+        summary="KL between logits standardised to zero mean and unit standard deviation",
         reference="Sun et al. 2024, arXiv 2403.01427, Algorithm 1",
         needs=TEACHER,
     ),
     SchemeSpec(
         name="multi-teacher",
         target="kdbench_schemes.multi_teacher:MultiTeacher",
-        summary="KL to the average of several teachers, of their probabilities or of their logits",
+        summary="KL to the average of several teachers' probabilities or logits",
         reference="Hinton, Vinyals & Dean 2015, section 3; You et al. 2017, KDD",
         needs=frozenset({"unlabelled_if_any", "several_teachers"}),
     ),
     SchemeSpec(
         name="quantized",
         target="kdbench_schemes.quantized:Quantized",
-        summary="A student with few-bit weights: quantized distillation, differentiable quantization",
+        summary="A student with quantised weights: quantized distillation, differentiable quantization",
         reference="Polino, Pascanu & Alistarh 2018, arXiv 1802.05668, sections 3 and 4",
         needs=TEACHER,
     ),
     SchemeSpec(
         name="simclr",
         target="kdbench_schemes.simclr:SimCLR",
-        summary="Contrastive training without labels: what simclr2's teacher begins with",
+        summary="Contrastive training without labels; the pretraining of simclr2's teacher",
         reference="Chen et al. 2020, arXiv 2002.05709, Algorithm 1",
         needs=POOL,
     ),
@@ -76,7 +76,7 @@ LOGIT_SCHEMES: tuple[SchemeSpec, ...] = (
     SchemeSpec(
         name="simclr2-self",
         target="kdbench_schemes.simclr2:SimCLR2",
-        summary="The same from a teacher of the student's own architecture",
+        summary="simclr2 with a teacher of the student's architecture",
         reference="Chen et al. 2020, arXiv 2006.10029, section 2",
         needs=TEACHER,
         teacher="own",
@@ -85,7 +85,7 @@ LOGIT_SCHEMES: tuple[SchemeSpec, ...] = (
     SchemeSpec(
         name="born-again",
         target="kdbench_schemes.born_again:BornAgain",
-        summary="Generations of one architecture, each taught by the one before",
+        summary="Generations of one architecture, each with the previous one as teacher",
         reference="Furlanello et al. 2018, arXiv 1805.04770, section 3",
         needs=TEACHER,
         teacher="own",
@@ -93,21 +93,21 @@ LOGIT_SCHEMES: tuple[SchemeSpec, ...] = (
     SchemeSpec(
         name="mutual",
         target="kdbench_schemes.mutual:Mutual",
-        summary="Networks that learn together, from labels and from each other",
+        summary="Networks trained together on the labels and on each other's outputs",
         reference="Zhang et al. 2018, arXiv 1706.00384, eqs. (4) to (7)",
         needs=POOL,
     ),
     SchemeSpec(
         name="label-smoothing",
         target="kdbench_schemes.controls:LabelSmoothing",
-        summary="Cross-entropy against smoothed labels: softness without a teacher",
+        summary="Cross-entropy against smoothed labels: soft targets without a teacher",
         reference="Szegedy et al. 2016, arXiv 1512.00567, section 7",
         control="negative",
     ),
     SchemeSpec(
         name="tf-kd",
         target="kdbench_schemes.controls:TfKD",
-        summary="A teacher made by hand that knows the label and nothing else",
+        summary="A hand-designed teacher that depends on the label only",
         reference="Yuan et al. 2020, arXiv 1909.11723, section 5 (Tf-KD_reg)",
         control="negative",
         variants=("code", "paper"),
@@ -115,7 +115,7 @@ LOGIT_SCHEMES: tuple[SchemeSpec, ...] = (
     SchemeSpec(
         name="random-teacher",
         target="kdbench_schemes.hinton:Hinton",
-        summary="hinton with a teacher before any training",
+        summary="hinton with an untrained teacher",
         reference="Hinton, Vinyals & Dean 2015, arXiv 1503.02531, section 2",
         needs=TEACHER,
         teacher="untrained",
@@ -124,7 +124,7 @@ LOGIT_SCHEMES: tuple[SchemeSpec, ...] = (
     SchemeSpec(
         name="shuffled-teacher",
         target="kdbench_schemes.controls:ShuffledTeacher",
-        summary="hinton with the teacher's wrong classes permuted for each image (DKPP)",
+        summary="hinton with the teacher's non-maximal classes permuted for each image (DKPP)",
         reference="Furlanello et al. 2018, arXiv 1805.04770, section 4.3",
         needs=TEACHER,
         control="negative",
@@ -132,7 +132,7 @@ LOGIT_SCHEMES: tuple[SchemeSpec, ...] = (
     SchemeSpec(
         name="teacher-copy",
         target="kdbench_schemes.controls:TeacherCopy",
-        summary="The student becomes its teacher, of its own architecture: the upper bound of fidelity",
+        summary="The student is a copy of its teacher: the upper bound of fidelity",
         reference="Stanton et al. 2021, arXiv 2106.05945",
         needs=frozenset({"teacher_features"}),
         teacher="own",

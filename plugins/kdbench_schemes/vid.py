@@ -17,23 +17,30 @@ if TYPE_CHECKING:
     from kdbench_schemes._common import Step, Terms
     from kdbench_schemes._vid_module import Regressors
 
-#: Least variance (the authors' code).
+#: Smallest variance (the authors' code).
 EPSILON = 1e-5
 
 
 class VID(FeatureScheme):
-    """A lower bound of the mutual information of two layers: how well a Gaussian whose mean is regressed from the
-    student's layer, with a variance of its own for each channel, tells the teacher's (eqs. (3)-(5)).
+    """A variational lower bound of the mutual information of two layers (eqs. (3)-(5)).
 
-    Means and variances are trained with the student. (One published codebase leaves the variances out of the
-    optimiser.) The larger maps of a pair are averaged down to the smaller size.
+    The negative log-likelihood of the teacher's layer under a Gaussian whose mean is regressed from the
+    student's layer, with one variance per channel. Means and variances are trained with the student. (One
+    published codebase does not pass the variances to the optimiser.) The larger maps of a pair are averaged
+    down to the smaller size.
 
-    Args:
-        pairs: "auto": the ends of the stages, counted from the output; or a table of student tap = teacher tap.
-        initial_variance: of every channel, above 1e-5; published: 5.
-        weight: of the sum over pairs, >= 0; published: 1.
-        ce_weight: of the cross-entropy on the labelled images, >= 0.
-        pool: distil the unlabelled images too; False: the labelled ones alone.
+    Parameters
+    ----------
+    pairs
+        "auto": the last tap of each stage, paired from the output; or a table of student tap = teacher tap.
+    initial_variance
+        Initial variance of every channel, > 1e-5; published: 5.
+    weight
+        Weight of the sum over pairs, >= 0; published: 1.
+    ce_weight
+        Weight of the cross-entropy on the labelled images, >= 0.
+    pool
+        Distil the unlabelled images too; False: the labelled images only.
     """
 
     def __init__(
@@ -54,10 +61,22 @@ class VID(FeatureScheme):
         return stages(setup)
 
     def modules(self, setup: SchemeSetup) -> Regressors:
-        """The means' regressors and the variances, trained with the student.
+        """The regressors of the means and the variances, trained with the student.
 
-        Raises:
-            ValueError: a tap that does not exist, or shapes that do not fit.
+        Parameters
+        ----------
+        setup
+            The networks, their taps and the numbers of images.
+
+        Returns
+        -------
+        Regressors
+            One regressor per pair.
+
+        Raises
+        ------
+        ValueError
+            A tap does not exist, or shapes do not fit.
         """
         from kdbench_schemes._vid_module import Regressors
 
@@ -68,22 +87,29 @@ class VID(FeatureScheme):
         import torch
 
         regressors = cast("Regressors", paired(step.run))
-        found = enumerate(activations(step, regressors.pairs))
-        return {"vid": torch.stack([vid_loss(*regressors(k, s, t)) for k, (s, t) in found]).sum()}
+        layers = enumerate(activations(step, regressors.pairs))
+        return {"vid": torch.stack([vid_loss(*regressors(k, s, t)) for k, (s, t) in layers]).sum()}
 
 
 @exact
 def vid_loss(mean: torch.Tensor, teacher: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
-    """The negative log-likelihood of the teacher's activations without its constant, a mean over elements.
+    """Negative log-likelihood of the teacher's activations without its constant, averaged over elements.
+
     No gradient flows into the teacher.
 
-    Args:
-        mean: (b, c, h, w).
-        teacher: (b, c, h, w).
-        variance: (c,), > 0.
+    Parameters
+    ----------
+    mean
+        Predicted mean (b, c, h, w).
+    teacher
+        (b, c, h, w).
+    variance
+        Variance of each channel (c,), > 0.
 
-    Returns:
-        A scalar of any sign; for a given squared error the least where the variance is its mean.
+    Returns
+    -------
+    Tensor
+        A scalar of any sign; minimal in the variance if that equals the mean squared error.
     """
     variance = variance[:, None, None]
     return ((mean - teacher.detach()).square() / variance + variance.log()).mean() / 2

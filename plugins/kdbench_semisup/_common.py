@@ -1,4 +1,4 @@
-"""What the schemes of this package share: parameters, the walk through the data, and what they keep of it."""
+"""Common parts of the semi-supervised schemes: parameters, batches and counters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kdbench.api import check_choice, check_integer, check_number
 
-# torch is imported where it is used: a suite is checked against constructors before anything runs
+# torch is imported in the functions that use it, so that checking a suite's parameters does not load it
 if TYPE_CHECKING:
     import torch
 
@@ -25,20 +25,25 @@ BATCH_NORMS = ("labelled", "joint", "interleaved")
 
 
 class Semisupervised:
-    """What every scheme of the package has.
+    """Base class of the semi-supervised schemes.
 
-    Args:
-        variant: "code": as the code that the published comparison was made with has it
-            (github.com/google-research/fixmatch, unless the scheme names another); "paper": as the paper that
-            introduced the method has it.
-        mu: unlabelled images for each labelled one in a step, >= 1.
-        batch_norm: over which images batch normalisation takes its statistics. "labelled": a pass for the
-            labelled and one for the unlabelled images, each by its own statistics, and the labelled ones' are
-            remembered for evaluation; "joint": one pass over all images; "interleaved": passes over mixed
-            batches of the labelled batch's size, of which the first one's are remembered.
-        ema_decay: of the moving average of the weights, which is what is evaluated; 0 <= ema_decay < 1. It is
-            about as long as 1 / (1 - ema_decay) steps, so that a short training wants a smaller one.
-        epoch_steps: steps an epoch; None for one pass over the unlabelled images.
+    Parameters
+    ----------
+    variant
+        "code": the code of the published comparison (github.com/google-research/fixmatch, unless the scheme
+        names another); "paper": the paper that introduced the method.
+    mu
+        Unlabelled images per labelled image in a step, >= 1.
+    batch_norm
+        Images over which batch normalisation computes its statistics. "labelled": separate passes for
+        labelled and unlabelled images, and only labelled images update the running statistics; "joint": one
+        pass over all images; "interleaved": passes over mixed batches of the labelled batch's size, and only
+        the first updates the running statistics.
+    ema_decay
+        Decay of the moving average of the weights, which is evaluated; in [0, 1). It averages about 1 / (1 -
+        ema_decay) steps, so a short training needs a smaller value.
+    epoch_steps
+        Steps per epoch, >= 1; None: one pass over the unlabelled images.
     """
 
     def __init__(
@@ -57,7 +62,7 @@ class Semisupervised:
         self.epoch_steps = check_integer("epoch_steps", epoch_steps, at_least=1, optional=True)
 
     def batches(self, run: SchemeRun) -> Iterator[tuple[Batch, Batch]]:
-        """A full labelled batch beside each unlabelled one of `mu` times its size."""
+        """Pairs of a full labelled batch and an unlabelled batch of `mu` times its size."""
         size = self.mu * run.batch_size
         labelled = run.labelled_stream()
         pool = run.unlabelled(size) if self.epoch_steps is None else run.unlabelled_stream(size)
@@ -65,7 +70,7 @@ class Semisupervised:
             yield next(labelled), unlabelled
 
     def logits(self, run: SchemeRun, *parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The student's logits of labelled images and of others, by `batch_norm`."""
+        """The student's logits of labelled images and of other parts, with statistics by `batch_norm`."""
         from kdbench_semisup import passes
 
         return passes.logits(run.student, parts, self.batch_norm)
@@ -78,9 +83,9 @@ def rand_augment(operations: int, style: str, cutout: float) -> RandAugment:
 
 
 def usage_of(run: SchemeRun) -> Usage:
-    """What the scheme's `modules` returned."""
+    """The counters that the scheme returned from `modules`."""
     from kdbench_semisup.state import Usage
 
     if not isinstance(run.modules, Usage):
-        raise RuntimeError("the scheme keeps counts in what its `modules` returns, and this run has none")
+        raise RuntimeError("the run has no counters; the scheme's `modules` must return a Usage")
     return run.modules

@@ -1,4 +1,4 @@
-"""`pi-model` and `mean-teacher`: a network that says the same of two views of an image."""
+"""`pi-model` and `mean-teacher`: consistent predictions for two views of an image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kdbench.api import check_number
 from kdbench_semisup._common import BatchNorm, Semisupervised, Variant
 
-# torch is imported where it is used: a suite is checked against constructors before anything runs
+# torch is imported in the functions that use it, so that checking a suite's parameters does not load it
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class _Consistency(Semisupervised):
     """Cross-entropy plus a ramped weight times the squared difference of the predictions for two views."""
 
-    #: (weight, end of the ramp) of each variant
+    #: Published (weight, end of the ramp) of each variant.
     published: dict[str, tuple[float, float]]
 
     def __init__(
@@ -41,7 +41,7 @@ class _Consistency(Semisupervised):
         self.ramp = default_ramp if ramp is None else check_number("ramp", ramp, at_least=0, at_most=1)
 
     def modules(self, setup: SchemeSetup) -> nn.Module:
-        """Holds the share of the images that are labelled, by which the papers' weights go."""
+        """The fraction of labelled images, by which the papers scale the weight."""
         from kdbench_semisup.state import LabelledShare
 
         return LabelledShare(setup.n_labelled, setup.n_unlabelled)
@@ -63,7 +63,7 @@ class _Consistency(Semisupervised):
 
         paper = self.variant == "paper"
         assert isinstance(run.modules, LabelledShare)
-        portion = float(run.modules.share) if paper else 1.0
+        scale = float(run.modules.share) if paper else 1.0
         for labelled, unlabelled in self.batches(run):
             first, second = unlabelled.images, run.another_view(unlabelled).images
             if paper:  # labelled images count as well
@@ -72,11 +72,11 @@ class _Consistency(Semisupervised):
             target, logits = others
             if paper:
                 logits = torch.cat([labelled_logits, logits])
-            # a target that no gradient should flow through has none
+            # targets without gradient are computed without it
             consistency = losses.mean_square(target, logits, detach=False)
             yield {
                 "cross_entropy": losses.cross_entropy(labelled_logits, labelled.labels),
-                "consistency": portion * self.weight_at(run) * consistency,
+                "consistency": scale * self.weight_at(run) * consistency,
             }
 
     def _logits(
@@ -91,20 +91,35 @@ class PiModel(_Consistency):
 
     Cross-entropy on labelled images + w * mean over images and classes of (p(first view) - p(second view))^2.
 
-    Args:
-        variant: "code": unlabelled images alone, no gradient through the first view, w = 10 after a line over
-            the first 0.4 of the training; "paper": labelled images as well, gradients through both views,
-            w = 100 times the share of images that are labelled, after a Gaussian ramp over 80 epochs of 300.
-        weight: largest weight, >= 0; of "paper" it is multiplied by the labelled share. None: as published.
-        ramp: share of the training, 0..1, after which the weight is the largest. None: as published.
-        mu: unlabelled images in a step for each labelled one, >= 1; 1.
-        batch_norm: where batch normalisation takes its statistics. "labelled": labelled and unlabelled images
-            apart, and the labelled ones' are remembered; "joint": all images of a step together; "interleaved":
-            mixed batches of the labelled one's size, of which the first one's are remembered. As published
-            "labelled". A target without gradient always has a pass of its own.
-        ema_decay: of the moving average of the weights, which is what is evaluated, >= 0 and below 1; 0.999. A
-            training of a few thousand steps wants a smaller one. The paper has none: 0.
-        epoch_steps: steps an epoch, >= 1; None for one pass over the unlabelled images.
+    Parameters
+    ----------
+    variant
+        "code": unlabelled images only, no gradient through the first view, w increases linearly to 10 over
+        the first 0.4 of the training; "paper": labelled images too, gradients through both views, w = 100
+        times the fraction of labelled images, after a Gaussian ramp over 80 of 300 epochs.
+    weight
+        Largest weight w, >= 0; "paper" multiplies it by the fraction of labelled images. None: the value of
+        the variant.
+    ramp
+        Fraction of the training at which w is largest, 0..1. None: the value of the variant.
+    mu
+        Unlabelled images per labelled image in a step, >= 1; published: 1.
+    batch_norm
+        Images over which batch normalisation computes its statistics. "labelled": separate passes for
+        labelled and unlabelled images, and only labelled images update the running statistics; "joint": one
+        pass over all images; "interleaved": passes over mixed batches of the labelled batch's size, and only
+        the first updates the running statistics. Published: "labelled". A target without gradient always has
+        a separate pass.
+    ema_decay
+        Decay of the moving average of the weights, which is evaluated; in [0, 1), published: 0.999. A
+        training of a few thousand steps needs a smaller value. The paper uses none: 0.
+    epoch_steps
+        Steps per epoch, >= 1; None: one pass over the unlabelled images.
+
+    Attributes
+    ----------
+    published
+        Published (weight, end of the ramp) of each variant.
     """
 
     published = {"code": (10.0, 0.4), "paper": (100.0, 80 / 300)}  # noqa: RUF012 - never changed
@@ -142,22 +157,37 @@ class MeanTeacher(_Consistency):
     """Tarvainen & Valpola, Mean teachers are better role models (NeurIPS 2017).
 
     Cross-entropy on labelled images + w * mean over images and classes of (p_average(first view) - p(second
-    view))^2, where p_average is what the moving average of the student's weights predicts.
+    view))^2, where p_average is the prediction of the moving average of the student's weights.
 
-    Args:
-        variant: "code": unlabelled images alone, w = 50 after a line over the first 0.4 of the training;
-            "paper": labelled images as well, w = 100 times the share of images that are labelled, after a
-            Gaussian ramp over 40,000 steps of 150,000 (the paper's average is shorter, 0.99, while it lasts).
-        weight: largest weight, >= 0; of "paper" it is multiplied by the labelled share. None: as published.
-        ramp: share of the training, 0..1, after which the weight is the largest. None: as published.
-        mu: unlabelled images in a step for each labelled one, >= 1; 1.
-        batch_norm: where batch normalisation takes its statistics. "labelled": labelled and unlabelled images
-            apart, and the labelled ones' are remembered; "joint": all images of a step together; "interleaved":
-            mixed batches of the labelled one's size, of which the first one's are remembered. As published
-            "labelled". The average goes by its own batch's statistics.
-        ema_decay: of the moving average of the weights, which is what is evaluated, >= 0 and below 1; 0.999. A
-            training of a few thousand steps wants a smaller one.
-        epoch_steps: steps an epoch, >= 1; None for one pass over the unlabelled images.
+    Parameters
+    ----------
+    variant
+        "code": unlabelled images only, w increases linearly to 50 over the first 0.4 of the training;
+        "paper": labelled images too, w = 100 times the fraction of labelled images, after a Gaussian ramp
+        over 40,000 of 150,000 steps (during which the paper uses a decay of 0.99).
+    weight
+        Largest weight w, >= 0; "paper" multiplies it by the fraction of labelled images. None: the value of
+        the variant.
+    ramp
+        Fraction of the training at which w is largest, 0..1. None: the value of the variant.
+    mu
+        Unlabelled images per labelled image in a step, >= 1; published: 1.
+    batch_norm
+        Images over which batch normalisation computes its statistics. "labelled": separate passes for
+        labelled and unlabelled images, and only labelled images update the running statistics; "joint": one
+        pass over all images; "interleaved": passes over mixed batches of the labelled batch's size, and only
+        the first updates the running statistics. Published: "labelled". The averaged model uses the
+        statistics of its batch.
+    ema_decay
+        Decay of the moving average of the weights, which is evaluated; in [0, 1), published: 0.999. A
+        training of a few thousand steps needs a smaller value.
+    epoch_steps
+        Steps per epoch, >= 1; None: one pass over the unlabelled images.
+
+    Attributes
+    ----------
+    published
+        Published (weight, end of the ramp) of each variant.
     """
 
     published = {"code": (50.0, 0.4), "paper": (100.0, 40 / 150)}  # noqa: RUF012 - never changed

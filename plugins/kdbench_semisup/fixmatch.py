@@ -1,4 +1,4 @@
-"""`fixmatch`: confident predictions for weakly augmented images label strongly augmented ones."""
+"""`fixmatch`: confident predictions for weakly augmented images are labels of strongly augmented images."""
 
 from __future__ import annotations
 
@@ -30,26 +30,39 @@ class FixMatch(Semisupervised):
     """Sohn et al., FixMatch (NeurIPS 2020), eqs. (3) and (4).
 
     Cross-entropy on labelled images + w * cross-entropy of strongly augmented unlabelled images with the most
-    probable class of the weakly augmented ones, where its probability is at least a threshold; the mean is over
-    all unlabelled images. The weak augmentation is the recipe's.
+    probable class of the weakly augmented images, if its probability is at least a threshold; the mean is
+    over all unlabelled images. The weak augmentation is the recipe's.
 
-    Args:
-        variant: of the strong augmentation, in which paper and code differ; see `RandAugment` and `CTAugment`.
-        weight: w >= 0; 1.
-        threshold: 0..1; 0.95.
-        augmentation: "randaugment" or "ctaugment", which learns from labelled images how far to go.
-        operations: of the augmentation in a row, >= 1; 2.
-        cutout: side of the grey square after RandAugment, as a share of the image's side, 0..1; 0.5.
-        cta_threshold: bins below this share of the best one are not drawn from, 0..1; 0.8.
-        cta_decay: of the bins' weights, >= 0 and below 1; 0.99.
-        mu: unlabelled images in a step for each labelled one, >= 1; 7.
-        batch_norm: where batch normalisation takes its statistics. "labelled": labelled and unlabelled images
-            apart, and the labelled ones' are remembered; "joint": all images of a step together; "interleaved":
-            mixed batches of the labelled one's size, of which the first one's are remembered. As published
-            "joint".
-        ema_decay: of the moving average of the weights, which is what is evaluated, >= 0 and below 1; 0.999. A
-            training of a few thousand steps wants a smaller one.
-        epoch_steps: steps an epoch, >= 1; None for one pass over the unlabelled images.
+    Parameters
+    ----------
+    variant
+        Source of the strong augmentation, in which paper and code differ; see `RandAugment` and `CTAugment`.
+    weight
+        Weight w of the consistency term, >= 0; published: 1.
+    threshold
+        Smallest probability at which a prediction is used, 0..1; published: 0.95.
+    augmentation
+        Strong augmentation: "randaugment", or "ctaugment", which learns its magnitudes from labelled images.
+    operations
+        Operations applied in sequence, >= 1; published: 2.
+    cutout
+        Side of the grey square after RandAugment as a fraction of the image's side, 0..1; published: 0.5.
+    cta_threshold
+        CTAugment: bins below this fraction of the best one are not used, 0..1; published: 0.8.
+    cta_decay
+        CTAugment: decay of the bins' weights, in [0, 1); published: 0.99.
+    mu
+        Unlabelled images per labelled image in a step, >= 1; published: 7.
+    batch_norm
+        Images over which batch normalisation computes its statistics. "labelled": separate passes for
+        labelled and unlabelled images, and only labelled images update the running statistics; "joint": one
+        pass over all images; "interleaved": passes over mixed batches of the labelled batch's size, and only
+        the first updates the running statistics. Published: "joint".
+    ema_decay
+        Decay of the moving average of the weights, which is evaluated; in [0, 1), published: 0.999. A
+        training of a few thousand steps needs a smaller value.
+    epoch_steps
+        Steps per epoch, >= 1; None: one pass over the unlabelled images.
     """
 
     def __init__(
@@ -80,7 +93,7 @@ class FixMatch(Semisupervised):
         self.cta_decay = check_number("cta_decay", cta_decay, at_least=0, below=1)
 
     def modules(self, setup: SchemeSetup) -> nn.Module:
-        """Counts how many unlabelled images are used; with CTAugment, the weights of its bins as well."""
+        """Counter of the unlabelled images used, and with CTAugment the weights of its bins."""
         from kdbench_semisup.ctaugment import CTAugment
         from kdbench_semisup.state import Usage
 
@@ -101,30 +114,30 @@ class FixMatch(Semisupervised):
 
         usage = usage_of(run)
         usage.begin()
-        learnt = usage.augmentation
-        strong: Callable[[torch.Tensor], torch.Tensor] = learnt or rand_augment(
+        learned = usage.augmentation
+        strong: Callable[[torch.Tensor], torch.Tensor] = learned or rand_augment(
             self.operations, self.variant, self.cutout
         )
         for labelled, unlabelled in self.batches(run):
-            # in a weak view of its own, as published
+            # from another weak view, as published
             hard = run.augmented(run.another_view(unlabelled), strong)
-            if learnt is not None:
-                learn(learnt, run, labelled)
-            known, weak, other = self.logits(run, labelled.images, unlabelled.images, hard)
-            loss, used = losses.hard_consistency(weak, other, self.threshold)
+            if learned is not None:
+                update_from(learned, run, labelled)
+            supervised, weak, strong_logits = self.logits(run, labelled.images, unlabelled.images, hard)
+            loss, used = losses.hard_consistency(weak, strong_logits, self.threshold)
             usage.count(used)
             yield {
-                "cross_entropy": losses.cross_entropy(known, labelled.labels),
+                "cross_entropy": losses.cross_entropy(supervised, labelled.labels),
                 "consistency": self.weight * loss,
             }
 
     def finish(self, run: SchemeRun) -> dict[str, float]:
-        """`unlabelled_used`: the share of unlabelled images above the threshold in the last epoch."""
+        """`unlabelled_used`: the fraction of unlabelled images above the threshold in the last epoch."""
         return usage_of(run).figures()
 
 
-def learn(augmentation: CTAugment, run: SchemeRun, labelled: Batch) -> None:
-    """Let CTAugment see how well the average still knows labelled images under operations drawn at random."""
+def update_from(augmentation: CTAugment, run: SchemeRun, labelled: Batch) -> None:
+    """Update CTAugment by the averaged model's predictions for labelled images under random operations."""
     import torch
 
     from kdbench_semisup.losses import one_hot
@@ -133,7 +146,7 @@ def learn(augmentation: CTAugment, run: SchemeRun, labelled: Batch) -> None:
     assert labelled.labels is not None
     policy: Policy = augmentation.probe(len(labelled.images))
     images = run.augmented(labelled, lambda x: augmentation.augment(x, policy))
-    with torch.no_grad():  # the average is in evaluation mode
+    with torch.no_grad():  # the averaged model is in evaluation mode
         p = run.ema(images).float().softmax(1)
-    wrong = (p - one_hot(labelled.labels, run.n_classes)).abs().sum(1)
-    augmentation.update(policy, 1 - 0.5 * wrong)
+    error = (p - one_hot(labelled.labels, run.n_classes)).abs().sum(1)
+    augmentation.update(policy, 1 - 0.5 * error)

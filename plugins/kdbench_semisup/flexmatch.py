@@ -1,4 +1,4 @@
-"""`flexmatch`: FixMatch with a threshold for each class, lower for those that are learnt more slowly."""
+"""`flexmatch`: FixMatch with one threshold per class, lower for classes that are learned more slowly."""
 
 from __future__ import annotations
 
@@ -26,27 +26,38 @@ PUBLISHED = {"paper": (2, "paper"), "code": (3, "torchssl")}
 class FlexMatch(Semisupervised):
     """Zhang et al., FlexMatch (NeurIPS 2021), algorithm 1: FixMatch with curriculum pseudo labelling.
 
-    For every unlabelled image the class that it was last predicted as, with a probability of at least
-    `threshold`, is kept. A class's own threshold is `threshold` * M(share of the most frequent class's count),
-    M(x) = x / (2 - x), so that all images count at first.
+    For every unlabelled image the last class predicted with a probability of at least `threshold` is stored. The
+    threshold of a class is `threshold` * M(its count over the largest count), M(x) = x / (2 - x), so that all images
+    are used at first.
 
-    Args:
-        variant: "paper": two operations and a cutout of half the side, as FixMatch; "code" (github.com/TorchSSL):
-            three operations and a cutout of a random side up to it.
-        weight: of the consistency term, >= 0; 1.
-        threshold: the largest one, 0..1; 0.95.
-        warm_up: images that were never predicted with confidence count as a class of their own when counts are
-            compared with the largest one.
-        operations: of RandAugment in a row, >= 1. None: as published.
-        cutout: side of the grey square after it, as a share of the image's side, 0..1; 0.5.
-        mu: unlabelled images in a step for each labelled one, >= 1; 7.
-        batch_norm: where batch normalisation takes its statistics. "labelled": labelled and unlabelled images
-            apart, and the labelled ones' are remembered; "joint": all images of a step together; "interleaved":
-            mixed batches of the labelled one's size, of which the first one's are remembered. As published
-            "joint".
-        ema_decay: of the moving average of the weights, which is what is evaluated, >= 0 and below 1; 0.999. A
-            training of a few thousand steps wants a smaller one.
-        epoch_steps: steps an epoch, >= 1; None for one pass over the unlabelled images.
+    Parameters
+    ----------
+    variant
+        "paper": two operations and a cutout of half the side, as FixMatch; "code" (github.com/TorchSSL):
+        three operations and a cutout of a random side up to that.
+    weight
+        Weight of the consistency term, >= 0; published: 1.
+    threshold
+        Largest threshold, 0..1; published: 0.95.
+    warm_up
+        Count images without a confident prediction as an additional class when the largest count is
+        determined.
+    operations
+        Operations of RandAugment applied in sequence, >= 1. None: the value of the variant.
+    cutout
+        Side of the grey square after RandAugment as a fraction of the image's side, 0..1; published: 0.5.
+    mu
+        Unlabelled images per labelled image in a step, >= 1; published: 7.
+    batch_norm
+        Images over which batch normalisation computes its statistics. "labelled": separate passes for
+        labelled and unlabelled images, and only labelled images update the running statistics; "joint": one
+        pass over all images; "interleaved": passes over mixed batches of the labelled batch's size, and only
+        the first updates the running statistics. Published: "joint".
+    ema_decay
+        Decay of the moving average of the weights, which is evaluated; in [0, 1), published: 0.999. A
+        training of a few thousand steps needs a smaller value.
+    epoch_steps
+        Steps per epoch, >= 1; None: one pass over the unlabelled images.
     """
 
     def __init__(
@@ -77,7 +88,7 @@ class FlexMatch(Semisupervised):
         self.cutout = check_number("cutout", cutout, at_least=0, at_most=1)
 
     def modules(self, setup: SchemeSetup) -> nn.Module:
-        """For each row of the training split the class it was last predicted as, -1 for none; and counts."""
+        """The last confident prediction of each row of the training split, and counters."""
         from kdbench_semisup.state import Predictions
 
         return Predictions(setup.n_train, setup.n_unlabelled)
@@ -97,15 +108,15 @@ class FlexMatch(Semisupervised):
             thresholds = losses.class_thresholds(
                 state.selected, run.n_classes, n_unlabelled, threshold=self.threshold, warm_up=self.warm_up
             )
-            known, weak, other = self.logits(run, labelled.images, unlabelled.images, hard)
-            loss, used = losses.hard_consistency(weak, other, thresholds)
+            supervised, weak, strong_logits = self.logits(run, labelled.images, unlabelled.images, hard)
+            loss, used = losses.hard_consistency(weak, strong_logits, thresholds)
             state.count(used)
             state.remember(unlabelled.index, weak, self.threshold)
             yield {
-                "cross_entropy": losses.cross_entropy(known, labelled.labels),
+                "cross_entropy": losses.cross_entropy(supervised, labelled.labels),
                 "consistency": self.weight * loss,
             }
 
     def finish(self, run: SchemeRun) -> dict[str, float]:
-        """`unlabelled_used`: the share of unlabelled images above their class's threshold in the last epoch."""
+        """`unlabelled_used`: the fraction of unlabelled images above their class's threshold in the last epoch."""
         return usage_of(run).figures()

@@ -1,6 +1,6 @@
 """The losses, as pure functions of logits.
 
-They are computed in float32, or float64 where logits of float64 are given, whatever the precision of training.
+They are computed in float32, or in float64 for float64 logits, at any precision of the training.
 """
 
 from __future__ import annotations
@@ -12,26 +12,45 @@ from torch.nn import functional as F
 
 
 def wide(logits: torch.Tensor) -> torch.Tensor:
-    """The logits in float32, or as they are in float64."""
+    """The logits in float32; float64 is unchanged."""
     return logits if logits.element_size() == 8 else logits.float()
 
 
 def mean_square(target_logits: torch.Tensor, logits: torch.Tensor, *, detach: bool = True) -> torch.Tensor:
     """Mean over images and classes of (softmax(target) - softmax)^2 (Laine & Aila 2017, algorithm 1).
 
-    Args:
-        target_logits, logits: (b, n_classes).
-        detach: no gradient flows into the target.
+    Parameters
+    ----------
+    target_logits
+        (b, n_classes).
+    logits
+        (b, n_classes).
+    detach
+        Whether no gradient flows into the target.
+
+    Returns
+    -------
+    Tensor
+        A scalar >= 0.
     """
     target = wide(target_logits).softmax(1)
     return F.mse_loss(wide(logits).softmax(1), target.detach() if detach else target)
 
 
 def pseudo_label(logits: torch.Tensor, threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy with the network's own most probable class, where that is more probable than `threshold`.
+    """Cross-entropy with the network's most probable class, if its probability is above a threshold.
 
-    Returns:
-        The mean over all images, masked ones included (Oliver et al. 2018), and the share of images used.
+    Parameters
+    ----------
+    logits
+        (b, n_classes).
+    threshold
+        Probability above which an image is used, 0..1.
+
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        The mean over all images, masked ones included (Oliver et al. 2018), and the fraction of images used.
     """
     logits = wide(logits)
     top, label = logits.detach().softmax(1).max(1)
@@ -42,14 +61,21 @@ def pseudo_label(logits: torch.Tensor, threshold: float) -> tuple[torch.Tensor, 
 def hard_consistency(
     weak_logits: torch.Tensor, strong_logits: torch.Tensor, threshold: float | torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy of the strong views with the most probable class of the weak ones (FixMatch, eq. (4)).
+    """Cross-entropy of the strong views with the most probable class of the weak views (FixMatch, eq. (4)).
 
-    Args:
-        weak_logits, strong_logits: (b, n_classes); no gradient flows into the weak ones.
-        threshold: the least probability at which an image is used; (n_classes,) for one a class (FlexMatch).
+    Parameters
+    ----------
+    weak_logits
+        (b, n_classes); no gradient flows into them.
+    strong_logits
+        (b, n_classes).
+    threshold
+        Smallest probability at which an image is used; (n_classes,) for one per class (FlexMatch).
 
-    Returns:
-        The mean over all images, masked ones included, and the share of images used.
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        The mean over all images, masked ones included, and the fraction of images used.
     """
     strong = wide(strong_logits)
     top, label = wide(weak_logits.detach()).softmax(1).max(1)
@@ -61,15 +87,23 @@ def hard_consistency(
 def soft_consistency(
     weak_logits: torch.Tensor, strong_logits: torch.Tensor, *, temperature: float, threshold: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """KL of the strong views to the sharpened predictions of the weak ones (UDA, section 2 and appendix).
+    """KL of the strong views to the sharpened predictions of the weak views (UDA, section 2 and appendix).
 
-    Args:
-        weak_logits, strong_logits: (b, n_classes); no gradient flows into the weak ones.
-        temperature: T < 1 sharpens.
-        threshold: the least probability, before sharpening, at which an image is used.
+    Parameters
+    ----------
+    weak_logits
+        (b, n_classes); no gradient flows into them.
+    strong_logits
+        (b, n_classes).
+    temperature
+        Temperature T; T < 1 sharpens.
+    threshold
+        Smallest probability, before sharpening, at which an image is used.
 
-    Returns:
-        The mean over all images, masked ones included, and the share of images used.
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        The mean over all images, masked ones included, and the fraction of images used.
     """
     weak, strong = wide(weak_logits.detach()), wide(strong_logits)
     mask = (weak.softmax(1).amax(1) >= threshold).to(strong.dtype)
@@ -85,7 +119,7 @@ def entropy(logits: torch.Tensor) -> torch.Tensor:
 
 
 def annealed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, most: float) -> torch.Tensor:
-    """Mean cross-entropy of the images whose right class is at most `most` probable; 0 without any (UDA, TSA)."""
+    """Mean cross-entropy of images whose true class has probability <= `most`; 0 without any (UDA, TSA)."""
     logits = wide(logits)
     each = F.cross_entropy(logits, labels, reduction="none")
     mask = (-each.detach()).exp() <= most
@@ -93,11 +127,21 @@ def annealed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, most: flo
 
 
 def annealing_threshold(schedule: str, progress: float, n_classes: int) -> float:
-    """The probability above which a labelled image no longer counts (UDA, section 3.1).
+    """The probability above which a labelled image is excluded (UDA, section 3.1).
 
-    Args:
-        schedule: "none" (always 1), "linear", "log" or "exp", each from 1 / n_classes to 1.
-        progress: share of the training that is done, 0..1.
+    Parameters
+    ----------
+    schedule
+        "none" (always 1), "linear", "log" or "exp", each from 1 / n_classes to 1.
+    progress
+        Completed fraction of the training, 0..1.
+    n_classes
+        Number of classes.
+
+    Returns
+    -------
+    float
+        The threshold, 1 / n_classes..1.
     """
     growth = {
         "none": 1.0,
@@ -116,12 +160,24 @@ def class_thresholds(
     threshold * M(beta), beta the count of a class over the largest one, M(x) = x / (2 - x) (Zhang et al. 2021,
     eqs. (7), (11) and (12)).
 
-    Args:
-        selected: int64 (n,), for each image the class that it was last predicted as with confidence; negative
-            for never.
-        n_unlabelled: images of the unlabelled pool.
-        warm_up: images that were never predicted with confidence count as a class of their own for the largest
-            one, which keeps the first confident class from setting the measure.
+    Parameters
+    ----------
+    selected
+        Last confident prediction of each image, int64 (n,); negative for none.
+    n_classes
+        Number of classes.
+    n_unlabelled
+        Number of unlabelled images.
+    threshold
+        Largest threshold, 0..1.
+    warm_up
+        Count images without a confident prediction as an additional class for the largest count, so that the
+        first confident class does not determine it.
+
+    Returns
+    -------
+    Tensor
+        float32 (n_classes,).
     """
     seen = (selected >= 0).to(torch.float32)
     counts = torch.zeros(n_classes, device=selected.device).index_add_(0, selected.clamp(min=0), seen)
@@ -145,7 +201,7 @@ def mix(x: torch.Tensor, partner: torch.Tensor, share: torch.Tensor) -> torch.Te
 
 
 def one_hot(labels: torch.Tensor, n_classes: int) -> torch.Tensor:
-    """float32 (b, n_classes). (PyTorch's own waits for a GPU to look at the labels.)"""
+    """float32 (b, n_classes). (PyTorch's `one_hot` waits for the GPU.)"""
     return (labels[:, None] == torch.arange(n_classes, device=labels.device)).float()
 
 
@@ -162,8 +218,22 @@ def brier(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
     """Mean cross-entropy with labels.
 
-    Raises:
-        ValueError: a labelled batch came without labels.
+    Parameters
+    ----------
+    logits
+        (b, n_classes).
+    labels
+        int64 (b,).
+
+    Returns
+    -------
+    Tensor
+        A scalar >= 0, in nats.
+
+    Raises
+    ------
+    ValueError
+        `labels` is None: a labelled batch has no labels.
     """
     if labels is None:
         raise ValueError("a labelled batch came without labels")
@@ -171,13 +241,13 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Te
 
 
 def linear_ramp(progress: float, start: float, end: float) -> float:
-    """0 up to the share `start` of the training, 1 from `end` on, a line between."""
+    """0 up to the fraction `start` of the training, 1 from `end` on, linear between."""
     if progress >= end:
         return 1.0
     return max(0.0, (progress - start) / (end - start))
 
 
 def gaussian_ramp(progress: float, end: float) -> float:
-    """exp(-5 (1 - t)^2), t from 0 to 1 at the share `end` of the training (Laine & Aila 2017, section 3.1)."""
+    """exp(-5 (1 - t)^2), t from 0 to 1 at the fraction `end` of the training (Laine & Aila 2017, section 3.1)."""
     t = min(1.0, progress / end) if end > 0 else 1.0
     return math.exp(-5 * (1 - t) ** 2)

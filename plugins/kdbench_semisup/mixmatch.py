@@ -1,4 +1,4 @@
-"""`mixmatch`: guessed, sharpened labels and mixed images."""
+"""`mixmatch`: sharpened predictions as labels, and mixed images."""
 
 from __future__ import annotations
 
@@ -21,29 +21,42 @@ class MixMatch(Semisupervised):
     """Berthelot et al., MixMatch (NeurIPS 2019), algorithm 1.
 
     The label of an unlabelled image is the mean prediction for its views, sharpened. All images and labels,
-    labelled and unlabelled, are mixed with random partners among all of them. Cross-entropy on the mixtures
-    that are mostly labelled images + w * mean over images and classes of (label - p)^2 on the others.
+    labelled and unlabelled, are mixed with random partners. Cross-entropy on mixtures dominated by labelled
+    images + w * mean over images and classes of (label - p)^2 on the other mixtures.
 
-    Args:
-        variant: "code": alpha = 0.5, w = 100; "paper": alpha = 0.75, w = 150, which is its value for CIFAR-100
-            with a large network (75 for CIFAR-10). Both have a ramp over 16,384 of 2^20 steps. (The paper trains
-            by Adam; the recipe is the suite's.)
-        weight: largest weight w, >= 0. None: as published, where it has grown to that over 16,384 steps. A training
-            of a few hundred steps collapses under it (WRN-10-1 on ten classes of CIFAR-100, 400 labels: to chance,
-            with ramp = 1 as well); with weight = 10 and ramp = 0.4 it does not.
-        alpha: of the Beta distribution that a mixture's share is drawn from, > 0. None: as published.
-        temperature: T of the sharpening, > 0; 0.5.
-        views: of each unlabelled image, >= 1; 2.
-        ramp: share of the training, 0..1, after which the weight is the largest. None: as published.
-        mix_per: "image": a share for each; "batch": one for all, as TorchSSL and USB have it.
-        mu: unlabelled images in a step for each labelled one, >= 1; 1.
-        batch_norm: where batch normalisation takes its statistics. "labelled": labelled and unlabelled images
-            apart, and the labelled ones' are remembered; "joint": all images of a step together; "interleaved":
-            mixed batches of the labelled one's size, of which the first one's are remembered. As published
-            "interleaved". Labels are guessed in passes of their own, a view each.
-        ema_decay: of the moving average of the weights, which is what is evaluated, >= 0 and below 1; 0.999. A
-            training of a few thousand steps wants a smaller one.
-        epoch_steps: steps an epoch, >= 1; None for one pass over the unlabelled images.
+    Parameters
+    ----------
+    variant
+        "code": alpha = 0.5, w = 100; "paper": alpha = 0.75, w = 150, its value for CIFAR-100 with a large
+        network (75 for CIFAR-10). Both increase w over 16,384 of 2^20 steps. (The paper uses Adam; the suite
+        defines the recipe.)
+    weight
+        Largest weight w, >= 0. None: the value of the variant, reached after 16,384 steps. A training of a
+        few hundred steps collapses with it (WRN-10-1 on ten classes of CIFAR-100, 400 labels: to chance, with
+        ramp = 1 too), but not with weight = 10 and ramp = 0.4.
+    alpha
+        Parameter of the Beta distribution of the mixing coefficient, > 0. None: the value of the variant.
+    temperature
+        Temperature T of the sharpening, > 0; published: 0.5.
+    views
+        Views of each unlabelled image, >= 1; published: 2.
+    ramp
+        Fraction of the training at which w is largest, 0..1. None: the value of the variant.
+    mix_per
+        "image": one mixing coefficient per image; "batch": one per batch, as in TorchSSL and USB.
+    mu
+        Unlabelled images per labelled image in a step, >= 1; published: 1.
+    batch_norm
+        Images over which batch normalisation computes its statistics. "labelled": separate passes for
+        labelled and unlabelled images, and only labelled images update the running statistics; "joint": one
+        pass over all images; "interleaved": passes over mixed batches of the labelled batch's size, and only
+        the first updates the running statistics. Published: "interleaved". Labels are predicted in separate
+        passes, one per view.
+    ema_decay
+        Decay of the moving average of the weights, which is evaluated; in [0, 1), published: 0.999. A
+        training of a few thousand steps needs a smaller value.
+    epoch_steps
+        Steps per epoch, >= 1; None: one pass over the unlabelled images.
     """
 
     def __init__(
@@ -86,8 +99,8 @@ class MixMatch(Semisupervised):
             guessed = torch.stack([z.softmax(1) for z in passes.targets(run.student, *views)]).mean(0)
             guessed = losses.sharpen(guessed, self.temperature)
             images = torch.cat([labelled.images, *views])
-            known = losses.one_hot(labelled.labels, run.n_classes)
-            labels = torch.cat([known, *[guessed] * self.views])
+            true = losses.one_hot(labelled.labels, run.n_classes)
+            labels = torch.cat([true, *[guessed] * self.views])
             share, partner = self.draw(len(images))
             share, partner = moved(share, images.device), moved(partner, images.device)
             images = losses.mix(images, partner, share)
@@ -101,7 +114,7 @@ class MixMatch(Semisupervised):
             }
 
     def draw(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Shares in 0.5..1, float32 (n,), and partners, int64 (n,), on the CPU."""
+        """Mixing coefficients in 0.5..1, float32 (n,), and partners, int64 (n,), on the CPU."""
         import torch
 
         drawn = torch.distributions.Beta(self.alpha, self.alpha).sample(

@@ -1,8 +1,8 @@
-"""Image operations on a batch, a different one for each image, as Pillow computes them for a single one.
+"""Image operations on a batch, one per image, with the results of Pillow.
 
-The images are sorted by operation once, so that every family of operations works on one slice of the batch:
-tables (whatever maps a pixel by its own value and channel), colour, filters, geometry, rescaling, cutout. Which
-image gets which operation is known on the CPU, so a GPU is never waited for.
+Images are sorted by operation, so that each family of operations works on one slice of the batch: tables (maps of
+single pixel values), colour, filters, geometry, rescaling, cutout. The operations are chosen on the CPU, so nothing
+waits for a GPU.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch
 
 from kdbench.api import moved
 
-#: The operations and what `values` (n, 3) holds for each; families stand together.
-#: autocontrast, equalize, invert, smooth, blur: the share of the result that is blended into the image, 0..1;
+#: The operations, grouped by family, and their `values` (n, 3).
+#: autocontrast, equalize, invert, smooth, blur: the fraction of the result that is blended into the image, 0..1;
 #: brightness, contrast, color, sharpness: Pillow's factor, >= 0, 1 for no change; posterize: bits that are
 #: kept, 0..8; solarize: the lowest value that is inverted, 0..256; rotate: degrees, counter-clockwise; shear:
-#: a coefficient; translate: pixels, to the left or up; rescale: the share cut off at each side, 0..0.5, and the
+#: a coefficient; translate: pixels, to the left or up; rescale: the fraction cut off at each side, 0..0.5, and the
 #: number of the filter in RESCALE_FILTERS; cutout: half a side in pixels, row and column of the centre.
 KINDS = (
     "identity",
@@ -30,24 +30,33 @@ KINDS = (
 )  # fmt: skip
 KIND = {name: number for number, name in enumerate(KINDS)}
 RESCALE_FILTERS = ("lanczos", "bicubic", "bilinear", "box", "hamming", "nearest")
-#: Mid-grey, which a cutout leaves.
+#: Mid-grey, the colour of a cutout.
 GREY = 127
 
 
 def apply(images: torch.Tensor, kinds: torch.Tensor, values: torch.Tensor, *, fill: int = 0) -> torch.Tensor:
-    """Each image through its operation.
+    """Apply one operation to each image.
 
-    Args:
-        images: uint8 (n, c, h, w), c = 1 or 3, on any device; not changed.
-        kinds: int64 (n,) on the CPU, positions in KINDS.
-        values: float64 (n, 3), on any device.
-        fill: what stands where a shifted, sheared or turned image has nothing, 0..255.
+    Parameters
+    ----------
+    images
+        uint8 (n, c, h, w), c = 1 or 3, on any device; not modified.
+    kinds
+        Indices into KINDS, int64 (n,), on the CPU.
+    values
+        Parameters of the operations, float64 (n, 3), on any device.
+    fill
+        Value of empty areas of shifted, sheared or rotated images, 0..255.
 
-    Returns:
+    Returns
+    -------
+    Tensor
         uint8 (n, c, h, w).
 
-    Raises:
-        ValueError: images of another type or number of channels.
+    Raises
+    ------
+    ValueError
+        Images have another dtype or number of channels.
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(
@@ -56,9 +65,9 @@ def apply(images: torch.Tensor, kinds: torch.Tensor, values: torch.Tensor, *, fi
     order = torch.argsort(kinds, stable=True)
     counts = torch.bincount(kinds, minlength=len(KINDS)).tolist()
     ends = torch.tensor([0, *counts]).cumsum(0).tolist()
-    place = moved(order, images.device)
-    work = images[place].contiguous()
-    values = moved(values, images.device)[place]
+    device_order = moved(order, images.device)
+    work = images[device_order].contiguous()
+    values = moved(values, images.device)[device_order]
 
     def run(first: str, last: str, function: Callable[..., torch.Tensor], *more: object) -> None:
         start, end = ends[KIND[first]], ends[KIND[last] + 1]
@@ -74,16 +83,26 @@ def apply(images: torch.Tensor, kinds: torch.Tensor, values: torch.Tensor, *, fi
     run("rescale", "rescale", _rescale)
     run("cutout", "cutout", cutout)
     result = torch.empty_like(work)
-    result[place] = work
+    result[device_order] = work
     return result
 
 
 def blend(first: torch.Tensor, second: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """first + share * (second - first), cut to 0..255 and rounded down: Pillow's `Image.blend`.
+    """first + share * (second - first), clipped to 0..255 and rounded down: Pillow's `Image.blend`.
 
-    Args:
-        first, second: uint8, first dimension n; broadcast against each other.
-        share: (n,), may lie outside 0..1.
+    Parameters
+    ----------
+    first
+        uint8, first dimension n.
+    second
+        uint8, broadcast with `first`.
+    share
+        Blending factor (n,), may be outside 0..1.
+
+    Returns
+    -------
+    Tensor
+        uint8.
     """
     a, b = first.float(), second.float()
     share = share.float().view(-1, *(1,) * (max(a.ndim, b.ndim) - 1))
@@ -109,7 +128,7 @@ def cutout(images: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], GREY)
 
 
-# --- tables: a pixel's new value depends on its old value, and on the image as a whole
+# --- tables: a pixel's new value depends on its old value and on statistics of the image
 
 
 def _by_table(images: torch.Tensor, values: torch.Tensor, counts: list[int]) -> torch.Tensor:
@@ -131,7 +150,7 @@ def _every_value(images: torch.Tensor) -> torch.Tensor:
 def _autocontrast(images: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     flat = images.flatten(2)
     low, high = flat.amin(2).double()[..., None], flat.amax(2).double()[..., None]
-    # a division of tensors: that of a number by a tensor is a product with the reciprocal, an ulp beside it
+    # divide tensors: a number over a tensor is computed with the reciprocal, which can differ by one ulp
     scale = torch.full_like(low, 255) / (high - low)
     every = _every_value(images)
     stretched = (every * scale - low * scale).clamp(0, 255).to(torch.uint8)
@@ -146,7 +165,7 @@ def _equalize(images: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     brightest = histogram.gather(2, pixels.amax(2, keepdim=True))
     step = (pixels.shape[2] - brightest) // 255
     below = histogram.cumsum(2) - histogram
-    # with an image of one colour, or too few pixels to spread, the step is 0 and nothing changes
+    # for an image of one colour, or with too few pixels, the step is 0 and nothing changes
     spread = ((step // 2 + below) // step.clamp(min=1)).clamp(max=255).to(torch.uint8)
     same = _every_value(images).to(torch.uint8)
     return blend(same, torch.where(step > 0, spread, same), share)
@@ -210,7 +229,7 @@ def _window(images: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def smooth(images: torch.Tensor) -> torch.Tensor:
-    """Mean over 3x3 pixels in which the middle one counts five times; the border stays (Pillow's SMOOTH)."""
+    """Mean over 3x3 pixels with weight 5 in the centre; the border does not change (Pillow's SMOOTH)."""
     if min(images.shape[-2:]) < 3:
         return images
     result = images.clone()
@@ -220,7 +239,7 @@ def smooth(images: torch.Tensor) -> torch.Tensor:
 
 
 def blur(images: torch.Tensor) -> torch.Tensor:
-    """Mean over the 16 pixels around the inner 3x3 of 5x5; two pixels of border stay (Pillow's BLUR)."""
+    """Mean over the 16 outer pixels of 5x5; a border of two pixels does not change (Pillow's BLUR)."""
     if min(images.shape[-2:]) < 5:
         return images
     result = images.clone()
@@ -256,11 +275,22 @@ _COLUMN = {"shear-x": 1, "shear-y": 3, "translate-x": 2, "translate-y": 5}
 
 
 def nearest(images: torch.Tensor, matrix: torch.Tensor, fill: int = 0) -> torch.Tensor:
-    """An affine map with the nearest pixel, in 16-bit fixed point as Pillow's `Image.transform`.
+    """Apply an affine map with nearest-neighbour sampling, in 16-bit fixed point as Pillow's `Image.transform`.
 
-    Args:
-        matrix: float64 (n, 6): the pixel at (x, y) is taken from (a x + b y + c, d x + e y + f), both counted
-            from the image's corner.
+    Parameters
+    ----------
+    images
+        uint8 (n, c, h, w).
+    matrix
+        float64 (n, 6): the pixel at (x, y) is read from (a x + b y + c, d x + e y + f), relative to the
+        image's corner.
+    fill
+        Value outside the image, 0..255.
+
+    Returns
+    -------
+    Tensor
+        uint8 (n, c, h, w).
     """
     n, c, height, width = images.shape
     a, b, c0, d, e, f0 = matrix.unbind(1)
@@ -273,7 +303,7 @@ def nearest(images: torch.Tensor, matrix: torch.Tensor, fill: int = 0) -> torch.
     column = (fixed(c0 + a * 0.5 + b * 0.5) + fixed(a) * x + fixed(b) * y) >> 16
     row = (fixed(f0 + d * 0.5 + e * 0.5) + fixed(d) * x + fixed(e) * y) >> 16
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    index = torch.where(inside, row * width + column, height * width)  # the last place holds `fill`
+    index = torch.where(inside, row * width + column, height * width)  # the last entry is `fill`
     padded = torch.nn.functional.pad(images.flatten(2), (0, 1), value=fill)
     return padded.gather(2, index.flatten(1)[:, None].expand(-1, c, -1)).view(n, c, height, width)
 
@@ -282,7 +312,7 @@ def _rescale(images: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     height, width = images.shape[-2:]
     across = _resampling(width, values[:, 0], values[:, 1].long()).transpose(1, 2)
     down = _resampling(height, values[:, 0], values[:, 1].long())
-    # autocast would take the products to a type that has fewer digits than a pixel needs
+    # autocast would reduce the precision below that of a pixel
     with torch.autocast(images.device.type, enabled=False):
         x = images.double() @ across[:, None]
         x = (x.clamp_(0, 255) + 0.5).floor_()
@@ -291,7 +321,7 @@ def _rescale(images: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def _resampling(size: int, share: torch.Tensor, method: torch.Tensor) -> torch.Tensor:
-    """float64 (n, size, size): from a side to what `share` cut off at both ends leaves of it, enlarged again."""
+    """Matrices float64 (n, size, size) that cut off `share` at both ends of a side and enlarge the rest."""
     low = torch.round(share * size)[:, None, None]
     high = size - low
     at = torch.arange(size, device=share.device, dtype=torch.float64)

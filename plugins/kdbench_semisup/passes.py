@@ -1,4 +1,4 @@
-"""Forward passes, and over which images batch normalisation takes its statistics."""
+"""Forward passes that control the statistics of batch normalisation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,21 @@ from kdbench_semisup.losses import wide
 
 
 def logits(model: nn.Module, parts: Sequence[torch.Tensor], batch_norm: str) -> tuple[torch.Tensor, ...]:
-    """Logits, (b, n_classes) each, of the labelled images `parts[0]` and of the others.
+    """Compute the logits of labelled images and of other parts.
 
-    Args:
-        batch_norm: see `kdbench_semisup._common.Semisupervised`.
+    Parameters
+    ----------
+    model
+        The network, in training mode.
+    parts
+        Labelled images, then the other parts.
+    batch_norm
+        See `kdbench_semisup._common.Semisupervised`.
+
+    Returns
+    -------
+    tuple[Tensor, ...]
+        Logits (b, n_classes) of each part.
     """
     if batch_norm == "labelled":
         labelled = wide(model(parts[0]))
@@ -32,21 +43,20 @@ def logits(model: nn.Module, parts: Sequence[torch.Tensor], batch_norm: str) -> 
 
 
 def targets(model: nn.Module, *parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Logits without gradients, each part in a pass of its own, as in training but with statistics of batch
-    normalisation that leave no trace."""
+    """Logits without gradients in training mode, one pass per part, without updating running statistics."""
     mode = model.training
     model.train()
     with torch.no_grad(), unremembered(model):
         result = tuple(wide(model(part)) for part in parts)
     model.train(mode)
-    # autocast keeps weights that it has converted; older PyTorch gives them out without gradients afterwards
+    # autocast caches converted weights; older PyTorch versions would reuse them without gradients
     torch.clear_autocast_cache()
     return result
 
 
 @contextmanager
 def unremembered(model: nn.Module) -> Iterator[None]:
-    """Batch normalisation goes by its batch's statistics and leaves the running ones as they are."""
+    """Batch normalisation uses the statistics of the batch and does not update the running statistics."""
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
@@ -58,7 +68,7 @@ def unremembered(model: nn.Module) -> Iterator[None]:
 
 
 def _interleaved(model: nn.Module, images: torch.Tensor, passes: int) -> torch.Tensor:
-    """Every `passes`-th image in one pass; what the first pass says of the data is remembered."""
+    """One pass per group of every `passes`-th image; only the first updates the running statistics."""
     groups = [_last(images[i::passes]) for i in range(passes)]
     results = [wide(model(groups[0]))]
     with unremembered(model):
@@ -74,5 +84,5 @@ def _together(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _last(images: torch.Tensor) -> torch.Tensor:
-    """Images with the channels last in memory, as the engine gives them out."""
+    """Images in channels-last memory format, as the engine provides them."""
     return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images

@@ -1,4 +1,4 @@
-"""`pseudo-label`: a network that takes its own confident predictions for labels."""
+"""`pseudo-label`: confident predictions of the network are labels."""
 
 from __future__ import annotations
 
@@ -25,24 +25,35 @@ PUBLISHED = {"code": (1.0, 0.95, 0.0, 0.4), "paper": (3.0, 0.0, 0.1, 0.6)}
 class PseudoLabel(Semisupervised):
     """Lee, Pseudo-Label (ICML 2013 Workshop on Challenges in Representation Learning), eqs. (15) and (16).
 
-    Cross-entropy on labelled images + w * cross-entropy on unlabelled ones with the most probable class, where
+    Cross-entropy on labelled images + w * cross-entropy on unlabelled images with the most probable class, if
     its probability is above a threshold; the mean is over all unlabelled images.
 
-    Args:
-        variant: "code": threshold 0.95, w = 1 after a line over the first 0.4 of the training; "paper": no
-            threshold, w = 0 up to epoch 100, then a line to 3 at epoch 600. The paper does not say of how many
-            epochs; here 1,000.
-        weight: largest weight, >= 0. None: as published.
-        threshold: 0..1. None: as published.
-        ramp_start, ramp_end: shares of the training, 0..1, between which the weight grows. None: as published.
-        mu: unlabelled images in a step for each labelled one, >= 1; 1.
-        batch_norm: where batch normalisation takes its statistics. "labelled": labelled and unlabelled images
-            apart, and the labelled ones' are remembered; "joint": all images of a step together; "interleaved":
-            mixed batches of the labelled one's size, of which the first one's are remembered. As published
-            "labelled".
-        ema_decay: of the moving average of the weights, which is what is evaluated, >= 0 and below 1; 0.999. A
-            training of a few thousand steps wants a smaller one.
-        epoch_steps: steps an epoch, >= 1; None for one pass over the unlabelled images.
+    Parameters
+    ----------
+    variant
+        "code": threshold 0.95, w increases linearly to 1 over the first 0.4 of the training; "paper": no
+        threshold, w = 0 up to epoch 100, then increases linearly to 3 at epoch 600. The paper does not report
+        the number of epochs; assumed: 1,000.
+    weight
+        Largest weight w, >= 0. None: the value of the variant.
+    threshold
+        Probability above which a prediction is used, 0..1. None: the value of the variant.
+    ramp_start
+        Fraction of the training at which w starts to increase, 0..1. None: the value of the variant.
+    ramp_end
+        Fraction of the training at which w is largest, 0..1. None: the value of the variant.
+    mu
+        Unlabelled images per labelled image in a step, >= 1; published: 1.
+    batch_norm
+        Images over which batch normalisation computes its statistics. "labelled": separate passes for
+        labelled and unlabelled images, and only labelled images update the running statistics; "joint": one
+        pass over all images; "interleaved": passes over mixed batches of the labelled batch's size, and only
+        the first updates the running statistics. Published: "labelled".
+    ema_decay
+        Decay of the moving average of the weights, which is evaluated; in [0, 1), published: 0.999. A
+        training of a few thousand steps needs a smaller value.
+    epoch_steps
+        Steps per epoch, >= 1; None: one pass over the unlabelled images.
     """
 
     def __init__(
@@ -78,7 +89,7 @@ class PseudoLabel(Semisupervised):
             raise ValueError(f"ramp_start={self.ramp_start!r}: at most ramp_end, {self.ramp_end!r}")
 
     def modules(self, setup: SchemeSetup) -> nn.Module:
-        """Counts how many unlabelled images are used."""
+        """Counter of the unlabelled images used."""
         from kdbench_semisup.state import Usage
 
         return Usage()
@@ -91,14 +102,14 @@ class PseudoLabel(Semisupervised):
         usage.begin()
         for labelled, unlabelled in self.batches(run):
             weight = self.weight * losses.linear_ramp(run.progress, self.ramp_start, self.ramp_end)
-            known, unknown = self.logits(run, labelled.images, unlabelled.images)
-            loss, used = losses.pseudo_label(unknown, self.threshold)
+            supervised, unlabelled_logits = self.logits(run, labelled.images, unlabelled.images)
+            loss, used = losses.pseudo_label(unlabelled_logits, self.threshold)
             usage.count(used)
             yield {
-                "cross_entropy": losses.cross_entropy(known, labelled.labels),
+                "cross_entropy": losses.cross_entropy(supervised, labelled.labels),
                 "pseudo_label": weight * loss,
             }
 
     def finish(self, run: SchemeRun) -> dict[str, float]:
-        """`unlabelled_used`: the share of unlabelled images above the threshold in the last epoch."""
+        """`unlabelled_used`: the fraction of unlabelled images above the threshold in the last epoch."""
         return usage_of(run).figures()

@@ -1,4 +1,4 @@
-"""RandAugment as FixMatch uses it, with magnitudes that are drawn anew, and a cutout at the end.
+"""RandAugment as used by FixMatch, with random magnitudes and a final cutout.
 
 Cubuk et al., RandAugment (CVPR Workshops 2020); Sohn et al., FixMatch (NeurIPS 2020), section 2.3 and table 12.
 """
@@ -12,8 +12,8 @@ import torch
 from kdbench.api import moved
 from kdbench_semisup.operations import GREY, KIND, apply
 
-#: The 14 operations, and the range of each that FixMatch's table 12 gives (translations as shares of a side,
-#: the threshold of solarize as a share of 256).
+#: The 14 operations with their ranges in FixMatch's table 12 (translations as fractions of a side, the threshold
+#: of solarize as a fraction of 256).
 PAPER_RANGES = {
     "autocontrast": (1.0, 1.0),
     "brightness": (0.05, 0.95),
@@ -53,15 +53,19 @@ STYLES = ("paper", "code", "torchssl")
 
 
 class RandAugment:
-    """From uint8 (n, c, h, w) to the same: operations drawn for each image, then a grey square.
+    """Augment uint8 images (n, c, h, w): random operations for each image, then a grey square.
 
-    Args:
-        operations: how many in a row, >= 0; FixMatch: 2, TorchSSL: 3.
-        style: "paper": magnitudes drawn evenly from the ranges of FixMatch's table 12; "code": levels 1 to 9 of
-            the published code, where each operation takes place with probability 1/2 and what turning or
-            shifting leaves empty is grey; "torchssl": the paper's ranges, and a cutout of a random side.
-        cutout: the square's side as a share of the image's shorter one, 0..1; FixMatch: 0.5. In the style
-            "torchssl" the side is drawn evenly up to it.
+    Parameters
+    ----------
+    operations
+        Operations applied in sequence, >= 0; FixMatch: 2, TorchSSL: 3.
+    style
+        "paper": magnitudes uniform in the ranges of FixMatch's table 12; "code": levels 1 to 9 of the
+        published code, where each operation has probability 1/2 and empty areas are grey; "torchssl": the
+        ranges of the paper, and a cutout of random size.
+    cutout
+        Side of the square as a fraction of the image's shorter side, 0..1; FixMatch: 0.5. With "torchssl" the
+        side is uniform up to it.
     """
 
     def __init__(self, *, operations: int = 2, style: str = "paper", cutout: float = 0.5) -> None:
@@ -103,7 +107,7 @@ class RandAugment:
             return kinds, values
         drawn = torch.rand(n, dtype=torch.float64)
         value = self._low[which] + self._width[which] * drawn
-        # as many bits as any other of 4, 5, 6, 7 and 8
+        # 4, 5, 6, 7 and 8 bits are equally likely
         value = torch.where(kinds == KIND["posterize"], torch.floor(4 + 5 * drawn), value)
         for name, unit in (("solarize", 256), ("translate-x", width), ("translate-y", height)):
             value = torch.where(kinds == KIND[name], value * unit, value)
@@ -112,11 +116,19 @@ class RandAugment:
 
 
 def cut_out(images: torch.Tensor, side: torch.Tensor) -> torch.Tensor:
-    """A grey square around a random pixel of each image.
+    """Draw a grey square around a random pixel of each image.
 
-    Args:
-        images: uint8 (n, c, h, w).
-        side: (n,) of the square, in pixels; an odd one is a pixel smaller. What stands over is cut off.
+    Parameters
+    ----------
+    images
+        uint8 (n, c, h, w).
+    side
+        Side of the square in pixels, (n,); odd sides are reduced by one. The square is clipped at the border.
+
+    Returns
+    -------
+    Tensor
+        uint8 (n, c, h, w).
     """
     from kdbench_semisup.operations import cutout
 

@@ -1,4 +1,4 @@
-"""What schemes keep from step to step, in buffers, so that checkpoints hold it."""
+"""State of the schemes between steps, in buffers, so that checkpoints include it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kdbench_semisup.ctaugment import CTAugment
 
 
 class LabelledShare(nn.Module):
-    """The share of the images that are labelled, 0..1, by which the papers' weights go."""
+    """Fraction of labelled images, 0..1, by which the papers scale their weights."""
 
     share: torch.Tensor
 
@@ -21,7 +21,7 @@ class LabelledShare(nn.Module):
 
 
 class Usage(nn.Module):
-    """What share of the unlabelled images an epoch learns from."""
+    """Fraction of the unlabelled images that are used in an epoch."""
 
     used: torch.Tensor
     steps: torch.Tensor
@@ -33,23 +33,23 @@ class Usage(nn.Module):
         self.register_buffer("steps", torch.zeros(()))
 
     def begin(self) -> None:
-        """An epoch begins."""
+        """Reset the counters for a new epoch."""
         self.used.zero_()
         self.steps.zero_()
 
     def count(self, share: torch.Tensor) -> None:
-        """Add one step's share of images used; on the device, nothing waits."""
+        """Add the fraction of images used in one step, without waiting for the device."""
         self.used += share.detach()
         self.steps += 1
 
     def figures(self) -> dict[str, float]:
-        """For the record: `unlabelled_used`, the mean over the last epoch's steps; nothing without steps."""
+        """`unlabelled_used`, the mean over the steps of the last epoch; {} without steps."""
         steps = float(self.steps)
         return {"unlabelled_used": float(self.used) / steps} if steps else {}
 
 
 class Predictions(Usage):
-    """For each row of the training split the class that it was last predicted as with confidence, -1 for none."""
+    """The last confident prediction of each row of the training split, -1 for none."""
 
     selected: torch.Tensor
     n_unlabelled: torch.Tensor
@@ -60,11 +60,16 @@ class Predictions(Usage):
         self.register_buffer("n_unlabelled", torch.tensor(n_unlabelled))
 
     def remember(self, index: torch.Tensor, logits: torch.Tensor, threshold: float) -> None:
-        """Keep the classes of those rows whose most probable class is at least `threshold` probable.
+        """Store the predicted classes whose probability is at least `threshold`.
 
-        Args:
-            index: int64 (b,), rows of the training split.
-            logits: (b, n_classes).
+        Parameters
+        ----------
+        index
+            Rows of the training split, int64 (b,).
+        logits
+            (b, n_classes).
+        threshold
+            Smallest probability, 0..1.
         """
         index = moved(index, self.selected.device)
         top, label = logits.detach().softmax(1).max(1)

@@ -1,4 +1,4 @@
-"""`uda`: sharpened predictions for weakly augmented images teach strongly augmented ones."""
+"""`uda`: sharpened predictions for weakly augmented images are targets of strongly augmented images."""
 
 from __future__ import annotations
 
@@ -27,28 +27,41 @@ PUBLISHED = {"paper": (0.4, 0.8), "code": (1.0, 0.95)}
 class UDA(Semisupervised):
     """Xie et al., Unsupervised Data Augmentation for Consistency Training (NeurIPS 2020), eq. (1).
 
-    Cross-entropy on labelled images + w * KL(p(weak view)^(1/T) || p(strong view)) on unlabelled ones, where
+    Cross-entropy on labelled images + w * KL(p(weak view)^(1/T) || p(strong view)) on unlabelled images, if
     the largest probability of the weak view is at least a threshold; the mean is over all unlabelled images.
 
-    Args:
-        variant: "paper": T = 0.4 and threshold 0.8, with the operations' ranges of FixMatch's paper; "code": the
-            settings of FixMatch's code, T = 1 and threshold 0.95, with its operations.
-        weight: w >= 0; 1.
-        temperature: T > 0. None: as published.
-        threshold: 0..1. None: as published.
-        annealing: training signal annealing: labelled images whose right class is more probable than a
-            threshold that grows by this schedule from 1 / n_classes to 1 do not count. "none" for all images.
-        entropy_weight: of the entropy of the predictions for weak views, >= 0; 0.
-        operations: of RandAugment in a row, >= 1; 2.
-        cutout: side of the grey square after it, as a share of the image's side, 0..1; 0.5.
-        mu: unlabelled images in a step for each labelled one, >= 1; 7.
-        batch_norm: where batch normalisation takes its statistics. "labelled": labelled and unlabelled images
-            apart, and the labelled ones' are remembered; "joint": all images of a step together; "interleaved":
-            mixed batches of the labelled one's size, of which the first one's are remembered. As published
-            "joint".
-        ema_decay: of the moving average of the weights, which is what is evaluated, >= 0 and below 1; 0.999. A
-            training of a few thousand steps wants a smaller one.
-        epoch_steps: steps an epoch, >= 1; None for one pass over the unlabelled images.
+    Parameters
+    ----------
+    variant
+        "paper": T = 0.4 and threshold 0.8, with the ranges of operations of FixMatch's paper; "code": T = 1
+        and threshold 0.95, with the operations of FixMatch's code.
+    weight
+        Weight w of the consistency term, >= 0; published: 1.
+    temperature
+        Temperature T of the sharpening, > 0. None: the value of the variant.
+    threshold
+        Smallest probability at which a prediction is used, 0..1. None: the value of the variant.
+    annealing
+        Training signal annealing: labelled images whose true class has a probability above a threshold are
+        excluded; the threshold increases by this schedule from 1 / n_classes to 1. "none": no exclusion.
+    entropy_weight
+        Weight of the entropy of the predictions for weak views, >= 0; published: 0.
+    operations
+        Operations of RandAugment applied in sequence, >= 1; published: 2.
+    cutout
+        Side of the grey square after RandAugment as a fraction of the image's side, 0..1; published: 0.5.
+    mu
+        Unlabelled images per labelled image in a step, >= 1; published: 7.
+    batch_norm
+        Images over which batch normalisation computes its statistics. "labelled": separate passes for
+        labelled and unlabelled images, and only labelled images update the running statistics; "joint": one
+        pass over all images; "interleaved": passes over mixed batches of the labelled batch's size, and only
+        the first updates the running statistics. Published: "joint".
+    ema_decay
+        Decay of the moving average of the weights, which is evaluated; in [0, 1), published: 0.999. A
+        training of a few thousand steps needs a smaller value.
+    epoch_steps
+        Steps per epoch, >= 1; None: one pass over the unlabelled images.
     """
 
     def __init__(
@@ -84,13 +97,13 @@ class UDA(Semisupervised):
         self.cutout = check_number("cutout", cutout, at_least=0, at_most=1)
 
     def modules(self, setup: SchemeSetup) -> nn.Module:
-        """Counts how many unlabelled images are used."""
+        """Counter of the unlabelled images used."""
         from kdbench_semisup.state import Usage
 
         return Usage()
 
     def epoch(self, run: SchemeRun) -> Losses:
-        """Yield {"cross_entropy": loss, "consistency": weighted loss}, and "entropy" where it has a weight."""
+        """Yield {"cross_entropy": loss, "consistency": weighted loss}, and "entropy" if its weight is positive."""
         from kdbench_semisup import losses
 
         usage = usage_of(run)
@@ -100,14 +113,14 @@ class UDA(Semisupervised):
             if labelled.labels is None:
                 raise ValueError("a labelled batch came without labels")
             hard = run.augmented(run.another_view(unlabelled), strong)
-            known, weak, other = self.logits(run, labelled.images, unlabelled.images, hard)
+            supervised, weak, strong_logits = self.logits(run, labelled.images, unlabelled.images, hard)
             loss, used = losses.soft_consistency(
-                weak, other, temperature=self.temperature, threshold=self.threshold
+                weak, strong_logits, temperature=self.temperature, threshold=self.threshold
             )
             usage.count(used)
             most = losses.annealing_threshold(self.annealing, run.progress, run.n_classes)
             terms = {
-                "cross_entropy": losses.annealed_cross_entropy(known, labelled.labels, most),
+                "cross_entropy": losses.annealed_cross_entropy(supervised, labelled.labels, most),
                 "consistency": self.weight * loss,
             }
             if self.entropy_weight:
@@ -115,5 +128,5 @@ class UDA(Semisupervised):
             yield terms
 
     def finish(self, run: SchemeRun) -> dict[str, float]:
-        """`unlabelled_used`: the share of unlabelled images above the threshold in the last epoch."""
+        """`unlabelled_used`: the fraction of unlabelled images above the threshold in the last epoch."""
         return usage_of(run).figures()

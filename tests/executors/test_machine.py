@@ -57,16 +57,16 @@ def test_what_the_environment_sets_already_stays(monkeypatch):
 )
 def test_lanes_of_machines(cores, jobs, gpu, expected):
     lanes = lanes_of(tuple(range(cores)), jobs, gpu=gpu)
-    assert {name: (lane.places, lane.share) for name, lane in lanes.items()} == expected
+    assert {name: (lane.slots, lane.share) for name, lane in lanes.items()} == expected
     for lane in lanes.values():
-        taken = [lane.take(Resources(threads=False)) for _ in range(lane.places)]
+        taken = [lane.allocate(Resources(threads=False)) for _ in range(lane.slots)]
         assert not lane.has_room(Resources(threads=False))
         counts = [sum(core in t for t in taken) for core in range(cores)]
         used = [n for n in counts if n]
         assert max(used) - min(used) <= 1  # no core is shared by more than need be
         for t in taken:
-            lane.give_back(t)
-        assert len(lane.free) == lane.places
+            lane.release(t)
+        assert len(lane.free) == lane.slots
 
 
 def test_the_limit_of_a_control_group(tmp_path):

@@ -28,7 +28,7 @@ def fill(
     return folder
 
 
-def test_every_target_exists() -> None:
+def test_every_spec_target_exists() -> None:
     import importlib
 
     for spec in kdbench_datasets():
@@ -36,7 +36,7 @@ def test_every_target_exists() -> None:
         assert callable(getattr(importlib.import_module(module), attribute)), spec.name
 
 
-def test_a_seeded_share_of_every_class_is_held_out(tmp_path: Path, places: DataPlaces) -> None:
+def test_seeded_fraction_of_every_class_is_held_out(tmp_path: Path, places: DataPlaces) -> None:
     fill(tmp_path / "mine")
     data = ImageFolder(path=str(tmp_path / "mine"), size=8, test_fraction=0.4).load(places)
     assert isinstance(ImageFolder(path="x"), Dataset)
@@ -59,7 +59,7 @@ def test_a_seeded_share_of_every_class_is_held_out(tmp_path: Path, places: DataP
     assert other.digest != data.digest
 
 
-def test_train_and_test_folders_are_taken_as_they_are(tmp_path: Path, places: DataPlaces) -> None:
+def test_train_and_test_folders_are_the_splits(tmp_path: Path, places: DataPlaces) -> None:
     fill(tmp_path / "mine" / "train", each=4)
     fill(tmp_path / "mine" / "test", each=2)
     data = ImageFolder(path="mine", size=16).load(replace(places, folders=(tmp_path,)))
@@ -68,7 +68,7 @@ def test_train_and_test_folders_are_taken_as_they_are(tmp_path: Path, places: Da
     assert data.superclass_of is None
 
 
-def test_images_are_cropped_in_the_middle(tmp_path: Path, places: DataPlaces) -> None:
+def test_images_are_cropped_to_the_central_square(tmp_path: Path, places: DataPlaces) -> None:
     fill(tmp_path / "mine", each=2)
     wide = np.zeros((8, 24, 3), np.uint8)
     wide[:, 8:16] = 200  # the middle square
@@ -99,25 +99,27 @@ def test_superclasses(tmp_path: Path, places: DataPlaces) -> None:
 
 
 @pytest.mark.parametrize(
-    ("toml", "told"),
+    ("toml", "message"),
     [
         ('a = ["ant", "bee"]', "'cat' is in no superclass"),
         ('a = ["ant", "bee", "cat"]\nb = ["ant"]', "'ant' is in 'a' and in 'b'"),
         ('a = ["ant", "bee", "cta"]', "did you mean 'cat'"),
         ("a = 3", "not a list of classes"),
-        ("a = [", "no valid TOML"),
+        ("a = [", "not valid TOML"),
     ],
 )
-def test_superclasses_that_do_not_fit(tmp_path: Path, places: DataPlaces, toml: str, told: str) -> None:
+def test_inconsistent_superclasses_are_rejected(
+    tmp_path: Path, places: DataPlaces, toml: str, message: str
+) -> None:
     root = fill(tmp_path / "mine")
     (root / "superclasses.toml").write_text(toml)
     with pytest.raises(DataError) as e:
         ImageFolder(path=str(root)).load(places)
-    assert told in str(e.value)
+    assert message in str(e.value)
     assert e.value.where == str(root / "superclasses.toml")
 
 
-def test_an_unreadable_image_is_named(tmp_path: Path, places: DataPlaces) -> None:
+def test_unreadable_image_is_reported(tmp_path: Path, places: DataPlaces) -> None:
     root = fill(tmp_path / "mine")
     bad = root / "bee" / "3.png"
     bad.write_bytes(bad.read_bytes()[:45])
@@ -126,7 +128,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path, places: DataPlaces) -> Non
     assert e.value.where == str(bad)
 
 
-def test_other_files_are_left_alone(tmp_path: Path, places: DataPlaces) -> None:
+def test_other_files_are_ignored(tmp_path: Path, places: DataPlaces) -> None:
     root = fill(tmp_path / "mine")
     (root / "ant" / "README.txt").write_text("no image")
     (root / "ant" / "._0.png").write_text("left by a Mac")
@@ -134,12 +136,12 @@ def test_other_files_are_left_alone(tmp_path: Path, places: DataPlaces) -> None:
     assert len(ImageFolder(path=str(root)).load(places).class_names) == 3
 
 
-def test_folders_that_do_not_fit(tmp_path: Path, places: DataPlaces) -> None:
+def test_inconsistent_folders_are_rejected(tmp_path: Path, places: DataPlaces) -> None:
     with pytest.raises(DataError, match="no such folder") as e:
         ImageFolder(path="absent").load(replace(places, folders=(tmp_path / "data",)))
     assert str(tmp_path / "data" / "absent") in str(e.value)
     fill(tmp_path / "one", classes=("ant",))
-    with pytest.raises(DataError, match="two are needed"):
+    with pytest.raises(DataError, match="at least two are needed"):
         ImageFolder(path=str(tmp_path / "one")).load(places)
     fill(tmp_path / "few", each=1)
     with pytest.raises(DataError, match="one image"):
@@ -149,7 +151,7 @@ def test_folders_that_do_not_fit(tmp_path: Path, places: DataPlaces) -> None:
         ImageFolder(path=str(tmp_path / "few")).load(places)
     fill(tmp_path / "odd" / "train")
     fill(tmp_path / "odd" / "test", classes=("ant", "bee"))
-    with pytest.raises(DataError, match=r"'cat' is in train/ alone"):
+    with pytest.raises(DataError, match=r"'cat' is only in train/"):
         ImageFolder(path=str(tmp_path / "odd")).load(places)
     fill(tmp_path / "half" / "test")
     with pytest.raises(DataError, match="no train/"):
@@ -159,12 +161,12 @@ def test_folders_that_do_not_fit(tmp_path: Path, places: DataPlaces) -> None:
 @pytest.mark.parametrize(
     "bad", [{"path": ""}, {"size": 3}, {"test_fraction": 0.0}, {"test_fraction": 1.0}, {"seed": -1}]
 )
-def test_bad_parameters_of_a_folder(bad: dict) -> None:
+def test_image_folder_parameters_out_of_range(bad: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         ImageFolder(**{"path": "x", **bad})
 
 
-def test_digits_are_scikit_learns(places: DataPlaces) -> None:
+def test_digits_equal_those_of_scikit_learn(places: DataPlaces) -> None:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -185,7 +187,7 @@ def test_digits_are_scikit_learns(places: DataPlaces) -> None:
     assert data.digest == content_digest(data)
 
 
-def test_digits_grow_by_repetition(places: DataPlaces) -> None:
+def test_digits_are_enlarged_by_repeating_pixels(places: DataPlaces) -> None:
     small, large = Digits(channels=1).load(places), Digits(size=32).load(places)
     assert large.input_shape == (32, 32, 3)
     assert (large.train.images[:, 2::4, 3::4, 1] == small.train.images[..., 0]).all()
@@ -193,6 +195,6 @@ def test_digits_grow_by_repetition(places: DataPlaces) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"size": 9}, {"channels": 2}])
-def test_bad_parameters_of_digits(bad: dict) -> None:
+def test_digits_parameters_out_of_range(bad: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         Digits(**bad)

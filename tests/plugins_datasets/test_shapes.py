@@ -41,7 +41,7 @@ def draw(task: str, f: int, k: int, plane: Plane) -> np.ndarray:
     return (TARGET if task == "target" else SOURCE)[f][1](plane, k)[0]
 
 
-def test_it_is_a_dataset() -> None:
+def test_shapes_is_a_dataset() -> None:
     assert isinstance(Shapes(), Dataset)
 
 
@@ -60,21 +60,21 @@ def test_classes_and_superclasses(task: str, n_superclasses: int) -> None:
     assert np.bincount(data.superclass_of).tolist() == [5] * n_superclasses
 
 
-def test_the_tasks_share_nothing() -> None:
+def test_tasks_share_no_class() -> None:
     names = [{n for _, _, names in task for n in names} | {t[0] for t in task} for task in (TARGET, SOURCE)]
     assert not names[0] & names[1]
     a, b = small().generate(), small(task="source").generate()
     assert not np.array_equal(a.train.images, b.train.images)
 
 
-def test_the_same_whatever_the_number_of_threads() -> None:
+def test_images_do_not_depend_on_threads() -> None:
     one, four = small(n_train=200).generate(threads=1), small(n_train=200).generate(threads=4)
     assert content_digest(one) == content_digest(four)
 
 
 @pytest.mark.parametrize("task", ["target", "source"])
-def test_these_pixels_for_ever(task: Literal["target", "source"]) -> None:
-    """Who changes a pixel raises _VERSION in shapes.py and the spec's version, and writes the digest here."""
+def test_pixels_match_recorded_digest(task: Literal["target", "source"]) -> None:
+    """A change of pixels raises _VERSION in shapes.py and the spec's version, and updates this digest."""
     data = Shapes(n_train=100, n_test=100, task=task).generate()
     assert content_digest(data) == DIGESTS[task]
 
@@ -85,21 +85,21 @@ DIGESTS = {
 }
 
 
-def test_another_seed_gives_other_images_of_the_same_classes() -> None:
+def test_seed_changes_images_not_classes() -> None:
     a, b = small().generate(), small(seed=1).generate()
     assert a.class_names == b.class_names
     assert np.array_equal(a.train.labels, b.train.labels)
     assert not (a.train.images == b.train.images).all(axis=(1, 2, 3)).any()
 
 
-def test_no_image_is_in_both_splits_or_twice() -> None:
+def test_images_are_unique_across_splits() -> None:
     data = small(n_train=400, n_test=400).generate()
     images = np.concatenate([data.train.images, data.test.images])
     assert len({i.tobytes() for i in images}) == 800
 
 
 @pytest.mark.parametrize("n", [10, 150, 170])
-def test_the_first_images_do_not_depend_on_how_many_are_asked_for(n: int) -> None:
+def test_first_images_do_not_depend_on_number_of_images(n: int) -> None:
     few, many = small(n_train=n).generate().train, small(n_train=400).generate().train
     assert np.array_equal(few.images, many.images[:n])
     assert np.array_equal(few.labels, many.labels[:n])
@@ -108,21 +108,21 @@ def test_the_first_images_do_not_depend_on_how_many_are_asked_for(n: int) -> Non
     assert np.array_equal(few.masks, many.masks[:n])
 
 
-def test_fewer_superclasses_are_the_first_ones() -> None:
+def test_n_superclasses_selects_the_first() -> None:
     two, three = small(n_train=30).generate(), small(n_train=45, n_superclasses=3, n_test=15).generate()
     kept = three.train.labels < 10
     assert np.array_equal(two.train.images, three.train.images[kept])
 
 
-def test_masks_do_not_depend_on_what_is_behind() -> None:
+def test_masks_do_not_depend_on_clutter() -> None:
     plain, busy = small(clutter=0, noise=0).generate(), small(clutter=20, noise=100).generate()
     assert np.array_equal(plain.train.masks, busy.train.masks)  # type: ignore[arg-type]
     assert not np.array_equal(plain.train.images, busy.train.images)
 
 
 @pytest.mark.parametrize("task", ["target", "source"])
-def test_masks_are_where_the_object_is(task: str) -> None:
-    """Without noise and clutter, two colours with slopes are left, and the mask is what separates them."""
+def test_masks_match_the_drawn_object(task: str) -> None:
+    """Without noise and clutter an image has two colour gradients, and the mask separates them."""
     n_classes = 100 if task == "target" else 50
     data = Shapes(n_train=n_classes, n_test=n_classes, task=task, clutter=0, noise=0).generate()  # type: ignore[arg-type]
     assert data.train.masks is not None
@@ -151,7 +151,7 @@ def test_masks_are_where_the_object_is(task: str) -> None:
     assert max(wrong) < 0.01  # values cut off at 0 and 255 bend a slope
 
 
-def test_everything_is_in_the_picture() -> None:
+def test_shapes_lie_inside_the_image() -> None:
     data = Shapes(n_train=500, n_test=100).generate()
     assert data.train.masks is not None
     share = data.train.masks.mean((1, 2))
@@ -162,15 +162,15 @@ def test_everything_is_in_the_picture() -> None:
     assert (data.train.masks & rim).sum() < 0.02 * data.train.masks.sum()
 
 
-def test_colours_say_nothing_of_the_class() -> None:
+def test_colours_do_not_depend_on_class() -> None:
     data = Shapes(n_train=4000, n_test=100).generate()
     means = data.train.images.reshape(-1, 100, 32 * 32, 3).mean(2)  # (image, class, channel)
     between, within = means.mean(0).std(0), means.std(0).mean(0)
     assert (between < 2 * within / math.sqrt(40)).all()  # what chance gives, with room
 
 
-def test_classes_are_different_shapes_even_when_turned_and_mirrored() -> None:
-    """The best match over all turns and mirrorings leaves any two classes of a family apart."""
+def test_classes_differ_under_rotation_and_reflection() -> None:
+    """Any two classes of a family differ under every rotation and reflection."""
     turns = [(t / 48, flip) for t in range(48) for flip in (False, True)]
     for task, families in (("target", TARGET), ("source", SOURCE)):
         for f in range(len(families)):
@@ -185,14 +185,14 @@ def test_classes_are_different_shapes_even_when_turned_and_mirrored() -> None:
 
 @pytest.mark.parametrize("trait", [0.0, 1.0])
 @pytest.mark.parametrize(("task", "f", "k"), EVERY)
-def test_shapes_lie_in_their_disc(task: str, f: int, k: int, trait: float) -> None:
+def test_shapes_lie_in_unit_disc(task: str, f: int, k: int, trait: float) -> None:
     plane = square(trait=trait)
     inside = draw(task, f, k, plane)
     assert inside.any()
     assert float(plane.r[0][inside].max()) < 1.2
 
 
-def test_known_areas() -> None:
+def test_areas_of_simple_shapes() -> None:
     cell = (2.4 / 512) ** 2
     plane = square(s=512)
     triangle = draw("target", 0, 0, plane).sum() * cell
@@ -214,9 +214,7 @@ def test_waves_are_the_cosine_and_sine_of_multiples(m: int) -> None:
     np.testing.assert_allclose(sin, np.sin(m * angle), atol=1e-5)
 
 
-def test_loaded_is_generated_and_loaded_twice_is_generated_once(
-    places: DataPlaces, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_generates_once(places: DataPlaces, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = small()
     first = shapes.load(places)
     generated = shapes.generate()
@@ -228,7 +226,7 @@ def test_loaded_is_generated_and_loaded_twice_is_generated_once(
     assert isinstance(second.train.masks, np.memmap)
 
 
-def test_every_parameter_matters_to_the_digest(places: DataPlaces) -> None:
+def test_every_parameter_changes_the_digest(places: DataPlaces) -> None:
     changes: list[dict] = [{}, {"seed": 3}, {"clutter": 1}, {"noise": 3}, {"task": "source"}, {"n_train": 30}]
     changes += [{"rotation": 10.0}]
     digests = [small(**change).load(replace(places)).digest for change in changes]
@@ -250,6 +248,6 @@ def test_every_parameter_matters_to_the_digest(places: DataPlaces) -> None:
         {"rotation": 181.0},
     ],
 )
-def test_bad_parameters(bad: dict) -> None:
+def test_parameters_out_of_range(bad: dict) -> None:
     with pytest.raises(ValueError, match=list(bad)[-1]):
         Shapes(**bad)

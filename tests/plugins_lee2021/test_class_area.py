@@ -1,4 +1,4 @@
-"""Class area against scipy's kernel density on LW-A10's fixed grid, known answers and invariances."""
+"""Class area against scipy's kernel density on LW-A10's fixed grid, analytic cases and invariances."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, gaussian_kde
 
-from kdbench_lee2021.class_area import ClassArea, cells_holding
+from kdbench_lee2021.class_area import ClassArea, count_cells
 
 
 def view(points, labels, n_classes):
@@ -32,7 +32,7 @@ def clusters(seed=0, n_classes=6, each=30, spread=4.0):
 
 
 def scipy_ratios(points, labels, n_classes, level, factor, grid=256):
-    """LW-A10 as it is written down: scipy.stats.gaussian_kde on one grid over the bounding box plus 5 %."""
+    """LW-A10 literally: scipy.stats.gaussian_kde on one grid over the bounding box plus 5 %."""
     low, high = points.min(0), points.max(0)
     low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
     axes = [low[d] + (high[d] - low[d]) * (np.arange(grid) + 0.5) / grid for d in (0, 1)]
@@ -52,11 +52,11 @@ def scipy_ratios(points, labels, n_classes, level, factor, grid=256):
 def test_agrees_with_scipy_on_the_fixed_grid(level, factor):
     points, labels = clusters()
     ours = ClassArea(level=level, bandwidth_factor=factor).ratios(points, labels, 6)
-    # What remains is the fixed grid's own error, largest for the smallest classes.
+    # The difference is the error of the fixed grid, largest for the smallest classes.
     np.testing.assert_allclose(ours, scipy_ratios(points, labels, 6, level, factor), rtol=0.02)
 
 
-def test_a_class_spread_like_everything_has_ratio_one():
+def test_class_spread_like_all_points_has_ratio_one():
     # Every class has the same points, up to a shuffle: kernels differ by Scott's n^(-1/6) alone.
     points = np.random.default_rng(1).standard_normal((3000, 2))
     area = ClassArea(estimator="normal")
@@ -65,12 +65,12 @@ def test_a_class_spread_like_everything_has_ratio_one():
     np.testing.assert_allclose(ClassArea().ratios(everything, np.repeat([0, 1], 3000), 2), 1, rtol=0.02)
 
 
-def test_one_class_alone_is_the_whole():
+def test_single_class_has_ratio_one():
     points, _ = clusters()
     assert ClassArea().ratios(points, np.zeros(len(points), int), 1)[0] == pytest.approx(1, abs=1e-9)
 
 
-def test_a_kde_of_many_normal_points_has_the_normal_distributions_region():
+def test_kde_region_of_normal_points_is_the_normal_ellipse():
     points = np.random.default_rng(2).standard_normal((20000, 2))
     points = np.concatenate([points, [[-9, -9], [9, 9], [-9, 9], [9, -9]]])  # a box that cuts nothing off
     unit = (points - points.min(0)) / np.ptp(points, axis=0)
@@ -78,7 +78,7 @@ def test_a_kde_of_many_normal_points_has_the_normal_distributions_region():
     assert ClassArea(level=0.8).area(unit) == pytest.approx(expected, rel=0.03)
 
 
-def test_the_normal_estimator_is_the_ratio_of_ellipses():
+def test_normal_estimator_is_ratio_of_ellipses():
     points, labels = clusters(3)
     root = [np.sqrt(np.linalg.det(np.cov(points[labels == c].T))) for c in range(6)]
     expected = np.array(root) / np.sqrt(np.linalg.det(np.cov(points.T)))
@@ -94,14 +94,14 @@ def test_the_normal_estimator_is_the_ratio_of_ellipses():
     mirror=st.booleans(),
 )
 @settings(max_examples=15, deadline=None)
-def test_stretching_moving_and_mirroring_change_nothing(scale, shift, mirror):
+def test_ratios_are_invariant_to_stretch_translation_and_reflection(scale, shift, mirror):
     points, labels = clusters(4, each=15)
     moved = points * np.array(scale) * (-1 if mirror else 1) + shift
     before, after = (ClassArea(grid=64).ratios(p, labels, 6) for p in (points, moved))
     np.testing.assert_allclose(after, before, rtol=5e-3)
 
 
-def test_rotation_changes_no_more_than_where_the_box_cuts():
+def test_rotation_changes_ratios_only_at_the_box():
     points, labels = clusters(5, spread=8.0)
     far = np.array([[40, 40], [-40, 40], [40, -40], [-40, -40]])  # so far out that no box cuts a class
     points, labels = np.concatenate([points, far]), np.concatenate([labels, np.arange(4)])
@@ -116,7 +116,7 @@ def test_rotation_changes_no_more_than_where_the_box_cuts():
     np.testing.assert_allclose(ratios[1], ratios[0], rtol=5e-3)
 
 
-def test_tighter_classes_have_smaller_ratios_in_proportion():
+def test_ratio_is_proportional_to_class_area():
     rng = np.random.default_rng(6)
     labels = np.repeat(np.arange(20), 40)
     centres, offsets = rng.uniform(-10, 10, (20, 2))[labels], rng.standard_normal((800, 2))
@@ -124,7 +124,7 @@ def test_tighter_classes_have_smaller_ratios_in_proportion():
     np.testing.assert_allclose(np.median(loose / tight), 100, rtol=0.1)
 
 
-def test_values_summarise_the_classes_and_say_who_was_left_out():
+def test_values_summarise_classes_and_count_those_without_area():
     points, labels = clusters()
     labels = labels.copy()
     labels[labels == 4] = 0  # class 4 has no point at all
@@ -134,14 +134,14 @@ def test_values_summarise_the_classes_and_say_who_was_left_out():
     ratio = result.arrays["ratio"]
     assert ratio.shape == (6,)
     np.testing.assert_array_equal(np.isnan(ratio), [False, False, False, True, True, True])
-    known = ratio[:3]
+    finite = ratio[:3]
     np.testing.assert_array_equal(result.arrays["label"], labels)
     np.testing.assert_array_equal(result.arrays["superclass"], [0, 0, 1, 1, 2, 2])
     assert result.values["left_out"] == 3
-    assert result.values["median"] == pytest.approx(np.median(known))
-    assert result.values["mean"] == pytest.approx(known.mean())
+    assert result.values["median"] == pytest.approx(np.median(finite))
+    assert result.values["mean"] == pytest.approx(finite.mean())
     assert (result.values["q25"], result.values["q75"]) == pytest.approx(
-        tuple(np.quantile(known, [0.25, 0.75]))
+        tuple(np.quantile(finite, [0.25, 0.75]))
     )
     assert result.setting == "n=180, kde, level=0.95"
     assert ClassArea(bandwidth_factor=2)(view(points, labels, 6)).setting.endswith("bandwidth x2")
@@ -149,17 +149,17 @@ def test_values_summarise_the_classes_and_say_who_was_left_out():
 
 
 @pytest.mark.parametrize("points", [np.zeros((12, 2)), np.arange(12)[:, None] * [1.0, -3.0]])
-def test_a_collapsed_embedding_has_no_area_and_no_nan(points):
+def test_collapsed_embedding_reports_no_area(points):
     result = ClassArea()(view(points, np.arange(12) % 3, 3))
     assert result.values == {"left_out": 3}
     assert np.isnan(result.arrays["ratio"]).all()
 
 
-def test_cells_holding_counts_the_last_cell_by_the_part_needed():
+def test_count_cells_counts_last_cell_in_part():
     mass = np.array([[1.0, 4.0], [2.0, 1.0]])
-    assert cells_holding(mass, 0.5) == pytest.approx(1)
-    assert cells_holding(mass, 0.75) == pytest.approx(2)
-    assert cells_holding(mass, 0.8125) == pytest.approx(2.5)
+    assert count_cells(mass, 0.5) == pytest.approx(1)
+    assert count_cells(mass, 0.75) == pytest.approx(2)
+    assert count_cells(mass, 0.8125) == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_cells_holding_counts_the_last_cell_by_the_part_needed():
         (np.full((6, 2), np.nan), np.zeros(6, int), "not finite"),
     ],
 )
-def test_a_bad_embedding_is_refused(points, labels, message):
+def test_invalid_embedding_is_rejected(points, labels, message):
     with pytest.raises(ValueError, match=message):
         ClassArea()(view(points, labels, 2))
 
@@ -187,12 +187,12 @@ def test_a_bad_embedding_is_refused(points, labels, message):
         ({"estimator": "histogram"}, "estimator='histogram'.*'normal'"),
     ],
 )
-def test_a_bad_parameter_is_named(params, message):
+def test_parameter_out_of_range_is_rejected(params, message):
     with pytest.raises(ValueError, match=message):
         ClassArea(**params)
 
 
-def test_a_bandwidth_that_no_grid_resolves_is_refused():
+def test_too_small_bandwidth_is_rejected():
     points, labels = clusters()
     with pytest.raises(ValueError, match="bandwidth_factor is too small"):
         ClassArea(bandwidth_factor=1e-3).ratios(points, labels, 6)

@@ -23,7 +23,7 @@ def view(losses, diagnostics=None, params=None, n=50):
     return SimpleNamespace(embedding=embedding)
 
 
-def test_known_answers():
+def test_values_of_a_loss_history():
     losses = [9.0] * 10 + list(range(20, 0, -1)) + [0.5, 3.0]
     result = IvisLoss()(view(losses, {"loss_eval": 0.25, "k": 15.0, "n": 50}))
     assert result.values == {
@@ -37,19 +37,19 @@ def test_known_answers():
     np.testing.assert_array_equal(result.arrays["loss"], losses)
 
 
-def test_a_short_history_is_averaged_whole_and_no_eval_is_made_up():
+def test_short_history_uses_all_epochs_and_has_no_eval():
     result = IvisLoss()(view([3.0, 1.0]))
     assert result.values == {"last": 1.0, "min": 1.0, "tail20": 2.0, "n_epochs": 2}
     assert result.setting == "n=50"
 
 
-def test_what_the_reducer_really_used_wins_over_what_was_asked_for():
+def test_setting_uses_k_of_diagnostics_before_params():
     assert IvisLoss()(view([1.0], {"k": 20}, {"k": 150})).setting == "n=50, k=20"
     assert IvisLoss()(view([1.0], {}, {"k": 150})).setting == "n=50, k=150"
 
 
-def test_a_reducer_without_losses_or_with_broken_ones_is_refused():
-    with pytest.raises(ValueError, match=r"'ivis-torch' left no loss history"):
+def test_missing_or_non_finite_losses_are_rejected():
+    with pytest.raises(ValueError, match=r"'ivis-torch' reports no loss history"):
         IvisLoss()(view([]))
     with pytest.raises(ValueError, match="not finite from epoch 1 on"):
         IvisLoss()(view([1.0, float("nan"), 2.0]))

@@ -1,4 +1,4 @@
-"""What the plugins announce: valid specs, targets that exist, and nothing heavy imported to say so."""
+"""The plugin's hooks: valid specs, existing targets, no heavy imports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def components():
 
 
 @pytest.mark.parametrize("spec", list(components()), ids=lambda s: f"{s.kind}/{s.name}")
-def test_a_target_exists_and_can_be_made_without_parameters(spec):
+def test_target_can_be_built_with_defaults(spec):
     module, attribute = spec.target.split(":")
     component = getattr(importlib.import_module(module), attribute)()
     assert callable(component) if spec.kind == "metrics" else callable(component.epoch)
@@ -29,7 +29,7 @@ def test_a_target_exists_and_can_be_made_without_parameters(spec):
     assert spec.reference
 
 
-def test_the_hooks_import_nothing_heavy():
+def test_hooks_import_no_heavy_packages():
     code = (
         "import sys, kdbench_lee2021 as l, kdbench_metrics as m\n"
         "l.kdbench_schemes(), l.kdbench_metrics(), l.kdbench_suites(), m.kdbench_metrics()\n"

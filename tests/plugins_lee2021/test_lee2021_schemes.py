@@ -22,7 +22,7 @@ def logits(seed, n=16, c=10, scale=5.0):
 @pytest.mark.parametrize("t2_scaling", [False, True])
 @pytest.mark.parametrize("direction", ["teacher||student", "student||teacher"])
 @pytest.mark.parametrize("reduction", ["batchmean", "sum"])
-def test_agrees_with_scipys_relative_entropy(temperature, t2_scaling, direction, reduction):
+def test_kl_equals_scipy_relative_entropy(temperature, t2_scaling, direction, reduction):
     s, t = logits(0), logits(1)
     p_s, p_t = softmax(s / temperature, axis=1), softmax(t / temperature, axis=1)
     pair = (p_t, p_s) if direction == "teacher||student" else (p_s, p_t)
@@ -38,7 +38,7 @@ def test_agrees_with_scipys_relative_entropy(temperature, t2_scaling, direction,
     assert single.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_gradient_is_the_difference_of_probabilities_over_t():
+def test_gradient_is_difference_of_probabilities_over_t():
     s, t = logits(2), logits(3)
     student = torch.tensor(s, requires_grad=True)
     kl_divergence(student, torch.tensor(t), temperature=4.0, reduction="sum").backward()
@@ -46,7 +46,7 @@ def test_the_gradient_is_the_difference_of_probabilities_over_t():
     np.testing.assert_allclose(student.grad.numpy(), expected, atol=1e-14)
 
 
-def test_the_reverse_gradient_is_the_centred_log_ratio():
+def test_reverse_gradient_is_centred_log_ratio():
     s, t = logits(4), logits(5)
     student = torch.tensor(s, requires_grad=True)
     kl_divergence(
@@ -57,14 +57,14 @@ def test_the_reverse_gradient_is_the_centred_log_ratio():
     np.testing.assert_allclose(student.grad.numpy(), expected, atol=1e-13)
 
 
-def test_no_gradient_reaches_the_teacher():
+def test_teacher_gets_no_gradient():
     teacher = torch.tensor(logits(1), requires_grad=True)
     student = torch.tensor(logits(0), requires_grad=True)
     kl_divergence(student, teacher).backward()
     assert teacher.grad is None
 
 
-def test_constants_do_not_matter_and_equality_is_the_minimum():
+def test_kl_ignores_constants_and_is_zero_for_equal_logits():
     s, t = torch.tensor(logits(0)), torch.tensor(logits(1))
     offset = torch.tensor(np.random.default_rng(2).normal(0, 50, (16, 1)))
     assert kl_divergence(s + offset, t - offset).item() == pytest.approx(
@@ -74,7 +74,7 @@ def test_constants_do_not_matter_and_equality_is_the_minimum():
     assert kl_divergence(s, t).item() > 0.1
 
 
-def test_extreme_logits_stay_finite():
+def test_kl_of_extreme_logits_is_finite():
     s = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
     loss = kl_divergence(s, torch.tensor([[-1e4, 1e4, 0.0]]), temperature=1.0)
     loss.backward()
@@ -82,7 +82,7 @@ def test_extreme_logits_stay_finite():
     assert torch.isfinite(s.grad).all()
 
 
-def test_computed_in_float32_whatever_the_networks_precision():
+def test_kl_is_computed_in_float32():
     s, t = torch.tensor(logits(0)).bfloat16(), torch.tensor(logits(1)).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = kl_divergence(s, t)
@@ -91,8 +91,8 @@ def test_computed_in_float32_whatever_the_networks_precision():
 
 
 @pytest.mark.parametrize("shapes", [((4, 3), (4, 5)), ((4, 3), (2, 3)), ((4, 3, 1), (4, 3, 1))])
-def test_logits_that_do_not_fit_are_refused(shapes):
-    with pytest.raises(ValueError, match="of one shape"):
+def test_mismatched_logits_are_rejected(shapes):
+    with pytest.raises(ValueError, match="the same shape"):
         kl_divergence(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
 
 
@@ -105,7 +105,7 @@ class FakeBatch:
 
 
 class FakeRun:
-    """A run over random vectors; it logs which passes were started and how far they were read."""
+    """A run over random vectors that logs started passes and read batches."""
 
     epoch, epochs = 0, 1
 
@@ -143,12 +143,12 @@ def order(scheme, run):
     return [next(iter(terms)) for terms in scheme.epoch(run)]
 
 
-def test_both_meet_the_contract():
+def test_schemes_implement_the_protocol():
     assert isinstance(Undistilled(), Scheme)
     assert isinstance(KL(), Scheme)
 
 
-def test_undistilled_is_cross_entropy_over_the_labelled_images_alone():
+def test_undistilled_is_cross_entropy_on_labelled_images():
     run = FakeRun()
     run.teacher_logits = None  # not to be called
     for terms, i in zip(Undistilled().epoch(run), range(3), strict=True):
@@ -161,7 +161,7 @@ def test_undistilled_is_cross_entropy_over_the_labelled_images_alone():
     assert run.read == ["l0", "l1", "l2"]
 
 
-def test_by_epoch_a_labelled_pass_comes_first_and_then_an_unlabelled_one():
+def test_epoch_alternation_runs_labelled_then_unlabelled_pass():
     assert order(KL(), FakeRun(2, 3)) == ["cross_entropy"] * 2 + ["kl"] * 3
 
 
@@ -169,19 +169,19 @@ def test_by_epoch_a_labelled_pass_comes_first_and_then_an_unlabelled_one():
     ("sizes", "expected"),
     [((2, 4), "ckckkk"), ((4, 2), "ckckcc"), ((2, 2), "ckck"), ((0, 2), "kk"), ((2, 0), "cc")],
 )
-def test_by_batch_they_take_turns_and_the_longer_pass_ends_it(sizes, expected):
+def test_batch_alternation_ends_with_rest_of_longer_pass(sizes, expected):
     assert "".join(term[0] for term in order(KL(alternation="batch"), FakeRun(*sizes))) == expected
 
 
 @pytest.mark.parametrize("alternation", ["epoch", "batch"])
-def test_a_batch_is_read_and_the_student_asked_only_when_its_step_is_due(alternation):
+def test_batches_are_read_lazily(alternation):
     run = FakeRun(2, 2)
     for done, _terms in enumerate(KL(alternation=alternation).epoch(run), start=1):
         assert len(run.read) == done  # a step in between changes the student for the next one
     assert done == 4
 
 
-def test_the_kl_term_uses_the_teachers_logits_of_that_batch_and_the_schemes_parameters():
+def test_kl_term_uses_batch_teacher_logits_and_parameters():
     run = FakeRun(0, 3)
     scheme = KL(temperature=2.0, direction="student||teacher", t2_scaling=True, reduction="sum")
     for terms, i in zip(scheme.epoch(run), range(3), strict=True):
@@ -193,8 +193,8 @@ def test_the_kl_term_uses_the_teachers_logits_of_that_batch_and_the_schemes_para
         assert terms["kl"].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_it_teaches():
-    """A student that is given the teacher's outputs alone comes to agree with it."""
+def test_student_learns_from_teacher_outputs():
+    """A student trained on the teacher's outputs only agrees with it afterwards."""
     run = FakeRun(0, 4)
     run.teacher_logits = lambda batch: 3 * batch.images[:, : run.classes]
     optimiser = torch.optim.SGD(run.student.parameters(), lr=0.5)
@@ -211,7 +211,7 @@ def test_it_teaches():
 def test_labelled_batches_need_labels():
     run = FakeRun()
     run.labelled = run.unlabelled
-    with pytest.raises(ValueError, match="without labels"):
+    with pytest.raises(ValueError, match="has no labels"):
         next(Undistilled().epoch(run))
 
 
@@ -225,7 +225,7 @@ def test_labelled_batches_need_labels():
         ({"reduction": "mean"}, "reduction='mean'"),
     ],
 )
-def test_a_bad_parameter_is_named(params, message):
+def test_parameter_out_of_range_is_rejected(params, message):
     with pytest.raises(ValueError) as error:
         KL(**params)
     assert message in str(error.value)

@@ -20,7 +20,7 @@ def view(**reducers):
     return SimpleNamespace(reducers=reducers)
 
 
-def test_values_are_the_shares_of_each_reducer_and_level():
+def test_values_per_reducer_and_noise_level():
     metric = NoiseDemonstration(noise=(0.0, 0.5, 2.0), clusters=4, points=30, features=6)
     result = metric(SimpleNamespace(reducers={"tsne[k=3]": first_two, "B": lambda X: X[:, 2:4]}))
     for level in (0.0, 0.5, 2.0):
@@ -34,7 +34,7 @@ def test_values_are_the_shares_of_each_reducer_and_level():
     assert result.setting == "n=120, d=6, 4 clusters"
 
 
-def test_arrays_hold_what_the_figure_shows():
+def test_arrays_contain_the_data_of_the_figure():
     metric = NoiseDemonstration(noise=(0.5, 1.0), clusters=3, points=5, seed=4)
     result = metric(view(a=first_two, b=lambda X: X[:, 2:4]))
     points, labels = result.arrays["points"], result.arrays["labels"]
@@ -49,7 +49,7 @@ def test_arrays_hold_what_the_figure_shows():
     np.testing.assert_array_equal(panels[3].collections[0].get_offsets(), points[1, 1])
 
 
-def test_clusters_are_told_apart_beyond_the_number_of_colours():
+def test_markers_distinguish_more_clusters_than_colours():
     labels = np.repeat(np.arange(23), 2)
     points = np.random.default_rng(0).normal(size=(46, 2)).astype(np.float32)
     [ax] = draw([NoisePanel("r", 1.0, points, labels, 0.5, 0.5)]).axes
@@ -77,11 +77,11 @@ def test_clusters_are_told_apart_beyond_the_number_of_colours():
         ({"features": 0}, "features=0"),
     ],
 )
-def test_bad_parameters_are_named(params, said):
+def test_parameters_out_of_range_are_rejected(params, said):
     with pytest.raises(ValueError, match=said):
         NoiseDemonstration(**params)
 
 
-def test_labels_that_would_share_a_name_are_refused():
+def test_labels_with_equal_value_names_are_rejected():
     with pytest.raises(ValueError, match="a 1, a=1"):
         NoiseDemonstration(points=2)(SimpleNamespace(reducers={"a=1": first_two, "a 1": first_two}))

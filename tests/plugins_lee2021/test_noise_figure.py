@@ -12,7 +12,7 @@ def first_two(X):
     return X[:, :2]
 
 
-def test_panels_differ_in_the_size_of_the_noise_alone():
+def test_panels_differ_only_in_noise_scale():
     quiet, labels = blobs(seed=7, noise=0.0)
     low, _ = blobs(seed=7, noise=0.5)
     high, _ = blobs(seed=7, noise=1.0)
@@ -30,11 +30,11 @@ def test_within_share_is_the_sum_of_squares_of_anova():
     assert within_share(points, labels) == pytest.approx(within / ((points - points.mean(0)) ** 2).sum())
     assert within_share(np.eye(2)[[0, 0, 1, 1]], np.array([0, 0, 1, 1])) == 0
     assert within_share(points, np.zeros(90, int)) == pytest.approx(1)
-    with pytest.raises(ValueError, match="the same"):
+    with pytest.raises(ValueError, match="are equal"):
         within_share(np.ones((4, 2)), np.arange(4))
 
 
-def test_more_noise_means_looser_clusters_before_and_after():
+def test_within_share_increases_with_noise():
     panels = noise_demonstration(seed=0, reducers={"axes": first_two, "swapped": lambda X: X[:, 1::-1]})
     assert [(p.reducer, p.noise) for p in panels[:4]] == [("axes", s) for s in (0.25, 0.5, 1.0, 2.0)]
     for rows in (panels[:4], panels[4:]):
@@ -44,7 +44,7 @@ def test_more_noise_means_looser_clusters_before_and_after():
     assert panels[3].spread_before == pytest.approx(4 / (4 + 1), abs=0.05)  # variances add up
 
 
-def test_one_picture_with_a_row_a_reducer_and_a_column_a_level():
+def test_figure_has_row_per_reducer_and_column_per_level():
     figure = draw(
         noise_demonstration(seed=0, reducers={"axes": first_two}, noise=(0.1, 1.0), points_per_cluster=5)
     )
@@ -52,7 +52,7 @@ def test_one_picture_with_a_row_a_reducer_and_a_column_a_level():
     assert all(len(ax.collections[0].get_offsets()) == 50 for ax in figure.axes)
 
 
-def test_bad_input_is_refused():
+def test_invalid_input_is_rejected():
     with pytest.raises(ValueError, match="noise=-1"):
         blobs(seed=0, noise=-1)
     with pytest.raises(ValueError, match="n_clusters=0"):

@@ -1,4 +1,4 @@
-"""Superclass output correlation against np.corrcoef, known answers and invariances."""
+"""Superclass output correlation against np.corrcoef, analytic cases and invariances."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def correlated():
 
 
 @pytest.mark.parametrize("of", ["logits", "softmax"])
-def test_agrees_with_corrcoef_pair_by_pair(correlated, of):
+def test_correlations_equal_numpy_corrcoef(correlated, of):
     logits, groups = correlated
     result = SuperclassCorrelation(of=of)(view(logits, groups))
     outputs = logits.astype(np.float64)
@@ -48,7 +48,7 @@ def test_agrees_with_corrcoef_pair_by_pair(correlated, of):
     assert result.setting == f"n=300, {of}"
 
 
-def test_identical_outputs_correlate_fully_and_opposite_ones_negatively():
+def test_identical_and_opposite_outputs():
     x = np.random.default_rng(0).standard_normal(50)
     result = SuperclassCorrelation()(view(np.stack([x, x, x, -x], 1), [0, 0, 1, 1]))
     np.testing.assert_allclose(result.arrays["r"], [1, -1])
@@ -56,7 +56,7 @@ def test_identical_outputs_correlate_fully_and_opposite_ones_negatively():
     assert result.values["r"] == pytest.approx(0, abs=1e-12)
 
 
-def test_scale_and_offset_of_a_class_do_not_matter(correlated):
+def test_invariant_to_scale_and_offset_of_a_class(correlated):
     logits, groups = correlated
     rng = np.random.default_rng(5)
     moved = logits * rng.uniform(0.5, 20, 20) + rng.normal(0, 5, 20)
@@ -64,14 +64,14 @@ def test_scale_and_offset_of_a_class_do_not_matter(correlated):
     np.testing.assert_allclose(after.arrays["r"], before.arrays["r"], atol=1e-5)
 
 
-def test_the_order_of_images_does_not_matter_and_that_of_superclasses_follows(correlated):
+def test_invariant_to_image_order_and_equivariant_to_superclass_order(correlated):
     logits, groups = correlated
     before = SuperclassCorrelation()(view(logits, groups)).arrays["r"]
     after = SuperclassCorrelation()(view(logits[::-1], 3 - groups)).arrays["r"]
     np.testing.assert_allclose(after, before[::-1], atol=1e-12)
 
 
-def test_a_constant_output_and_a_lone_class_are_left_out():
+def test_constant_outputs_and_single_classes_are_excluded():
     rng = np.random.default_rng(1)
     logits = rng.standard_normal((40, 6))
     logits[:, 2] = 0.1
@@ -81,24 +81,24 @@ def test_a_constant_output_and_a_lone_class_are_left_out():
     assert result.values["r"] == pytest.approx((rho[0, 1] + rho[2, 3]) / 2)
 
 
-def test_a_value_that_does_not_exist_is_left_out():
+def test_undefined_value_is_absent():
     result = SuperclassCorrelation()(view(np.ones((30, 4)), [0, 0, 1, 1]))
     assert result.values == {}
 
 
 @pytest.mark.parametrize("groups", [None, [0, 1, 2]])
-def test_a_dataset_without_superclasses_is_refused_with_advice(groups):
+def test_dataset_without_superclasses_error_has_hint(groups):
     with pytest.raises(KdbenchError, match="no superclass") as error:
         SuperclassCorrelation()(view(np.eye(3), groups))
     assert "cifar100" in error.value.hint
 
 
 @pytest.mark.parametrize("logits", [np.zeros((5, 3)), np.zeros((1, 4)), np.full((5, 4), np.inf)])
-def test_bad_logits_are_refused(logits):
+def test_invalid_logits_are_rejected(logits):
     with pytest.raises(ValueError, match="logits"):
         SuperclassCorrelation()(view(logits, [0, 0, 1, 1]))
 
 
-def test_a_bad_parameter_is_named():
+def test_parameter_out_of_range_is_rejected():
     with pytest.raises(ValueError, match=r"of='probabilities'.*'softmax'"):
         SuperclassCorrelation(of="probabilities")

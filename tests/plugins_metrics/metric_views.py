@@ -1,4 +1,4 @@
-"""What metrics look through in these tests: arrays, where the engine has artifacts."""
+"""Views for metric tests, with arrays in place of the engine's artifacts."""
 
 from __future__ import annotations
 

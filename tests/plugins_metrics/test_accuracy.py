@@ -1,4 +1,4 @@
-"""Accuracy of a network, against scikit-learn and by hand."""
+"""Accuracy against scikit-learn and worked examples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def view(logits, labels, history=None):
 
 
 def measured(history, **params):
-    """Of a network that is right in the end."""
+    """Accuracy of a network whose final predictions are all correct."""
     return Accuracy(**params)(view(np.eye(3), np.arange(3), history))
 
 
@@ -32,40 +32,40 @@ def test_agrees_with_scikit_learn():
     assert values["top5"] == pytest.approx(top_k_accuracy_score(labels, logits, k=5, labels=np.arange(12)))
 
 
-def test_equal_logits_are_one_guess_not_a_hit_for_every_class():
+def test_tied_logits_count_as_one_guess():
     values = Accuracy()(view(np.zeros((10, 10)), np.arange(10))).values
     assert values == {"accuracy": 0.1, "last": 0.1, "top5": 0.5}
 
 
-def test_top5_is_left_out_where_it_is_always_one():
+def test_top5_is_absent_with_five_classes():
     assert set(Accuracy()(view(np.eye(5), np.arange(5))).values) == {"accuracy", "last"}
 
 
 # -- selection
 
 
-def test_the_test_set_never_chooses_the_epoch():
+def test_best_epoch_is_selected_on_validation():
     history = {"test_accuracy": [0.2, 0.9, 0.5, 0.4]}
     assert "best_validation" not in measured(history).values
     history["validation_accuracy"] = [0.1, 0.3, 0.6, 0.6]
     values = measured(history).values
-    assert values["best_validation"] == 0.5  # the first of the two best by validation
+    assert values["best_validation"] == 0.5  # the first of two tied epochs
     assert values["accuracy"] == values["last"] == 1.0
 
 
-def test_epochs_without_a_measurement_are_passed_over():
+def test_epochs_without_evaluation_are_skipped():
     history = {"test_accuracy": [NAN, 0.3, NAN, 0.5], "validation_accuracy": [NAN, 0.4, NAN, 0.2]}
     values = measured(history, last_k=2).values
     assert values["best_validation"] == 0.3
     assert values["median_last"] == pytest.approx(0.4)
 
 
-def test_one_evaluation_is_called_so():
+def test_setting_of_one_evaluation():
     result = measured({"test_accuracy": [NAN, 0.3]}, selection="median-last", last_k=20)
     assert (result.values["accuracy"], result.setting) == (0.3, "ranked by the one evaluation")
 
 
-def test_each_rule_gives_its_own_number_and_says_so():
+def test_each_rule_reports_its_value_and_setting():
     history = {"test_accuracy": [0.9, 0.1, 0.2, 0.6], "validation_accuracy": [0.5, 0.8, 0.1, 0.2]}
     found = {
         (s, k): measured(history, selection=s, last_k=k)
@@ -77,25 +77,25 @@ def test_each_rule_gives_its_own_number_and_says_so():
         ("median-last", 3): (0.2, "ranked by the median of the last 3 evaluations"),
         ("median-last", 20): (0.4, "ranked by the median of all 4 evaluations"),
     }
-    for (_, last_k), result in found.items():  # whatever ranks, all of them are recorded
+    for (_, last_k), result in found.items():  # all rules are recorded for any selection
         assert result.values["last"] == 1.0
         assert result.values["best_validation"] == 0.1
         assert result.values["median_last"] == pytest.approx(0.2 if last_k == 3 else 0.4)
 
 
-def test_the_median_forgets_what_was_before():
+def test_median_uses_only_last_k_evaluations():
     history = {"test_accuracy": [0.0] * 50 + [0.5] * 19 + [0.6]}
     assert measured(history).values["median_last"] == 0.5
     assert measured(history, last_k=60).values["median_last"] == 0.0
 
 
 @pytest.mark.parametrize("selection", ["best-validation", "median-last"])
-def test_a_rule_without_its_evaluations_is_no_other_rule(selection):
+def test_rule_without_evaluations_is_rejected(selection):
     with pytest.raises(ValueError, match=f"selection='{selection}'"):
         measured({}, selection=selection)
 
 
-def test_a_validation_split_is_asked_for_by_the_rule_that_reads_it():
+def test_only_best_validation_needs_validation_split():
     assert [Accuracy(selection=s).needs_validation for s in ("last", "best-validation", "median-last")] == [
         False, True, False,
     ]  # fmt: skip
@@ -107,7 +107,7 @@ def test_a_validation_split_is_asked_for_by_the_rule_that_reads_it():
 @pytest.mark.parametrize(
     ("params", "message"), [({"selection": "best"}, "one of last"), ({"last_k": 0}, "last_k=0")]
 )
-def test_bad_parameters_are_refused(params, message):
+def test_parameters_out_of_range_are_rejected(params, message):
     with pytest.raises(ValueError, match=message):
         Accuracy(**params)
 
@@ -121,6 +121,6 @@ def test_bad_parameters_are_refused(params, message):
         (np.eye(3), [0, 1, 2], {"validation_accuracy": [0.1], "test_accuracy": [0.1, 0.2]}, "paired"),
     ],
 )
-def test_bad_input_is_refused(logits, labels, history, message):
+def test_invalid_input_is_rejected(logits, labels, history, message):
     with pytest.raises(ValueError, match=message):
         Accuracy()(view(logits, np.asarray(labels, np.int64), history))

@@ -1,5 +1,4 @@
-"""Ranks, dimensions and collapse of layers: against NumPy and scikit-dimension, and by spectra, cubes and networks
-whose answer is known."""
+"""Ranks, dimensions and collapse of layers against NumPy, scikit-dimension and analytic cases."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ def values(metric, view):
 
 
 @pytest.mark.parametrize("shape", [(60, 7), (40, 500)])
-def test_effective_rank_is_of_numpys_singular_values(shape):
+def test_effective_rank_uses_singular_values(shape):
     X = (np.random.default_rng(11).standard_normal(shape) * np.geomspace(1, 30, shape[1]) + 5).astype(
         np.float32
     )
@@ -33,7 +32,7 @@ def test_effective_rank_is_of_numpys_singular_values(shape):
         assert found[name] == pytest.approx(np.exp(-(s * np.log(s)).sum()), rel=1e-5)
 
 
-def test_effective_rank_of_known_spectra():
+def test_effective_rank_of_analytic_spectra():
     basis = rotation(2, 64)[:, :6]
     even = np.vstack([basis.T, -basis.T])  # six directions, each as much as the others
     assert values(EffectiveRank(), layer_view(even))["effective_rank"] == pytest.approx(6, rel=1e-5)
@@ -44,7 +43,7 @@ def test_effective_rank_of_known_spectra():
     assert values(EffectiveRank(), layer_view(np.zeros((20, 5)))) == {}
 
 
-def test_effective_rank_looks_at_so_many_images_and_says_so():
+def test_effective_rank_subsamples_and_reports_n():
     X = np.random.default_rng(12).standard_normal((300, 400))
     result = EffectiveRank(max_points=50)(layer_view(X))
     assert result.setting == "n=50"
@@ -55,7 +54,7 @@ def test_effective_rank_looks_at_so_many_images_and_says_so():
 
 
 @pytest.mark.parametrize("d", [2, 5])
-def test_twonn_finds_the_dimension_of_a_cube_in_a_wider_space(d):
+def test_twonn_dimension_of_embedded_cube(d):
     cube = np.random.default_rng(13).random((1000, d))
     X = cube @ np.random.default_rng(14).standard_normal((d, 40))
     found = values(IntrinsicDimension(), layer_view(X))
@@ -63,7 +62,7 @@ def test_twonn_finds_the_dimension_of_a_cube_in_a_wider_space(d):
         assert found[name] == pytest.approx(d, rel=0.12), name
 
 
-def test_twonn_is_scikit_dimensions():
+def test_twonn_equals_scikit_dimension():
     skdim = pytest.importorskip("skdim")
     X, _ = clusters(15, 400, 9, 5)
     found = values(IntrinsicDimension(), layer_view(X))
@@ -72,7 +71,7 @@ def test_twonn_is_scikit_dimensions():
         assert found[method] == pytest.approx(oracle, rel=1e-4)
 
 
-def test_twonn_fits_the_papers_line():
+def test_twonn_fits_line_of_the_paper():
     X, _ = clusters(16, 200, 6, 2)
     D = np.linalg.norm(X[:, None].astype(np.float64) - X[None], axis=2)
     D.sort(axis=1)
@@ -84,7 +83,7 @@ def test_twonn_fits_the_papers_line():
     assert found["mle"] == pytest.approx(179 / (x.sum() + 20 * x[-1]), rel=1e-4)
 
 
-def test_copies_of_an_image_do_not_change_the_dimension():
+def test_duplicate_images_do_not_change_dimension():
     X, _ = clusters(17, 300, 4, 1)
     once = values(IntrinsicDimension(), layer_view(np.unique(X, axis=0)))
     assert values(IntrinsicDimension(), layer_view(np.vstack([X, X[:100]]))) == once
@@ -106,7 +105,7 @@ def collapsed(n: int = 60, classes: int = 6, d: int = 10, noise: float = 0.0, se
     return X.astype(np.float32), labels, M
 
 
-def test_a_collapsed_network_is_nought_in_all_four():
+def test_collapsed_network_has_zero_nc1_to_nc4():
     X, labels, M = collapsed()
     view = layer_view(X, labels, logits=(X - X.mean(0)) @ M.T, head=(3 * M, np.zeros(6)))
     found = values(NeuralCollapse(), view)
@@ -114,7 +113,7 @@ def test_a_collapsed_network_is_nought_in_all_four():
     assert all(v == pytest.approx(0, abs=1e-5) for v in found.values()), found
 
 
-def test_each_number_tells_what_it_is_about():
+def test_each_value_measures_one_property():
     X, labels, M = collapsed()
     rng = np.random.default_rng(1)
 
@@ -134,7 +133,7 @@ def test_each_number_tells_what_it_is_about():
     assert loose["nc1"] > measure(X + 0.1 * rng.standard_normal(X.shape), M)["nc1"] > 1e-3
 
 
-def test_neural_collapse_follows_the_papers_definitions():
+def test_neural_collapse_equals_definitions_of_the_paper():
     X, labels, _ = collapsed(n=90, noise=0.4, seed=2)
     X = X.astype(np.float64)
     head = np.random.default_rng(3).standard_normal((6, 10)).astype(np.float32)
@@ -155,7 +154,7 @@ def test_neural_collapse_follows_the_papers_definitions():
     assert found["nc4"] == np.mean(nearest != (X @ head.T).argmax(1))
 
 
-def test_what_does_not_exist_of_neural_collapse_is_left_out():
+def test_undefined_neural_collapse_values_are_absent():
     X, labels, M = collapsed()
     wide = values(NeuralCollapse(), layer_view(np.hstack([X, X]), labels, logits=X @ M.T, head=(M, 0)))
     assert "nc3" not in wide

@@ -1,4 +1,4 @@
-"""Metrics of embeddings: against scikit-learn and by hand."""
+"""Metrics of embeddings against scikit-learn and worked examples."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pair():
 
 
 @pytest.mark.parametrize("k", [1, 5, 40])
-def test_trustworthiness_and_continuity_are_scikit_learns(pair, k):
+def test_trustworthiness_and_continuity_equal_scikit_learn(pair, k):
     X, points, _ = pair
     view = embedding_view(points, X)
     assert value(Trustworthiness(k=k), view) == {
@@ -35,13 +35,13 @@ def test_trustworthiness_and_continuity_are_scikit_learns(pair, k):
     }
 
 
-def test_by_the_cosine_they_are_scikit_learns_too(pair):
+def test_angular_trustworthiness_equals_scikit_learn(pair):
     X, points, _ = pair
     found = value(Trustworthiness(k=7, metric="angular"), embedding_view(points, X))["trustworthiness"]
     assert found == pytest.approx(trustworthiness(X, points, n_neighbors=7, metric="cosine"), abs=1e-9)
 
 
-def test_wide_layers_with_tight_clusters_far_from_nought_are_ranked_exactly():
+def test_ranks_are_exact_for_tight_distant_clusters():
     rng = np.random.default_rng(1)
     d = DOUBLE_WIDTH + 1
     X = 50 * rng.standard_normal((4, d))[np.arange(200) % 4] + 1e-2 * rng.standard_normal((200, d)) + 30
@@ -51,13 +51,13 @@ def test_wide_layers_with_tight_clusters_far_from_nought_are_ranked_exactly():
     assert found == pytest.approx(oracle, abs=1e-9)
 
 
-def test_ranks_count_the_nearer_ones():
+def test_ranks_count_nearer_rows():
     X = np.array([[0.0], [1.0], [3.0], [3.5], [10.0]])
     index = np.array([[4, 1], [0, 2], [3, 0], [2, 4], [3, 0]])
     np.testing.assert_array_equal(ranks(X, index, "euclidean"), [[4, 1], [1, 2], [1, 3], [1, 4], [1, 4]])
 
 
-def test_an_embedding_that_keeps_all_distances_is_perfect_and_chance_is_a_half():
+def test_isometric_embedding_scores_one_and_random_half():
     rng = np.random.default_rng(2)
     points = rng.standard_normal((300, 2))
     same = embedding_view(points @ rotation(0, 2) * 7 + 2, points)
@@ -68,7 +68,7 @@ def test_an_embedding_that_keeps_all_distances_is_perfect_and_chance_is_a_half()
     assert value(Continuity(), other)["continuity"] == pytest.approx(0.5, abs=0.03)
 
 
-def test_gluing_costs_trust_and_tearing_costs_continuity():
+def test_merging_lowers_trustworthiness_and_splitting_lowers_continuity():
     rng = np.random.default_rng(3)
     X = rng.standard_normal((200, 2)) + np.where(np.arange(200)[:, None] < 100, 0, [[50, 0]])
     glued = np.where(np.arange(200)[:, None] < 100, X, X - [[50, 0]])
@@ -78,7 +78,7 @@ def test_gluing_costs_trust_and_tearing_costs_continuity():
     assert value(Continuity(), embedding_view(X, glued))["continuity"] < 0.8
 
 
-def test_silhouette_follows_its_definition(pair):
+def test_silhouette_equals_definition(pair):
     _, points, labels = pair
     result = Silhouette()(embedding_view(points, labels=labels))
     D = np.linalg.norm(points[:, None].astype(np.float64) - points[None], axis=2)
@@ -91,7 +91,7 @@ def test_silhouette_follows_its_definition(pair):
     np.testing.assert_allclose(result.arrays["silhouette"], by_hand, atol=1e-4)
 
 
-def test_silhouette_of_classes_far_apart_is_one_and_of_one_class_is_none():
+def test_silhouette_of_distant_classes_and_of_one_class():
     points = np.random.default_rng(4).standard_normal((40, 2)) + 1e4 * (np.arange(40)[:, None] % 2)
     found = value(Silhouette(), embedding_view(points, labels=np.arange(40) % 2))
     assert found["silhouette"] == pytest.approx(1, abs=1e-3)
@@ -99,7 +99,7 @@ def test_silhouette_of_classes_far_apart_is_one_and_of_one_class_is_none():
     assert value(Silhouette(), embedding_view(points, labels=np.arange(40))) == {}
 
 
-def test_neighbourhood_hit_is_of_scikit_learns_neighbours(pair):
+def test_neighbourhood_hit_equals_scikit_learn_neighbours(pair):
     _, points, labels = pair
     near = NearestNeighbors(n_neighbors=7).fit(points).kneighbors(return_distance=False)
     found = value(NeighbourhoodHit(k=7), embedding_view(points, labels=labels))
@@ -107,7 +107,7 @@ def test_neighbourhood_hit_is_of_scikit_learns_neighbours(pair):
     assert found["hit"] > found["chance"] == pytest.approx(29 / 149)
 
 
-def test_a_hit_by_chance_is_the_chance_given():
+def test_random_hit_equals_chance():
     rng = np.random.default_rng(5)
     labels = rng.choice(4, 3000, p=[0.1, 0.2, 0.3, 0.4])
     found = value(NeighbourhoodHit(), embedding_view(rng.standard_normal((3000, 2)), labels=labels))
@@ -115,7 +115,7 @@ def test_a_hit_by_chance_is_the_chance_given():
 
 
 @pytest.mark.parametrize("metric", [Trustworthiness, Continuity, NeighbourhoodHit])
-def test_a_k_beyond_the_images_is_refused_before_anything_runs(metric):
+def test_k_too_large_is_rejected_before_a_run(metric):
     with pytest.raises(ValueError, match="k=50: below"):
         metric(k=50).neighbours_wanted(50)
     with pytest.raises(ValueError, match="k=0"):
@@ -123,7 +123,7 @@ def test_a_k_beyond_the_images_is_refused_before_anything_runs(metric):
 
 
 @pytest.mark.parametrize("metric", [Silhouette, Trustworthiness, Continuity, NeighbourhoodHit])
-def test_points_that_do_not_fit_are_refused(metric):
+def test_mismatched_points_are_rejected(metric):
     view = embedding_view(np.zeros((30, 2)))
     view.labels = view.labels[:20]
     with pytest.raises(ValueError, match="do not fit"):

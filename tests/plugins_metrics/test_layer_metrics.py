@@ -1,5 +1,4 @@
-"""Metrics of layers: against scikit-learn and NumPy, by what they do not depend on, and by
-data whose answer is known."""
+"""Metrics of layers against scikit-learn and NumPy, their invariances, and analytic cases."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ def test_knn_accuracy_is_leave_one_out():
     assert 0.3 < found["accuracy"] < 1
 
 
-def test_the_majority_of_neighbours_decides_and_the_nearest_among_equals():
+def test_majority_vote_with_ties_to_nearest():
     votes = np.array([[3, 1, 1], [2, 1, 0], [1, 2, 2], [2, 1, 1]])
     np.testing.assert_array_equal(majority(votes), [1, 2, 2, 1])
     np.testing.assert_array_equal(majority(np.array([[5, 7, 7, 5]])), [5])
@@ -50,7 +49,7 @@ def test_the_majority_of_neighbours_decides_and_the_nearest_among_equals():
 
 
 @pytest.mark.parametrize("d", [5, 300])
-def test_the_probe_is_scikit_learns_ridge_classifier(d):
+def test_probe_equals_scikit_learn_ridge_classifier(d):
     X, labels = clusters(2, 150, d, 4, noise=4)
     K = np.asarray(X, np.float64) @ X.T
     inside, outside = np.arange(100), np.arange(100, 150)
@@ -63,7 +62,7 @@ def test_the_probe_is_scikit_learns_ridge_classifier(d):
         np.testing.assert_array_equal(held, oracle.predict(X[outside]))
 
 
-def test_the_ridge_is_the_best_by_leaving_one_out():
+def test_ridge_has_best_leave_one_out_accuracy():
     X, labels = clusters(3, 40, 30, 3, noise=6)
     X = X.astype(np.float64)
     scale = np.square(X - X.mean(0)).sum(1).mean()
@@ -78,7 +77,7 @@ def test_the_ridge_is_the_best_by_leaving_one_out():
     np.testing.assert_array_equal(one, other)
 
 
-def test_a_probe_finds_classes_that_a_plane_separates_and_nothing_in_noise():
+def test_probe_of_separable_classes_and_of_noise():
     rng = np.random.default_rng(4)
     labels = np.arange(400) % 2
     X = rng.standard_normal((400, 30))
@@ -88,13 +87,13 @@ def test_a_probe_finds_classes_that_a_plane_separates_and_nothing_in_noise():
     assert found["accuracy"] == found["train_accuracy"] == 1.0
 
 
-def test_a_probe_does_not_depend_on_rotation_scale_or_place():
+def test_probe_is_invariant_to_rotation_scale_and_translation():
     X, labels = clusters(5, 200, 12, 5, noise=3)
     before = values(LinearProbe(), layer_view(X, labels))
     assert values(LinearProbe(), layer_view(3 * X @ rotation(0, 12) + 1, labels)) == before
 
 
-def test_folds_hold_out_every_image_once_and_every_class_evenly():
+def test_folds_are_a_stratified_partition():
     labels = np.repeat(np.arange(10), 13)
     held = fold_numbers(labels, 5)
     assert sorted(np.bincount(held)) == [26] * 5
@@ -103,7 +102,7 @@ def test_folds_hold_out_every_image_once_and_every_class_evenly():
     assert not np.array_equal(held[:13], np.sort(held[:13]))  # at random within a class
 
 
-def test_a_probe_of_one_class_is_refused():
+def test_probe_of_one_class_is_rejected():
     with pytest.raises(ValueError, match="of 1 classes"):
         LinearProbe()(layer_view(np.eye(10)))
 
@@ -112,7 +111,7 @@ def test_a_probe_of_one_class_is_refused():
 
 
 def hsic(K, L):
-    """Song et al. 2012, equation 5, as it is printed."""
+    """Song et al. 2012, equation 5."""
     n = len(K)
     K, L = K - np.diag(np.diag(K)), L - np.diag(np.diag(L))
     one = np.ones(n)
@@ -121,7 +120,7 @@ def hsic(K, L):
 
 
 def with_teacher(X, taps):
-    """A view at tap E beside a teacher with layers `taps`."""
+    """A view at tap E with a teacher that has layers `taps`."""
     teacher = layer_view(X)
     teacher.taps = tuple(taps)
     teacher.features_at = lambda tap: np.asarray(taps[tap], np.float32)
@@ -132,7 +131,7 @@ def cka_of(X, Y, **params):
     return Cka(**params).alignments(np.asarray(X, np.float32), [np.asarray(Y, np.float32)])[0]
 
 
-def test_cka_follows_its_equation():
+def test_cka_equals_equation():
     rng = np.random.default_rng(6)
     X, Y = rng.standard_normal((50, 6)), rng.standard_normal((50, 9))
     Y[:, :3] += X[:, :3]
@@ -148,14 +147,14 @@ def test_cka_follows_its_equation():
     assert cka_of(X, Y, batch_size=20) == pytest.approx(cross / np.sqrt(own * theirs), rel=1e-4)
 
 
-def test_u_centred_matrices_have_no_row_sums():
+def test_u_centred_matrices_have_zero_row_sums():
     K = np.random.default_rng(7).standard_normal((9, 9))
     A = u_centred(K + K.T)
     np.testing.assert_allclose(A.sum(axis=0), 0, atol=1e-12)
     np.testing.assert_array_equal(np.diag(A), 0)
 
 
-def test_cka_does_not_depend_on_rotation_scale_or_place():
+def test_cka_is_invariant_to_rotation_scale_and_translation():
     X = np.random.default_rng(8).standard_normal((300, 10))
     assert cka_of(X, 5 * X @ rotation(1, 10) + 3) == pytest.approx(1, abs=1e-5)
     stretched = X * np.arange(1, 11) ** 2
@@ -163,14 +162,14 @@ def test_cka_does_not_depend_on_rotation_scale_or_place():
     assert cka_of(X, stretched) == pytest.approx(cka_of(stretched, X))
 
 
-def test_cka_of_unrelated_wide_layers_is_nought():
+def test_cka_of_unrelated_wide_layers_is_zero():
     rng = np.random.default_rng(9)
     found = [cka_of(rng.standard_normal((64, 2000)), rng.standard_normal((64, 2000))) for _ in range(10)]
     assert abs(np.mean(found)) < 0.02
     assert np.ptp(found) > 0
 
 
-def test_cka_names_the_taps_and_leaves_out_a_layer_that_is_constant():
+def test_cka_has_no_value_for_constant_layer():
     X, _ = clusters(10, 80, 6, 4)
     view = with_teacher(X, {"A": np.ones((80, 3)), "D": X[:, ::-1], "E": X**3})
     result = Cka()(view)
@@ -182,7 +181,7 @@ def test_cka_names_the_taps_and_leaves_out_a_layer_that_is_constant():
     assert set(result.figures) == {"cka"}
 
 
-def test_cka_of_three_images_is_refused():
+def test_cka_of_three_images_is_rejected():
     with pytest.raises(ValueError, match="at least 4"):
         cka_of(np.eye(3), np.eye(3))
 
@@ -215,12 +214,12 @@ def test_wide_layers_take_seconds():
         (IntrinsicDimension, {"discard": 1.0}, "discard=1.0"),
     ],
 )
-def test_bad_parameters_are_refused(metric, params, message):
+def test_parameters_out_of_range_are_rejected(metric, params, message):
     with pytest.raises(ValueError, match=message):
         metric(**params)
 
 
 @pytest.mark.parametrize("metric", [LinearProbe, EffectiveRank, NeuralCollapse])
-def test_activations_that_are_not_finite_are_refused(metric):
+def test_non_finite_activations_are_rejected(metric):
     with pytest.raises(ValueError, match="not finite"):
         metric()(layer_view([[1.0, np.nan], [0.0, 1.0]], [0, 1]))

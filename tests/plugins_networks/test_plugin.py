@@ -15,7 +15,7 @@ from kdbench.api import Architecture, ArchitectureSpec
 SPECS = {spec.name: spec for spec in kdbench_networks.kdbench_architectures()}
 
 
-def test_names():
+def test_component_names():
     assert sorted(SPECS) == ["efficientnet-lite0", "resnet18", "timm/*", "torchvision/*", "wide-resnet"]
     assert all(isinstance(spec, ArchitectureSpec) for spec in SPECS.values())
 
@@ -33,10 +33,10 @@ def test_parameters_are_keyword_only_annotated_and_have_defaults(name):
     assert ("model" in parameters) == name.endswith("/*")
     made = target(**({"model": "resnet18"} if name.endswith("/*") else {}))
     assert isinstance(made, Architecture)
-    assert all(hasattr(made, parameter) for parameter in parameters)  # constructors store what they are given
+    assert all(hasattr(made, parameter) for parameter in parameters)  # constructors store their parameters
 
 
-def test_listing_and_describing_import_nothing_heavy():
+def test_listing_imports_no_heavy_packages():
     code = (
         "import sys, inspect, importlib, kdbench_networks\n"
         "for s in kdbench_networks.kdbench_architectures():\n"

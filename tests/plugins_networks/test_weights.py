@@ -1,4 +1,4 @@
-"""Weights files: what is loaded, what is refused, and what the refusal says."""
+"""Weights files: which are loaded, which are rejected, and the error messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def equal(a: nn.Module, b: nn.Module, besides: str = "\0") -> bool:
 
 @pytest.fixture(params=["x.safetensors", "x.pt", "x.pth", "checkpoint.pt", "parallel.pt"])
 def saved(request, tmp_path):
-    """One network's weights in every way that they may lie in a file."""
+    """One network's weights in every supported file format."""
     model = small(seed=7)
     path = tmp_path / request.param
     state = dict(model.state_dict())
@@ -51,7 +51,7 @@ def saved(request, tmp_path):
     return model, path
 
 
-def test_every_kind_of_file_is_read_back(saved):
+def test_every_file_format_is_read(saved):
     model, path = saved
     target = small(seed=1)
     loaded = load_weights(target, read_weights(path), head="fc", where=str(path))
@@ -60,7 +60,7 @@ def test_every_kind_of_file_is_read_back(saved):
     assert loaded.tensors == len(model.state_dict())
 
 
-def test_a_classifier_of_another_class_count_is_left_out_whole():
+def test_classifier_of_another_class_count_is_skipped():
     model, target, untouched = small(9, seed=7), small(4, seed=1), small(4, seed=1)
     loaded = load_weights(target, model.state_dict(), head="fc", where="x")
     assert not loaded.head
@@ -69,7 +69,7 @@ def test_a_classifier_of_another_class_count_is_left_out_whole():
     assert torch.equal(target.fc.bias, untouched.fc.bias)
 
 
-def test_a_file_without_classifier_is_taken():
+def test_file_without_classifier_is_loaded():
     state = {n: t for n, t in small(seed=7).state_dict().items() if not n.startswith("fc.")}
     target = small(seed=1)
     assert not load_weights(target, state, head="fc", where="x").head
@@ -83,7 +83,7 @@ def test_counters_of_batch_normalisation_may_be_missing():
     assert equal(target, small(seed=7))
 
 
-def test_half_precision_is_taken_as_float32():
+def test_half_precision_is_loaded_as_float32():
     target = small(seed=1)
     load_weights(target, small(seed=7).half().state_dict(), head="fc", where="x")
     assert target.conv.weight.dtype == torch.float32
@@ -121,7 +121,7 @@ def change(state, how):
         ("classifier of another network", "fc.weight is 4x6, the network's is 4x5"),
     ],
 )
-def test_what_does_not_fit_is_refused_and_nothing_is_loaded(how, says):
+def test_mismatch_is_rejected_and_nothing_is_loaded(how, says):
     target, before = small(seed=1), small(seed=1)
     with pytest.raises(DataError) as error:
         load_weights(target, change(small(seed=7).state_dict(), how), head="fc", where="the file")
@@ -130,7 +130,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_loaded(how, says):
     assert equal(target, before)
 
 
-def test_a_long_list_is_cut():
+def test_long_list_of_names_is_shortened():
     with pytest.raises(DataError) as error:
         load_weights(small(), {f"n{k}": torch.zeros(1) for k in range(50)}, head="fc", where="x")
     assert "50 unknown: n0; n1; n2; n3; n4; ..." in str(error.value)
@@ -144,17 +144,17 @@ class Bomb:
         self.target = target
 
 
-def test_pickled_code_is_refused_and_does_not_run(tmp_path):
+def test_pickled_code_is_rejected_and_not_run(tmp_path):
     path, trace = tmp_path / "bomb.pt", tmp_path / "ran"
     torch.save({"conv.weight": torch.zeros(1), "x": Bomb(str(trace))}, path)
-    with pytest.raises(DataError, match="pickled code or objects besides tensors"):
+    with pytest.raises(DataError, match="pickled code or objects other than tensors"):
         read_weights(path)
     assert not trace.exists()
 
 
 @pytest.mark.parametrize("name", ["x.pt", "x.pth", "x.safetensors", "x.bin"])
 @pytest.mark.parametrize("content", [b"", b"not weights at all", b"\x80\x02}", b"PK\x03\x04" + b"\0" * 40])
-def test_what_is_no_weights_file_is_a_data_error(tmp_path, name, content):
+def test_other_file_raises_data_error(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(DataError) as error:
@@ -164,7 +164,7 @@ def test_what_is_no_weights_file_is_a_data_error(tmp_path, name, content):
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_a_truncated_file_is_a_data_error(tmp_path, suffix):
+def test_truncated_file_raises_data_error(tmp_path, suffix):
     path = tmp_path / f"x{suffix}"
     state = small().state_dict()
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
@@ -182,7 +182,7 @@ def test_a_truncated_file_is_a_data_error(tmp_path, suffix):
         (torch.zeros(3), "holds a Tensor"),
     ],
 )
-def test_a_file_of_something_else_is_a_data_error(tmp_path, content, says):
+def test_file_of_other_objects_raises_data_error(tmp_path, content, says):
     path = tmp_path / "x.pt"
     torch.save(content, path)
     with pytest.raises(DataError, match=says):
@@ -200,8 +200,8 @@ def test_missing_files_folders_and_other_suffixes(tmp_path):
         read_weights(odd)
 
 
-def test_resnet18_from_a_file_of_its_own_network_with_and_without_its_classifier(tmp_path):
-    """What kdbench trained (names of its own network) and what the library calls it both load."""
+def test_resnet18_from_kdbench_and_library_files(tmp_path):
+    """Files with kdbench's tensor names and with the library's both load."""
     architecture = ResNet18(upsample=0)
     model = architecture.build(6, (32, 32, 3)).eval()
     path = tmp_path / "teacher.safetensors"
@@ -215,7 +215,7 @@ def test_resnet18_from_a_file_of_its_own_network_with_and_without_its_classifier
     assert other(images).shape == (2, 11)
 
 
-def test_resnet18_refuses_the_weights_of_another_network(tmp_path):
+def test_resnet18_rejects_weights_of_another_network(tmp_path):
     path = tmp_path / "small.pt"
     torch.save(small().state_dict(), path)
     with pytest.raises(DataError, match="do not fit the network"):

@@ -32,19 +32,19 @@ def count(depth: int, width: int, n_classes: int) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def test_the_papers_student_has_its_number_of_parameters():
+def test_number_of_parameters_of_the_papers_student():
     assert count(28, 1, 100) == 375_348
 
 
 @pytest.mark.parametrize(
     ("depth", "width", "millions"), [(40, 1, 0.6), (40, 2, 2.2), (16, 8, 11.0), (28, 10, 36.5)]
 )
-def test_numbers_of_parameters_published_for_cifar10(depth, width, millions):
+def test_numbers_of_parameters_equal_published_table(depth, width, millions):
     """Wide Residual Networks, table 4."""
     assert round(count(depth, width, 10) / 1e6, 1) == millions
 
 
-def test_taps_have_the_papers_dimensions_in_order():
+def test_tap_sizes_and_order_equal_the_paper():
     seen = tapped(build().eval(), torch.zeros(2, 3, 32, 32))
     dims = {tap: out.flatten(1).shape[1] for tap, out in seen.items()}
     assert dims == {"A": 16_384, "B": 16_384, "C": 8_192, "D": 4_096, "E": 64, "logits": 100}
@@ -52,13 +52,13 @@ def test_taps_have_the_papers_dimensions_in_order():
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3), (64, 64, 3), (28, 28, 1), (9, 13, 2)])
-def test_takes_images_of_any_shape(shape):
+def test_accepts_images_of_any_shape(shape):
     model = build(shape=shape, n_classes=7, depth=10)
     h, w, c = shape
     assert model(torch.randn(3, c, h, w)).shape == (3, 7)
 
 
-def test_same_seed_same_weights_and_another_seed_others():
+def test_weights_depend_on_seed():
     a, b, c = (build(seed, depth=10).state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not torch.equal(a["conv1.weight"], c["conv1.weight"])
@@ -79,7 +79,7 @@ def test_initialisation():
     assert (model.fc.bias == 0).all()
 
 
-def test_agrees_with_a_forward_pass_written_in_numpy():
+def test_forward_pass_equals_numpy_implementation():
     """BMVC 2016, table 1 and figure 1a, in float64 by scipy's correlation, with statistics as if trained."""
     model = build(seed=1, depth=16, width=1, n_classes=5)
     generator = torch.Generator().manual_seed(2)
@@ -123,8 +123,8 @@ def test_agrees_with_a_forward_pass_written_in_numpy():
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_taps_are_not_written_to_after_their_module_returned(train):
-    """A hook that keeps the tensor itself sees what the module gave, although ReLU works in place."""
+def test_tap_outputs_are_not_overwritten(train):
+    """A hook that keeps the tensor sees the module's output, although ReLU works in place."""
     model = build(depth=16).train(train)
     kept, copies = {}, {}
     for tap, path in WideResNet().taps(model).items():
@@ -144,7 +144,7 @@ def test_every_parameter_gets_a_gradient():
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-def test_memory_layout_does_not_matter():
+def test_outputs_do_not_depend_on_memory_layout():
     model = build(depth=10).eval()
     images = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
@@ -154,7 +154,7 @@ def test_memory_layout_does_not_matter():
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_dropout_acts_in_training_alone():
+def test_dropout_acts_in_training_only():
     model = build(depth=10, dropout=0.5)
     images = torch.randn(4, 3, 32, 32)
     assert not torch.equal(model(images), model(images))
@@ -164,7 +164,7 @@ def test_dropout_acts_in_training_alone():
     assert model.state_dict().keys() == plain.state_dict().keys()
 
 
-def test_follows_the_contract():
+def test_implements_architecture_protocol():
     architecture = WideResNet()
     assert isinstance(architecture, Architecture)
     model = build()
@@ -182,6 +182,6 @@ def test_follows_the_contract():
         ({"dropout": -0.1}, "dropout=-0.1"),
     ],
 )
-def test_bad_parameters_are_named(params, message):
+def test_parameters_out_of_range_are_rejected(params, message):
     with pytest.raises(ValueError, match=message):
         WideResNet(**params)

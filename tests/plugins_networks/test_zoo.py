@@ -1,4 +1,4 @@
-"""resnet18, timm/* and torchvision/*: options, taps, names, and hubs that are not there."""
+"""resnet18, timm/* and torchvision/*: options, taps, names, and unreachable hubs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kdbench_networks.torchvision_models import TorchvisionModel
 
 
 def outputs(architecture, model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Each tap's output as it was when its module returned, and as the hook's tensor is at the end."""
+    """Each tap's output when its module returned, and the same tensor after the forward pass."""
     kept, copies = {}, {}
     for tap, path in architecture.taps(model).items():
 
@@ -49,7 +49,7 @@ def test_resnet18_taps_at_224():
     assert sum(p.numel() for p in model.parameters()) == 11_689_512 - 513_000 + 51_300
 
 
-def test_the_last_tap_is_what_the_head_sees():
+def test_last_tap_is_the_head_input():
     architecture = ResNet18(upsample=0)
     model = architecture.build(9, (32, 32, 3))
     seen = outputs(architecture, model, torch.randn(2, 3, 32, 32))
@@ -60,13 +60,13 @@ def test_the_last_tap_is_what_the_head_sees():
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3), (64, 64, 3), (40, 24, 4)])
 @pytest.mark.parametrize("upsample", [64, 0, None])
-def test_resnet18_takes_images_of_any_shape(shape, upsample):
+def test_resnet18_accepts_images_of_any_shape(shape, upsample):
     h, w, c = shape
     model = ResNet18(upsample=upsample).build(5, shape).eval()
     assert model(torch.randn(2, c, h, w)).shape == (2, 5)
 
 
-def test_resnet18_is_the_network_that_torchvision_calls_so():
+def test_resnet18_equals_torchvision_resnet18():
     """Two libraries' definitions agree with the same weights: an oracle for the trunk and the names."""
     import torchvision
 
@@ -84,7 +84,7 @@ def test_resnet18_is_the_network_that_torchvision_calls_so():
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
-def test_upsampling_keeps_a_constant_image_and_lies_in_front(mode):
+def test_upsampling_keeps_constant_images_and_comes_first(mode):
     images = torch.full((2, 3, 8, 8), 0.7)
     torch.testing.assert_close(Upsample(20, mode)(images), torch.full((2, 3, 20, 20), 0.7))
     model = ResNet18(upsample=48, mode=mode).build(4, (8, 8, 3)).eval()
@@ -102,14 +102,14 @@ def test_bilinear_upsampling_does_not_align_corners():
     torch.testing.assert_close(row, torch.tensor([0.0, 0.25, 0.75, 1.0]))
 
 
-def test_antialiasing_averages_when_it_makes_images_smaller():
+def test_antialiasing_averages_when_downsampling():
     checkers = (torch.arange(16)[:, None] + torch.arange(16)).remainder(2).float().expand(1, 1, 16, 16)
     smooth, rough = Upsample(4, "bicubic", True)(checkers), Upsample(4, "nearest")(checkers)
     assert (smooth - 0.5).abs().max() < 0.05
     assert (rough - 0.5).abs().min() == 0.5
 
 
-def test_gray_images_reach_a_pretrained_network_as_three_equal_channels(tmp_path):
+def test_grey_images_become_three_equal_channels(tmp_path):
     path = tmp_path / "w.safetensors"
     save_file(dict(ResNet18(upsample=0).build(4, (16, 16, 3)).state_dict()), path)
     architecture = ResNet18(upsample=32, weights=str(path))
@@ -124,7 +124,7 @@ def test_gray_images_reach_a_pretrained_network_as_three_equal_channels(tmp_path
         architecture.build(4, (16, 16, 4))
 
 
-def test_normalization_is_imagenets_with_weights_alone(tmp_path):
+def test_normalization_is_imagenet_only_with_weights(tmp_path):
     assert ResNet18().normalization is None
     assert ResNet18(weights="none").normalization is None
     assert ResNet18(weights="timm").normalization == IMAGENET
@@ -134,7 +134,7 @@ def test_normalization_is_imagenets_with_weights_alone(tmp_path):
     assert TimmModel(model="vit_tiny_patch16_224").normalization is None
 
 
-def test_which_local_file_the_weights_are(tmp_path):
+def test_weights_file_is_the_local_path(tmp_path):
     assert ResNet18().weights_file is None
     assert ResNet18(weights="timm").weights_file is None
     assert ResNet18(weights="timm:resnet18.a1_in1k").weights_file is None
@@ -177,7 +177,9 @@ def test_timm_networks(model, first, size):
 def test_torchvision_networks(model, taps, size, channels):
     architecture = TorchvisionModel(model=model, upsample=size)
     network = architecture.build(7, (32, 32, channels))
-    seen = outputs(architecture, network, torch.randn(2, channels, 32, 32))  # in-place ReLUs leave taps alone
+    seen = outputs(
+        architecture, network, torch.randn(2, channels, 32, 32)
+    )  # in-place ReLUs do not change taps
     assert seen["logits"].shape == (2, 7)
     if taps:
         assert list(architecture.taps(network)) == taps
@@ -228,12 +230,12 @@ def test_same_seed_same_weights():
         ),
     ],
 )
-def test_bad_parameters_are_named(make, message):
+def test_parameters_out_of_range_are_rejected(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_a_network_that_cant_take_the_images_says_so_when_it_is_built():
+def test_build_rejects_images_the_network_does_not_accept():
     with pytest.raises(UsageError) as error:
         TimmModel(model="vit_tiny_patch16_224", upsample=0).build(5, (32, 32, 3))
     assert "can't take images of 32x32x3" in str(error.value)
@@ -242,7 +244,7 @@ def test_a_network_that_cant_take_the_images_says_so_when_it_is_built():
 
 @pytest.fixture
 def no_network(monkeypatch, tmp_path):
-    """Empty caches, and a network where nothing answers; asks of it are counted."""
+    """Empty caches and no reachable host; counts the requests."""
     asked = []
 
     def refuse(request, timeout=None):
@@ -263,30 +265,30 @@ def no_network(monkeypatch, tmp_path):
         (ResNet18(weights="timm:resnet18.a1_in1k"), "timm/resnet18.a1_in1k"),
     ],
 )
-def test_timms_hub_offline_names_a_local_way_at_once(no_network, architecture, file):
+def test_timm_hub_offline_error_names_local_file(no_network, architecture, file):
     with pytest.raises(DataError) as error:
         architecture.build(5, (32, 32, 3))
     assert "can't be reached" in error.value.what
     assert file in error.value.hint
     assert "weights='PATH'" in error.value.hint
     assert "kdbench[offline-teacher]" in error.value.hint
-    assert len(no_network) == 1  # asked once, not for a minute
+    assert len(no_network) == 1  # one request, no retries
 
 
-def test_torchvisions_hub_offline(no_network):
+def test_torchvision_hub_offline(no_network):
     with pytest.raises(DataError, match=r"resnet18-\w+\.pth is not in the cache .* can't be reached"):
         TorchvisionModel(model="resnet18", weights="torchvision").build(5, (32, 32, 3))
     assert len(no_network) == 1
 
 
-def test_offline_by_wish_is_not_even_asked(no_network, monkeypatch):
+def test_hf_hub_offline_sends_no_request(no_network, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match="HF_HUB_OFFLINE is set"):
         ResNet18(weights="timm").build(5, (32, 32, 3))
     assert no_network == []
 
 
-def test_a_host_that_answers_an_error_is_reachable(monkeypatch):
+def test_host_with_error_response_is_reachable(monkeypatch):
     def answer(request, timeout=None):
         raise urllib.error.HTTPError(request.full_url, 403, "Forbidden", None, None)
 
@@ -294,7 +296,7 @@ def test_a_host_that_answers_an_error_is_reachable(monkeypatch):
     assert reachable("https://example.org/x/y")
 
 
-def test_weights_in_timms_cache_are_used_without_a_network(no_network, tmp_path):
+def test_weights_in_timm_cache_work_offline(no_network, tmp_path):
     import timm
 
     source = timm.create_model("resnet18", num_classes=1000)
@@ -312,7 +314,7 @@ def test_weights_in_timms_cache_are_used_without_a_network(no_network, tmp_path)
     assert no_network == []
 
 
-def test_weights_in_torchs_cache_are_used_without_a_network(no_network, tmp_path):
+def test_weights_in_torch_cache_work_offline(no_network, tmp_path):
     import torchvision
 
     source = torchvision.models.densenet121(num_classes=1000)

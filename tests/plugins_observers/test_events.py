@@ -6,7 +6,7 @@ from kdbench.session.observers import Hooks
 from kdbench.store import Store
 
 
-def test_a_run_is_told_as_lines_of_json(tmp_path, monkeypatch, tiny_plan, carry_out, plain_registry):
+def test_run_events_are_json_lines(tmp_path, monkeypatch, tiny_plan, carry_out, plain_registry):
     events = tmp_path / "events.jsonl"
     monkeypatch.setenv("KDBENCH_EVENTS", str(events))
     plan = tiny_plan('metrics=["accuracy"]', "reducers=[]")
@@ -19,12 +19,12 @@ def test_a_run_is_told_as_lines_of_json(tmp_path, monkeypatch, tiny_plan, carry_
     stages = [line for line in lines if line["event"] == "stage_finished"]
     assert {s["key"] for s in stages} == plan.stages.keys()
     assert {s["status"] for s in stages} == {"finished"}
-    told = {line["key"]: line["results"] for line in lines if line["event"] == "cell_finished"}
-    assert told == {c.key: {"accuracy": c.results[0].value} for c in report.cells}
+    results = {line["key"]: line["results"] for line in lines if line["event"] == "cell_finished"}
+    assert results == {c.key: {"accuracy": c.results[0].value} for c in report.cells}
     assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
 
 
-def test_nothing_is_written_unasked(tmp_path, monkeypatch, finished, plain_registry):
+def test_nothing_is_written_without_events_file(tmp_path, monkeypatch, finished, plain_registry):
     monkeypatch.delenv("KDBENCH_EVENTS", raising=False)
     monkeypatch.chdir(tmp_path)
     _, _, report = finished
@@ -32,7 +32,7 @@ def test_nothing_is_written_unasked(tmp_path, monkeypatch, finished, plain_regis
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_can_not_be_written_stops_nothing(tmp_path, monkeypatch, finished, plain_registry):
+def test_unwritable_file_does_not_stop_the_run(tmp_path, monkeypatch, finished, plain_registry):
     monkeypatch.setenv("KDBENCH_EVENTS", str(tmp_path / "no" / "folder"))
     _, _, report = finished
     (failure,) = plain_registry.notify("kdbench_run_finished", run=report.summary)

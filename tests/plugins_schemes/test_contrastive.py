@@ -1,4 +1,4 @@
-"""NT-Xent against NumPy; SimCLR's views against torchvision, image by image."""
+"""NT-Xent against NumPy; SimCLR's views against torchvision."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_nt_xent_against_numpy(temperature):
     assert float(found) == pytest.approx(total / 12, rel=1e-12)
 
 
-def test_nt_xent_ignores_lengths_rotations_and_the_order_of_images():
+def test_nt_xent_is_invariant_to_scale_rotation_and_image_order():
     one, other = torch.randn(2, 6, 4, dtype=torch.float64)
     before = nt_xent(one, other)
     turn = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64)).Q
@@ -53,25 +53,25 @@ def test_nt_xent_ignores_lengths_rotations_and_the_order_of_images():
         torch.testing.assert_close(nt_xent(*changed), before)
 
 
-def test_nt_xent_of_views_that_all_agree_is_that_of_guessing():
+def test_nt_xent_of_identical_views_is_chance_level():
     same = torch.ones(8, 3)
     assert float(nt_xent(same, same)) == pytest.approx(math.log(15), rel=1e-6)
 
 
 @pytest.mark.parametrize("turn", [-0.5, -0.1, 0.03, 0.25])
-def test_hue_is_turned_as_torchvision_turns_it(images, turn):
+def test_hue_rotation_equals_torchvision(images, turn):
     floats = images.float() / 255
     found = turned(floats, torch.full((64, 1, 1), turn))
     expected = torch.stack([tv.adjust_hue(x, turn) for x in floats])
     assert (found - expected).abs().max() < 2e-5
 
 
-def test_grey_is_torchvisions(images):
+def test_grey_equals_torchvision(images):
     floats = images.float() / 255
     torch.testing.assert_close(grey(floats), tv.rgb_to_grayscale(floats), atol=1e-3, rtol=0)
 
 
-def test_views_keep_shape_and_type_are_seeded_and_differ(images):
+def test_views_keep_shape_and_dtype_and_depend_on_seed(images):
     views = Views()
     made = []
     for seed in (0, 0, 1):
@@ -84,8 +84,8 @@ def test_views_keep_shape_and_type_are_seeded_and_differ(images):
     assert len(made[0].flatten(1).unique(dim=0)) > 60
 
 
-def test_views_of_all_but_the_whole_image_without_colours_are_the_image_or_its_mirror():
-    """At a ratio of 3/4 some 13 % of an image's width are cut off, at most all of them from one side."""
+def test_nearly_full_crops_without_jitter_equal_image_or_mirror():
+    """At an aspect ratio of 3/4 about 13 % of the width are cut off, at most all of it on one side."""
     torch.manual_seed(0)
     gradient = torch.arange(16, dtype=torch.uint8).mul(16).expand(256, 3, 16, 16).contiguous()
     seen = Views(strength=0.0, smallest=1.0)(gradient).float()
@@ -95,8 +95,8 @@ def test_views_of_all_but_the_whole_image_without_colours_are_the_image_or_its_m
     assert 20 < (upright - gradient.float()).abs().max() < (1 - math.sqrt(3 / 4)) * 256 + 1
 
 
-def test_crops_take_the_share_of_the_area_that_was_asked_for():
-    """On a ramp from left to right the range of values is the crop's width."""
+def test_crops_have_the_requested_area():
+    """On a horizontal ramp the range of values is the crop's width."""
     torch.manual_seed(0)
     ramp = torch.linspace(0, 255, 64).to(torch.uint8).expand(2000, 1, 64, 64)
     seen = Views(strength=0.0, smallest=0.25)(ramp).float()
@@ -105,6 +105,6 @@ def test_crops_take_the_share_of_the_area_that_was_asked_for():
     assert width.max() > 0.95
 
 
-def test_images_with_one_channel_have_views(images):
+def test_views_of_images_with_one_channel(images):
     torch.manual_seed(0)
     assert Views()(images[:, :1]).shape == (64, 1, 16, 16)

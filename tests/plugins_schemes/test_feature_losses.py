@@ -1,4 +1,4 @@
-"""Losses on activations against a few lines of NumPy in float64, where they are least, what leaves them unchanged."""
+"""Losses on activations against NumPy in float64: values, minima and invariances."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def attention(f: np.ndarray) -> np.ndarray:
     return unit((f**2).sum(1).reshape(len(f), -1))
 
 
-def test_attention(maps):
+def test_attention_loss(maps):
     q_s, q_t = map(attention, maps)
     assert value(attention_loss, *maps) == pytest.approx(((q_s - q_t) ** 2).mean(), rel=1e-12)
     distance = np.linalg.norm(q_s - q_t, axis=1)
@@ -74,7 +74,7 @@ def test_attention(maps):
     )
 
 
-def test_attention_is_compared_at_the_smaller_size(maps):
+def test_attention_is_compared_at_smaller_size(maps):
     student, teacher = maps
     larger = np.random.default_rng(2).normal(size=(B, 2, 8, 8))
     small = averaged(larger, 4)
@@ -82,13 +82,13 @@ def test_attention_is_compared_at_the_smaller_size(maps):
     assert value(attention_loss, student, larger) == pytest.approx(value(attention_loss, student, small))
 
 
-def test_similarity(rows):
+def test_similarity_loss(rows):
     grams = [unit(f @ f.T) for f in rows]
     expected = ((grams[0] - grams[1]) ** 2).sum() / B**2
     assert value(similarity_loss, *rows) == pytest.approx(expected, rel=1e-12)
 
 
-def test_distances(rows):
+def test_distance_loss(rows):
     relative = []
     for f in rows:
         d = np.array([[np.linalg.norm(x - y) for y in f] for x in f])
@@ -96,7 +96,7 @@ def test_distances(rows):
     assert value(distance_loss, *rows) == pytest.approx(huber(*relative), rel=1e-12)
 
 
-def test_angles(rows):
+def test_angle_loss(rows):
     cosines = []
     for f in rows:
         found = np.zeros((B, B, B))
@@ -107,14 +107,14 @@ def test_angles(rows):
     assert value(angle_loss, *rows) == pytest.approx(huber(*cosines), rel=1e-12)
 
 
-def test_neighbours_as_probabilities(rows):
+def test_pkt_loss(rows):
     p_s, p_t = ((unit(f) @ unit(f).T + 1) / 2 for f in rows)
     p_s, p_t = (p / p.sum(1, keepdims=True) for p in (p_s, p_t))
     expected = entropy(p_t, p_s, axis=1).sum() / B**2
     assert value(pkt_loss, *rows) == pytest.approx(expected, rel=1e-4)  # but for the epsilon
 
 
-def test_the_variational_bound_is_a_gaussians_likelihood(maps):
+def test_vid_loss_is_gaussian_likelihood(maps):
     _, teacher = maps
     mean, variance = np.random.default_rng(3).normal(size=teacher.shape), np.array([0.1, 0.5, 1, 2, 9])
     density = norm.logpdf(teacher, mean, np.sqrt(variance)[:, None, None])
@@ -122,7 +122,7 @@ def test_the_variational_bound_is_a_gaussians_likelihood(maps):
     assert value(vid_loss, mean, teacher, variance) == pytest.approx(expected, rel=1e-12)
 
 
-def test_hints(maps):
+def test_hint_loss(maps):
     _, teacher = maps
     predicted = teacher + 0.5
     assert value(hint_loss, predicted, teacher) == pytest.approx(0.125)
@@ -130,7 +130,7 @@ def test_hints(maps):
 
 
 @pytest.mark.parametrize(("side", "levels"), [(8, (8, 4, 2, 1)), (4, (4, 2, 1)), (2, (2, 1)), (1, (1,))])
-def test_hierarchical_context(side, levels):
+def test_hierarchical_context_loss(side, levels):
     rng = np.random.default_rng(side)
     student, teacher = rng.normal(size=(2, B, 3, side, side))
     errors = [((averaged(student, n) - averaged(teacher, n)) ** 2).mean() for n in levels]
@@ -139,8 +139,8 @@ def test_hierarchical_context(side, levels):
     assert value(hierarchical_context_loss, student, teacher) == pytest.approx(expected, rel=1e-12)
 
 
-def test_contrast_is_the_published_sum_over_lists_of_negatives():
-    """With the lists written out, the constant as a factor, and the epsilon of the authors' code."""
+def test_contrastive_loss_equals_published_sum_over_negatives():
+    """With explicit lists of negatives, the constant as a factor, and the epsilon of the authors' code."""
     rng = np.random.default_rng(4)
     images, n, scale, epsilon = 9, 12, 3.7, 1e-7
     similarities, own = rng.normal(size=(B, images)), rng.permutation(images)[:B]
@@ -156,7 +156,7 @@ def test_contrast_is_the_published_sum_over_lists_of_negatives():
     assert found == pytest.approx(expected / B, rel=1e-6)
 
 
-def test_several_teachers_are_averaged_by_each_images_weights():
+def test_integrated_target_uses_weights_per_image():
     rng = np.random.default_rng(5)
     teachers, weights = 3 * rng.normal(size=(3, B, 5)), softmax(rng.normal(size=(B, 3)), 1)
     expected = np.einsum("bm,mbk->bk", weights, softmax(teachers / 4, 2))
@@ -181,7 +181,7 @@ LEAST = {
 
 
 @pytest.mark.parametrize("name", LEAST)
-def test_equality_is_the_minimum_and_the_teacher_learns_nothing(name):
+def test_minimum_at_equality_and_no_gradient_to_teacher(name):
     loss, shape = LEAST[name]
     rng = np.random.default_rng(6)
     teacher = torch.from_numpy(rng.normal(size=shape)).requires_grad_()
@@ -202,7 +202,7 @@ def test_equality_is_the_minimum_and_the_teacher_learns_nothing(name):
 
 
 @pytest.mark.parametrize("variant", ["code", "paper"])
-def test_attention_has_neither_sign_nor_scale(maps, variant):
+def test_attention_is_invariant_to_sign_and_scale(maps, variant):
     student, teacher = maps
     expected = value(attention_loss, student, teacher, variant=variant)
     scales = np.linspace(0.5, 3, B)[:, None, None, None]  # of each image's own
@@ -210,7 +210,7 @@ def test_attention_has_neither_sign_nor_scale(maps, variant):
     assert value(attention_loss, student[:, ::-1].copy(), teacher, variant=variant) == pytest.approx(expected)
 
 
-def test_relations_are_of_rotated_scaled_moved_figures(rows):
+def test_rkd_is_invariant_to_rotation_scale_and_translation(rows):
     student, teacher = rows
     moved = 3 * student @ ROTATION + np.arange(7)
     for loss in (distance_loss, angle_loss):
@@ -218,27 +218,27 @@ def test_relations_are_of_rotated_scaled_moved_figures(rows):
         assert value(loss, moved, student) == pytest.approx(0, abs=1e-20)
 
 
-def test_similarities_are_of_rotated_scaled_layers(rows):
+def test_similarity_is_invariant_to_rotation_and_scale(rows):
     student, teacher = rows
     turned = 3 * student @ ROTATION
     assert value(similarity_loss, turned, teacher) == pytest.approx(value(similarity_loss, student, teacher))
     assert value(similarity_loss, turned, student) == pytest.approx(0, abs=1e-20)
 
 
-def test_probabilities_of_neighbours_have_no_scale(rows):
+def test_pkt_is_invariant_to_scale(rows):
     student, teacher = rows
     scales = np.linspace(0.5, 3, B)[:, None]
     turned = scales * student @ ROTATION
     assert value(pkt_loss, turned, teacher) == pytest.approx(value(pkt_loss, student, teacher), rel=1e-6)
 
 
-def test_the_order_of_the_images_does_not_matter(rows):
+def test_losses_are_invariant_to_image_order(rows):
     order = np.random.default_rng(7).permutation(B)
     for loss in (similarity_loss, distance_loss, angle_loss, pkt_loss):
         assert value(loss, *(f[order] for f in rows)) == pytest.approx(value(loss, *rows))
 
 
-def test_equal_images_and_silent_layers_stay_finite(rows):
+def test_losses_of_equal_images_and_zero_layers_are_finite(rows):
     for loss in (similarity_loss, distance_loss, angle_loss, pkt_loss):
         for student in (np.repeat(rows[0][:1], B, 0), np.zeros((B, 7))):
             given = torch.from_numpy(student).requires_grad_()
@@ -249,8 +249,8 @@ def test_equal_images_and_silent_layers_stay_finite(rows):
             assert given.grad.isfinite().all()
 
 
-def test_an_image_that_comes_twice_does_not_blow_up_the_gradient_of_angles():
-    """Two copies of an image, alike but for rounding in one network and not quite alike in the other."""
+def test_duplicate_image_keeps_angle_gradient_bounded():
+    """Two copies of an image, equal up to rounding in one network and slightly different in the other."""
     rng = np.random.default_rng(9)
     student, teacher = rng.normal(size=(2, 32, 8)).astype(np.float32)
     for nudge in (0, 1e-7):
@@ -264,7 +264,7 @@ def test_an_image_that_comes_twice_does_not_blow_up_the_gradient_of_angles():
         assert norms[:2].max() < 10 * norms[2:].max()
 
 
-def test_the_variance_that_fits_best_is_the_mean_squared_error(maps):
+def test_best_variance_equals_mean_squared_error(maps):
     _, teacher = maps
     mean = np.random.default_rng(8).normal(size=teacher.shape)
     best = ((teacher - mean) ** 2).mean((0, 2, 3))
@@ -273,7 +273,7 @@ def test_the_variance_that_fits_best_is_the_mean_squared_error(maps):
         assert value(vid_loss, mean, teacher, factor * best) > least
 
 
-def test_contrast_rewards_the_image_itself_and_punishes_negatives():
+def test_contrastive_loss_prefers_positive_to_negatives():
     similarities = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
     counts = torch.tensor([[0.0, 2, 0], [1, 0, 1]], dtype=torch.float64)
     contrastive_loss(similarities, torch.tensor([0, 1]), counts, torch.tensor(0.0)).backward()
@@ -282,7 +282,7 @@ def test_contrast_rewards_the_image_itself_and_punishes_negatives():
     assert torch.equal(signs, torch.tensor([[-1.0, 1, 0], [1, -1, 1]], dtype=torch.float64))
 
 
-def test_half_precision_is_computed_in_single(rows, maps):
+def test_half_precision_is_computed_in_float32(rows, maps):
     def halved(arrays):
         return [torch.from_numpy(a).bfloat16() for a in arrays]
 

@@ -1,4 +1,4 @@
-"""Which layers are paired, how they are brought to one shape, and what is refused before anything is trained."""
+"""Pairs of layers, adapters, and the checks before training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def setup_of(student=WIDE, teacher=RESNET, **more) -> SimpleNamespace:
     return SimpleNamespace(**(fields | more))
 
 
-def test_the_ends_of_stages_are_paired_from_the_output():
+def test_stages_are_paired_from_the_output():
     paired = [("B", "layer2"), ("C", "layer3"), ("D", "layer4")]
     assert stages(setup_of()) == paired
     assert last_stage(setup_of()) == paired[-1:]
@@ -47,13 +47,13 @@ def test_the_ends_of_stages_are_paired_from_the_output():
 
 
 @pytest.mark.parametrize("scheme", [RKD(), PKT(), CRD(), Similarity()])
-def test_what_needs_no_maps_pairs_any_layers(scheme):
+def test_schemes_without_maps_pair_any_layers(scheme):
     scheme.pairs = {"E": "layer4"}
     (pair,) = scheme.modules(setup_of()).pairs
     assert pair == Pair("E", "layer4", (64,), (512, 7, 7))
 
 
-def test_the_layer_before_the_last_is_there_under_its_own_name():
+def test_penultimate_is_always_available():
     (pair,) = RKD(pairs={"penultimate": "penultimate"}).modules(setup_of()).pairs
     assert (pair.student_shape, pair.teacher_shape) == ((64,), (512,))
 
@@ -61,19 +61,19 @@ def test_the_layer_before_the_last_is_there_under_its_own_name():
 @pytest.mark.parametrize(
     "scheme", [FitNets, AttentionTransfer, Similarity, RKD, PKT, VID, CRD, ReviewKD, AMTML]
 )
-def test_a_tap_that_does_not_exist_is_named_with_those_that_do(scheme):
+def test_unknown_tap_error_lists_available_taps(scheme):
     with pytest.raises(ValueError, match=r"pairs=.*the student has no tap 'Z'; it has A \(16, 32, 32\)"):
         scheme(pairs={"Z": "layer4"}).modules(setup_of())
     with pytest.raises(ValueError, match=r"pairs=.*the teacher has no tap 'D'; it has conv1"):
         scheme(pairs={"D": "D"}).modules(setup_of())
 
 
-def test_shapes_that_can_not_be_adapted_are_named():
+def test_unsuitable_shapes_are_reported():
     with pytest.raises(ValueError, match=r"pairs='auto': the teacher has no tap of maps.*block1 \(65, 192\)"):
         VID().modules(setup_of(teacher=TOKENS))
     with pytest.raises(ValueError, match=r"pairs=\{'D': 'block1'\}.*vectors \(d,\) or maps"):
         Similarity(pairs={"D": "block1"}).modules(setup_of(teacher=TOKENS))
-    with pytest.raises(ValueError, match=r"pairs=\{'E': 'layer4'\}.*one place has none"):
+    with pytest.raises(ValueError, match=r"pairs=\{'E': 'layer4'\}.*larger than 1x1"):
         AttentionTransfer(pairs={"E": "layer4"}).modules(setup_of())
     for scheme in (FitNets, AMTML):
         with pytest.raises(ValueError, match=r"E \(64,\) = layer4 \(512, 7, 7\).*can't predict"):
@@ -107,13 +107,13 @@ def test_shapes_that_can_not_be_adapted_are_named():
         (lambda: CRD().modules(setup_of(n_classes=1)), "negatives='class'"),
     ],
 )
-def test_bad_parameters_are_named(make, message):
+def test_parameters_out_of_range_are_rejected(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
 @pytest.mark.parametrize("teacher", [(512, 7, 7), (5, 20, 20), (5, 4, 20), (12,)])
-def test_adapters_give_the_teachers_shape(teacher):
+def test_adapters_have_teacher_shape(teacher):
     pair = Pair("D", "layer4", (64, 8, 8), teacher)
     student = torch.randn(2, 64, 8, 8, requires_grad=True)
     adapted = Adapters([pair])(0, student)
@@ -133,7 +133,7 @@ def test_resizing_is_average_pooling_and_bilinear_interpolation(size):
     torch.testing.assert_close(resized(maps, size), expected)
 
 
-def test_resizing_keeps_what_is_flat_and_means():
+def test_resizing_keeps_constants_and_means():
     flat = torch.full((1, 2, 6, 6), 3.0)
     for size in ((1, 1), (6, 6), (9, 4), (13, 13)):
         assert torch.allclose(resized(flat, size), torch.full((1, 2, *size), 3.0))

@@ -1,4 +1,4 @@
-"""Feature schemes through the engine: stages, what is trained beside the student, memories, resumption."""
+"""Feature schemes in the engine: stages, trained modules, memory banks, resumption."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from kdbench_schemes.vid import VID
 
 CLASSES, SIDE, LABELLED, ROWS = 3, 12, 10, 26
 RNG = np.random.default_rng(0)
-IMAGES = RNG.integers(0, 256, (ROWS + 4, SIDE, SIDE, 3), dtype=np.uint8)  # four rows that no training shows
+IMAGES = RNG.integers(0, 256, (ROWS + 4, SIDE, SIDE, 3), dtype=np.uint8)  # four rows that are in no training
 LABELS = torch.from_numpy(RNG.integers(0, CLASSES, LABELLED))
 SCHEMES = {
     "fitnets": FitNets,
@@ -103,7 +103,7 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_it_trains_and_goes_on_after_an_interruption_as_without_one(name, tmp_path):
+def test_scheme_trains_and_resumes_identically(name, tmp_path):
     scheme = SCHEMES[name]()
     whole = training(scheme)
     before, teacher = weights(whole.student), weights(whole.teaching.live.model)
@@ -130,7 +130,7 @@ def test_it_trains_and_goes_on_after_an_interruption_as_without_one(name, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["fitnets", "similarity", "crd", "amtml"])
-def test_without_a_pool_it_learns_from_labelled_images_alone(name):
+def test_without_pool_only_labelled_images_are_used(name):
     scheme = SCHEMES[name]()
     scheme.pool = False
     with_pool, without = training(scheme), training(scheme, pool=False)
@@ -142,7 +142,7 @@ def test_without_a_pool_it_learns_from_labelled_images_alone(name):
 # -- fitnets
 
 
-def test_the_first_stage_trains_up_to_the_hint_and_the_second_all():
+def test_first_stage_trains_up_to_hint_and_second_all_layers():
     scheme = FitNets(hint_share=0.5)
     run = training(scheme)
     start = weights(run.student)
@@ -162,13 +162,13 @@ def test_the_first_stage_trains_up_to_the_hint_and_the_second_all():
     assert math.isfinite(kl[1])
 
 
-def test_the_weight_of_the_softened_outputs_falls_over_the_second_stage():
+def test_soft_target_weight_decreases_over_second_stage():
     scheme = FitNets(hint_share=0.2)
     at = [scheme.weight_at(SimpleNamespace(progress=p)) for p in (0.2, 0.6, 1.0)]
     assert at == pytest.approx([4.0, 2.5, 1.0])
 
 
-def test_a_training_without_a_second_stage_is_refused():
+def test_training_without_second_stage_is_rejected():
     scheme = FitNets(hint_share=0.6)
     with pytest.raises(ValueError, match=r"hint_share=0.6: a training of 2 epoch.*at most 0.5"):
         train(training(scheme), scheme, recipe(2), precision="float32")
@@ -179,7 +179,7 @@ def test_a_training_without_a_second_stage_is_refused():
 # -- vid
 
 
-def test_means_and_variances_are_trained():
+def test_vid_means_and_variances_are_trained():
     scheme = VID(initial_variance=3.0)
     run = training(scheme)
     assert run.modules is not None
@@ -193,14 +193,14 @@ def test_means_and_variances_are_trained():
 # -- reviewkd
 
 
-def test_the_weight_rises_with_the_epochs():
+def test_warmup_weight_increases_with_epochs():
     scheme = ReviewKD(warmup=0.5, weight=8.0)
     rising = [scheme.weight_at(SimpleNamespace(epoch=e, epochs=8)) for e in range(8)]
     assert rising == pytest.approx([2, 4, 6, 8, 8, 8, 8, 8])
     assert ReviewKD(warmup=0.0).weight_at(SimpleNamespace(epoch=0, epochs=1)) == 5.0
 
 
-def test_shallow_layers_of_the_teacher_are_learned_from_deep_ones_of_the_student():
+def test_shallow_teacher_layers_supervise_deep_student_layers():
     review = training(ReviewKD(width=8)).modules
     layers = [torch.randn(2, *p.student_shape, requires_grad=True) for p in review.pairs]
     found = review(layers)
@@ -227,7 +227,7 @@ def memory(**changed):
     return Memory(Pair("penultimate", "penultimate", (3,), (5,)), **(settings | changed))
 
 
-def test_negatives_are_drawn_evenly_and_never_of_the_own_class():
+def test_negatives_are_uniform_over_other_classes():
     kept = memory()
     kept.label_of[:] = torch.tensor([1, 0, 1, -1, 1, -1])
     torch.manual_seed(0)
@@ -241,24 +241,24 @@ def test_negatives_are_drawn_evenly_and_never_of_the_own_class():
         assert chi_square < 18.5  # the 0.999 quantile of four degrees of freedom
 
 
-def test_negatives_by_instance_are_all_others():
+def test_instance_negatives_are_all_other_images():
     kept = memory(by_class=False)
     kept.label_of[:] = 1
     counts = kept.draw(torch.arange(6), 500)
     assert torch.equal(counts == 0, torch.eye(6, dtype=torch.bool))
 
 
-def test_images_are_remembered_in_the_order_they_come_and_no_others():
+def test_memory_slots_follow_order_of_first_use():
     kept = memory()
-    assert kept.slots(torch.tensor([7, 2, 7])).tolist() == [1, 0, 1]
-    assert kept.slots(torch.tensor([2, 5, 0, 7])).tolist() == [0, 3, 2, 1]
+    assert kept.find_slots(torch.tensor([7, 2, 7])).tolist() == [1, 0, 1]
+    assert kept.find_slots(torch.tensor([2, 5, 0, 7])).tolist() == [0, 3, 2, 1]
     assert kept.slot_of.tolist() == [2, -1, 0, -1, -1, 3, -1, 1, -1]
-    with pytest.raises(RuntimeError, match="a memory of 6 images was shown 7"):
-        kept.slots(torch.tensor([1, 3, 4]))
+    with pytest.raises(RuntimeError, match="the memory bank has 6 slots but got 7 images"):
+        kept.find_slots(torch.tensor([1, 3, 4]))
 
 
-def test_a_step_of_contrast_by_hand():
-    """The scale, both losses and both moves, from the embeddings and the memories before."""
+def test_one_step_of_crd_against_numpy():
+    """The scale, both losses and both updates, from the embeddings and the previous memory banks."""
     kept = memory()
     student, teacher = torch.randn(2, 3), torch.randn(2, 5)
     banks = [kept.student.double().numpy(), kept.teacher.double().numpy()]
@@ -290,7 +290,7 @@ def test_a_step_of_contrast_by_hand():
     assert torch.equal(scales, kept.log_scales)
 
 
-def test_an_image_twice_in_a_batch_is_remembered_as_it_came_last():
+def test_duplicate_image_in_batch_updates_memory_with_last():
     kept, alone = memory(momentum=0.0), memory(momentum=0.0)
     student, teacher = torch.randn(3, 3), torch.randn(3, 5)
     kept(student, teacher, torch.tensor([8, 3, 8]), torch.tensor([0, 1, 0]), 5)
@@ -299,7 +299,7 @@ def test_an_image_twice_in_a_batch_is_remembered_as_it_came_last():
     torch.testing.assert_close(kept.teacher, alone.teacher)
 
 
-def test_labels_are_known_of_labelled_images_alone():
+def test_only_labelled_images_have_known_labels():
     scheme = CRD(n_negatives=10, size=8)
     run = training(scheme)
     train(run, scheme, recipe(), precision="float32")
@@ -313,7 +313,7 @@ def test_labels_are_known_of_labelled_images_alone():
 # -- amtml
 
 
-def test_teachers_weights_are_learned_first_and_kept_then():
+def test_teacher_weights_are_learned_then_fixed():
     scheme = AMTML(teachers=2, adapter_share=0.5)
     run = training(scheme)
     start, stages = weights(run.modules), []
@@ -324,7 +324,7 @@ def test_teachers_weights_are_learned_first_and_kept_then():
     assert not torch.equal(stages[0]["convolutions.0.weight"], stages[1]["convolutions.0.weight"])
 
 
-def test_weights_of_teachers_are_by_image_and_send_nothing_back():
+def test_teacher_weights_are_per_image_without_gradient_to_student():
     adaptive = training(AMTML(teachers=2)).modules
     maps = torch.randn(4, 64, 3, 3, requires_grad=True)
     found = adaptive.log_weights(maps)

@@ -1,4 +1,4 @@
-"""Losses on logits against a few lines of NumPy in float64, and what must hold of them whatever the numbers."""
+"""Losses on logits against NumPy in float64, and their general properties."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
-def test_soft_kl_is_the_kl_of_softened_outputs(logits, temperature):
+def test_soft_kl_equals_kl_of_soft_targets(logits, temperature):
     student, teacher, _ = logits
     expected = kl(softmax(teacher / temperature, 1), softmax(student / temperature, 1))
     found = soft_kl(*tensors(student, teacher), temperature=temperature)
     assert float(found) == pytest.approx(expected, rel=1e-12)
 
 
-def test_soft_kl_times_t_squared_tends_to_half_the_squared_distance_of_centred_logits(logits):
+def test_soft_kl_at_high_temperature_is_logit_regression(logits):
     """Hinton et al., eq. (4): in the limit of high temperatures distillation is regression on logits."""
     student, teacher, _ = logits
     centred = [z - z.mean(1, keepdims=True) for z in (student, teacher)]
@@ -56,14 +56,14 @@ def test_soft_kl_times_t_squared_tends_to_half_the_squared_distance_of_centred_l
     )
 
 
-def test_soft_kl_sends_no_gradient_to_the_teacher(logits):
+def test_soft_kl_has_no_gradient_to_teacher(logits):
     student, teacher = (z.requires_grad_() for z in tensors(*logits[:2]))
     soft_kl(student, teacher, temperature=2.0).backward()
     assert teacher.grad is None
     assert student.grad.abs().sum() > 0
 
 
-def test_losses_are_computed_in_full_precision_under_autocast(logits):
+def test_losses_use_full_precision_under_autocast(logits):
     student, teacher = (z.bfloat16() for z in tensors(*logits[:2]))
     expected = soft_kl(student.double(), teacher.double(), temperature=4.0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -101,7 +101,7 @@ def test_decoupled_kl_against_numpy(logits, temperature):
     assert float(nckd) == pytest.approx(kl(*rest), rel=1e-9)
 
 
-def test_decoupled_terms_put_together_are_the_kl(logits):
+def test_decoupled_terms_add_up_to_kl(logits):
     """DKD, eq. (6), image by image: KL = TCKD + (1 - p) NCKD."""
     student, teacher, labels = tensors(*logits)
     for i in range(B):
@@ -113,7 +113,7 @@ def test_decoupled_terms_put_together_are_the_kl(logits):
         )
 
 
-def test_decoupled_kl_stays_finite_for_a_teacher_that_is_certain():
+def test_decoupled_kl_of_certain_teacher_is_finite():
     teacher, student = torch.tensor([[80.0, 0.0, -40.0]]), torch.zeros(1, 3, requires_grad=True)
     tckd, nckd = decoupled_kl(student, teacher, torch.tensor([0]), temperature=1.0)
     (tckd + nckd).backward()
@@ -127,7 +127,7 @@ def test_correlation_distance_against_scipy(logits):
     assert float(correlation_distance(*tensors(student, teacher))) == pytest.approx(expected, rel=1e-12)
 
 
-def test_correlation_distance_ignores_scale_and_shift_of_each_row(logits):
+def test_correlation_distance_is_invariant_to_scale_and_shift(logits):
     student, teacher = tensors(*logits[:2])
     scale, shift = torch.rand(B, 1, dtype=torch.float64) + 0.1, torch.randn(B, 1, dtype=torch.float64)
     before = float(correlation_distance(student, teacher))
@@ -136,14 +136,14 @@ def test_correlation_distance_ignores_scale_and_shift_of_each_row(logits):
     assert float(correlation_distance(-teacher, teacher)) == pytest.approx(2)
 
 
-def test_correlation_of_classes_that_all_but_vanish_is_not_lost():
+def test_correlation_of_very_small_probabilities():
     """A class that no image has probability for counts as much as any other: an epsilon beside the product of the
     spreads would drop it."""
     rows = torch.randn(1, 64)
     assert float(correlation_distance(1e-7 * rows, 1e-7 * rows)) == pytest.approx(0, abs=1e-5)
 
 
-def test_a_constant_row_correlates_with_nothing_and_has_a_finite_gradient():
+def test_constant_row_has_zero_correlation_and_finite_gradient():
     student = torch.ones(2, 4, requires_grad=True)
     loss = correlation_distance(student, torch.randn(2, 4))
     loss.backward()
@@ -151,12 +151,12 @@ def test_a_constant_row_correlates_with_nothing_and_has_a_finite_gradient():
     assert student.grad.isfinite().all()
 
 
-def test_softened_outputs(logits):
+def test_softened(logits):
     student = logits[0]
     np.testing.assert_allclose(softened(*tensors(student), 4.0), softmax(student / 4, 1), rtol=1e-12)
 
 
-def test_standardised_logits_have_no_mean_unit_spread_and_no_memory_of_scale(logits):
+def test_standardised_logits_have_zero_mean_and_unit_std(logits):
     student = logits[0]
     expected = (student - student.mean(1, keepdims=True)) / student.std(1, ddof=1, keepdims=True)
     np.testing.assert_allclose(standardised(*tensors(student)), expected, rtol=1e-6)
@@ -174,7 +174,7 @@ def test_average_of_probabilities_and_of_logits():
     np.testing.assert_allclose(by_logit, several.mean(0), rtol=1e-12)
 
 
-def test_equal_teachers_average_to_themselves_up_to_a_shift(logits):
+def test_average_of_equal_teachers_is_that_teacher(logits):
     teacher = logits[1]
     for average in ("probabilities", "logits"):
         found = ensemble_logits(*tensors(np.stack([teacher] * 3)), average=average, temperature=4.0).numpy()
@@ -194,7 +194,7 @@ def test_virtual_teacher_of_both_variants(logits):
         assert float(found) == pytest.approx(expected, rel=1e-9)
 
 
-def test_permuted_wrong_classes_keep_first_choice_confidence_and_entropy():
+def test_permuted_wrong_keeps_prediction_confidence_and_entropy():
     torch.manual_seed(0)
     logits = torch.randn(200, 6)
     permuted = permuted_wrong(logits)
@@ -204,7 +204,7 @@ def test_permuted_wrong_classes_keep_first_choice_confidence_and_entropy():
     assert not torch.equal(permuted, permuted_wrong(logits))
 
 
-def test_permutations_of_wrong_classes_are_equally_likely():
+def test_permutations_are_uniform():
     torch.manual_seed(0)
     logits = torch.tensor([[9.0, 1.0, 2.0, 3.0]]).expand(6000, 4)
     orders, counts = permuted_wrong(logits)[:, 1:].unique(dim=0, return_counts=True)
@@ -225,7 +225,7 @@ def test_permutations_of_wrong_classes_are_equally_likely():
         lambda s, t: soft_kl(standardised(s), standardised(t), temperature=2.0),
     ],
 )
-def test_a_student_equal_to_its_teacher_is_at_the_minimum(loss, logits):
+def test_loss_is_minimal_for_student_equal_to_teacher(loss, logits):
     teacher = torch.from_numpy(logits[1])
     student = teacher.clone().requires_grad_()
     least = loss(student, teacher)

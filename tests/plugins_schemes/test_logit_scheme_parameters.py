@@ -1,4 +1,4 @@
-"""Bad parameters are refused with the parameter, its value and what is allowed."""
+"""Errors for parameters out of range name the parameter, its value and the range."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from kdbench.errors import SuiteError
         ("tf-kd", {"passes": 0}, "passes=0: an integer, at least 1"),
     ],
 )
-def test_a_value_out_of_range_is_refused(plain_registry, name, params, sentence):
+def test_value_out_of_range_is_rejected(plain_registry, name, params, sentence):
     with pytest.raises(SuiteError) as caught:
         plain_registry.check("schemes", name, params)
     assert sentence in str(caught.value)
 
 
-def test_schemes_say_where_they_come_from_and_which_are_controls(plain_registry):
+def test_specs_have_references_and_mark_controls(plain_registry):
     everything = plain_registry.specs("schemes")
     ours = [s for s in everything if s.target.startswith("kdbench_schemes.")]
     assert len(ours) == 26

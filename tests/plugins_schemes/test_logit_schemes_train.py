@@ -1,4 +1,4 @@
-"""What schemes make of a student, through the real engine: cases whose answer is known."""
+"""Students trained by the schemes in the engine: cases with exact expectations."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def undistilled(bench):
         ("mutual", {"weight": 0.0, "pool": False}),
     ],
 )
-def test_without_its_own_term_a_scheme_is_undistilled_bit_by_bit(bench, undistilled, name, params):
+def test_scheme_of_zero_weight_equals_undistilled(bench, undistilled, name, params):
     assert same(undistilled, bench(name, **params).reference)
 
 
-def test_the_pool_is_distilled_unless_it_is_left_out(bench):
+def test_pool_false_skips_unlabelled_images(bench):
     with_pool, without = bench("hinton").reference, bench("hinton", pool=False).reference
     assert not same(with_pool, without)
-    assert with_pool.images == 2 * without.images  # sixteen unlabelled images beside sixteen labelled ones
+    assert with_pool.images == 2 * without.images  # sixteen unlabelled images with sixteen labelled images
     assert with_pool.steps == without.steps
 
 
 def test_dkd_of_two_classes_is_hinton():
-    """Of two classes nothing is left to spread: TCKD is the KL."""
+    """With two classes NCKD is 0 and TCKD is the KL."""
     from kdbench_schemes._common import soft_kl
     from kdbench_schemes.dkd import decoupled_kl
 
@@ -74,7 +74,7 @@ def test_dkd_warms_up_by_epochs():
 
 
 @pytest.mark.parametrize("method", ["quantized-distillation", "differentiable-quantization"])
-def test_a_quantised_student_ends_with_few_values_a_bucket(bench, method):
+def test_quantised_student_has_few_values_per_bucket(bench, method):
     made = bench("quantized", method=method, bits=2, bucket=64)
     made.watched
     student = made.watched.run.student
@@ -88,7 +88,7 @@ def test_a_quantised_student_ends_with_few_values_a_bucket(bench, method):
 @pytest.mark.parametrize(
     ("method", "points"), [("quantized-distillation", 0), ("differentiable-quantization", 4)]
 )
-def test_the_size_of_a_quantised_student_is_recorded(bench, method, points):
+def test_size_of_quantised_student_is_recorded(bench, method, points):
     made = bench("quantized", method=method, bits=2, bucket=64)
     run = made.run()
     figures = run.scheme.finish(run)
@@ -102,7 +102,7 @@ def test_the_size_of_a_quantised_student_is_recorded(bench, method, points):
     assert figures["compression"] == pytest.approx(whole / (whole - saved))
 
 
-def test_while_its_points_are_learned_a_students_weights_are_frozen(bench):
+def test_weights_are_frozen_while_points_are_learned(bench):
     made = bench("quantized", method="differentiable-quantization", bits=2)
     run = made.run()
     kept: list[dict[str, torch.Tensor]] = []
@@ -122,7 +122,7 @@ def test_while_its_points_are_learned_a_students_weights_are_frozen(bench):
     assert outcome.state["modules/moved"].abs().min(dim=1).values.max() > 0
 
 
-def test_a_copy_is_its_teacher(bench):
+def test_teacher_copy_equals_teacher(bench):
     made = bench("teacher-copy")
     outcome = made.watched.outcome
     teacher = made.watched.run.teachers[0].state_dict()
@@ -130,7 +130,7 @@ def test_a_copy_is_its_teacher(bench):
     assert all(torch.equal(v, teacher[k.removeprefix("student/")]) for k, v in student_of(outcome).items())
 
 
-def test_simclr_leaves_the_last_layer_alone_and_reads_no_label(bench):
+def test_simclr_trains_no_last_layer_and_uses_no_labels(bench):
     made = bench("simclr")
     untouched = made.run().student.state_dict()
     assert all(torch.equal(made.reference.state[k], untouched[k.removeprefix("student/")]) for k in HEAD)
@@ -139,7 +139,7 @@ def test_simclr_leaves_the_last_layer_alone_and_reads_no_label(bench):
     assert not made.reference.differs(made.train(run))
 
 
-def test_simclr2_without_labels_reads_none_and_mixed_reads_them(bench):
+def test_simclr2_uses_labels_only_if_mixed(bench):
     for labels, reads in (("none", False), ("mixed", True)):
         made = bench("simclr2", labels=labels)
         run = made.run()
@@ -147,7 +147,7 @@ def test_simclr2_without_labels_reads_none_and_mixed_reads_them(bench):
         assert bool(made.reference.differs(made.train(run))) is reads
 
 
-def test_peers_learn_from_the_student_as_it_learns_from_them(bench):
+def test_mutual_learning_is_symmetric(bench):
     outcome = bench("mutual", peers=2).reference
     networks = [student_of(outcome)["student/fc.weight"]]
     networks += [outcome.state[f"modules/{k}.fc.weight"] for k in range(2)]

@@ -1,4 +1,4 @@
-"""Quantised weights against NumPy, what they take to store, and the points' gradient."""
+"""Quantised weights against NumPy, their storage size, and the gradient of the points."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_uniform_quantisation_against_numpy(shape, bucket, bits):
     np.testing.assert_allclose(found, rounded(weight, bits, bucket), rtol=1e-12, atol=1e-12)
 
 
-def test_a_bucket_has_at_most_as_many_values_as_its_bits_allow_and_keeps_its_ends():
+def test_bucket_has_at_most_2_to_the_bits_values_and_keeps_extremes():
     weight = torch.randn(4, 256)
     found = uniformly_quantised(weight, bits=3, bucket=256)
     assert all(len(row.unique()) <= 8 for row in found)
@@ -50,31 +50,31 @@ def test_a_bucket_has_at_most_as_many_values_as_its_bits_allow_and_keeps_its_end
     assert (found - weight).abs().max() <= (weight.amax(1) - weight.amin(1)).max() / 14 + 1e-6
 
 
-def test_quantising_again_changes_nothing_and_many_bits_change_next_to_nothing():
+def test_quantisation_is_idempotent_and_precise_with_many_bits():
     weight = torch.randn(300, dtype=torch.float64)
     once = uniformly_quantised(weight, bits=3, bucket=64)
     torch.testing.assert_close(uniformly_quantised(once, bits=3, bucket=64), once)
     torch.testing.assert_close(uniformly_quantised(weight, bits=16, bucket=64), weight, atol=1e-4, rtol=0)
 
 
-def test_equal_weights_stay_as_they_are():
+def test_equal_weights_do_not_change():
     weight = torch.full((10,), 0.25)
     assert torch.equal(uniformly_quantised(weight, bits=2, bucket=4), weight)
 
 
-def test_buckets_are_undone():
+def test_out_of_buckets_inverts_in_buckets():
     weight = torch.randn(3, 5, 7)
     assert torch.allclose(out_of_buckets(*in_buckets(weight, 16), weight), weight, atol=1e-6)
 
 
-def test_weights_go_to_the_nearest_point_in_any_order():
+def test_weights_are_rounded_to_nearest_point():
     weight, points = torch.rand(500, dtype=torch.float64), torch.tensor([0.9, 0.1, 0.4], dtype=torch.float64)
     weight[0], weight[1] = 0.0, 1.0  # so that the bucket is 0..1
     expected = points[(weight[:, None] - points).abs().argmin(1)]
     torch.testing.assert_close(quantised_at(weight, points, bucket=500), expected)
 
 
-def test_gradient_of_a_point_is_the_sum_over_its_weights():
+def test_point_gradient_is_sum_over_its_weights():
     """Polino et al., eq. (6), here with the bucket's width."""
     weight = torch.tensor([0.0, 0.1, 0.2, 1.8, 2.0])
     points = torch.tensor([0.1, 0.95], requires_grad=True)
@@ -83,7 +83,7 @@ def test_gradient_of_a_point_is_the_sum_over_its_weights():
     assert points.grad.tolist() == [2 * 7.0, 2 * 24.0]
 
 
-def test_points_start_where_equally_many_weights_are():
+def test_initial_points_are_quantiles():
     weight = torch.rand(4000, generator=torch.Generator().manual_seed(0)) ** 3
     points = quantile_points(weight, bits=2, bucket=4000)
     scaled = in_buckets(weight, 4000)[0].flatten()
@@ -96,17 +96,17 @@ def network() -> nn.Module:
     )
 
 
-def test_ends_biases_and_normalisation_are_left_out():
+def test_ends_biases_and_normalisation_are_not_quantised():
     assert quantised_names(network(), ends=False) == ["1.weight", "3.weight"]
     assert quantised_names(network(), ends=True) == ["0.weight", "1.weight", "3.weight", "4.weight"]
 
 
-def test_a_network_without_a_middle_is_refused():
-    with pytest.raises(ValueError, match="ends=False: True for a network"):
+def test_network_with_fewer_than_three_layers_is_rejected():
+    with pytest.raises(ValueError, match="ends=False: must be True for a network"):
         quantised_names(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), ends=False)
 
 
-def test_size_counts_bits_scales_points_and_everything_that_is_not_quantised():
+def test_size_counts_bits_scales_points_and_unquantised_parameters():
     sizes = {"0": 108 + 4, "1.bias": 6, "bn": 4 * 6, "3.bias": 5, "4": 10 + 2}
     kept = sum(sizes.values()) * 32
     quantised = 216 * 4 + 3 * 2 * 32 + 30 * 4 + 1 * 2 * 32  # 216 weights are three buckets of 100

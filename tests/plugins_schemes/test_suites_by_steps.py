@@ -1,4 +1,4 @@
-"""Suites that train for a fixed number of steps: nobody's epoch is broken off before it comes to its teacher."""
+"""Suites with a fixed number of steps: every training includes complete passes with the teacher."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from kdbench.suite.load import load_suite
 
 @pytest.mark.parametrize("scale", ["quick", "small", "paper"])
 @pytest.mark.parametrize("name", ["schemes", "fixmatch-comparison"])
-def test_the_cyclical_update_sees_its_teacher(name, scale):
-    """It passes over all labelled images before the first unlabelled one, unless batches alternate."""
+def test_cyclical_update_includes_unlabelled_pass(name, scale):
+    """All labelled images come before the first unlabelled image, unless batches alternate."""
     suite = load_suite(name, scale=scale).suite
     (kl,) = (s for s in suite.schemes if s.name == "kl")
     student = suite.student

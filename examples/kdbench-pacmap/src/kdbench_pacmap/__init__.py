@@ -1,4 +1,4 @@
-"""The reducer `pacmap` for kdbench: what is known of it before it is imported."""
+"""The spec of the reducer `pacmap` for kdbench."""
 
 from kdbench.api import ReducerSpec, Resources, hookimpl
 
@@ -15,7 +15,7 @@ def kdbench_reducers() -> list[ReducerSpec]:
             summary="PaCMAP: near, mid-near and further pairs, attracted and repelled in three phases.",
             reference="Wang, Huang, Rudin & Shaposhnik 2021, JMLR 22(201)",
             requires=("pacmap>=0.8",),
-            # its package is compiled by numba when it is first imported, some 20 s on a slow core
+            # numba compiles the package on first import, about 20 s on a slow core
             resources=Resources(threads=True, memory_gib=1.0, warm_up=5.0),
         )
     ]

@@ -14,18 +14,29 @@ class PaCMAP:
 
     Layers of more than 100 dimensions are first reduced to 100 by a truncated SVD, as the package does by default.
 
-    Args:
-        n_components: dimensions of the embedding, >= 1; 2 and 3 are what it was tested with.
-        n_neighbors: nearest neighbours of each point that become near pairs, >= 1.
-        mid_near_ratio: mid-near pairs a near pair, >= 0.
-        further_ratio: further pairs a near pair, > 0.
-        iterations: of the three phases, each >= 0.
-        learning_rate: of Adam, > 0.
-        random_state: seed; None: a fresh one.
-        n_jobs: threads; None: as the process is set.
+    Parameters
+    ----------
+    n_components
+        Dimension of the embedding, >= 1; tested with 2 and 3.
+    n_neighbors
+        Nearest neighbours of each point that become near pairs, >= 1.
+    mid_near_ratio
+        Mid-near pairs per near pair, >= 0.
+    further_ratio
+        Further pairs per near pair, > 0.
+    iterations
+        Iterations of the three phases, each >= 0.
+    learning_rate
+        Learning rate of Adam, > 0.
+    random_state
+        Seed; None: a random one.
+    n_jobs
+        Threads, -1 for all; None: the current setting.
 
-    Raises:
-        ValueError: a parameter out of its range.
+    Raises
+    ------
+    ValueError
+        A parameter is out of range.
     """
 
     def __init__(
@@ -56,10 +67,22 @@ class PaCMAP:
         self.random_state, self.n_jobs = random_state, n_jobs
 
     def fit_transform(self, X: np.ndarray) -> np.ndarray:
-        """float (n, n_features) to float32 (n, n_components); X is not changed.
+        """Embed the rows of `X`.
 
-        Raises:
-            ValueError: values that are not finite, rows that are all alike, or too few rows for the pairs.
+        Parameters
+        ----------
+        X
+            Features (n, n_features); not modified.
+
+        Returns
+        -------
+        ndarray
+            Points float32 (n, n_components).
+
+        Raises
+        ------
+        ValueError
+            Values are not finite, all rows are equal, or there are too few rows for the pairs.
         """
         rows = np.array(X, dtype=np.float32)
         self._refuse(rows)
@@ -76,17 +99,17 @@ class PaCMAP:
                 FP_ratio=self.further_ratio,
                 num_iters=tuple(self.iterations),
                 lr=self.learning_rate,
-                random_state=seed % 2**31,  # it adds to it, and keeps 32 bits with a sign
+                random_state=seed % 2**31,  # the package adds to it and uses signed 32 bits
             )
             points = model.fit_transform(rows, init="pca", save_pairs=False)
         return np.asarray(points, dtype=np.float32)
 
     def _refuse(self, rows: np.ndarray) -> None:
-        """The package takes fewer pairs than it was asked for where rows are few: that is another method."""
+        """Reject few rows, for which the package would silently use fewer pairs."""
         if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
             raise ValueError(f"finite values of shape (n, n_features) are expected, not {rows.shape}")
         if (rows == rows[0]).all():
-            raise ValueError("all rows are alike: there is nothing to tell apart")
+            raise ValueError("all rows are equal")
         pairs = self.n_neighbors * (1 + self.mid_near_ratio + self.further_ratio)
         fewest = max(int(pairs) + 2, self.n_components)
         if len(rows) < fewest or rows.shape[1] < self.n_components:
@@ -98,7 +121,7 @@ class PaCMAP:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """The package warns of every seed that it is given."""
+    """Suppress the package's warning about fixed seeds."""
     log = logging.getLogger("pacmap.pacmap")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -110,7 +133,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def threads(n: int | None) -> Iterator[None]:
-    """Up to `n` of numba's threads, afterwards as many as before."""
+    """Limit numba to `n` threads, and restore the number afterwards."""
     import numba
 
     before = numba.get_num_threads()
