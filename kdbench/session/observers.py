@@ -92,13 +92,15 @@ class Tracking(Observer):
 
     def cell_finished(self, run: RunSummary, cell: CellRecord) -> None:
         """Log a cell; an idle run begins with the first cell that is missing in the store."""
-        if self._idle and cell.status == "finished":
-            if self._known.get(cell.key) == cell or self._try(self.tracker.holds, cell):
-                self._logged.append(cell)
-                return
+        if self._idle and cell.status == "finished" and self._is_logged(cell):
+            self._logged.append(cell)
+            return
         if self._idle:
             self._begin()
         self._try(self.tracker.cell_finished, run, cell)
+
+    def _is_logged(self, cell: CellRecord) -> bool:
+        return self._known.get(cell.key) == cell or bool(self._try(self.tracker.holds, cell))
 
     def run_finished(self, run: RunSummary) -> None:
         """End the run in the store, if it was started."""

@@ -252,7 +252,7 @@ def test_the_command_prints_a_table_and_json(workspace, capsys, monkeypatch):
     assert invoke(["compare", "kl", "undistilled", *where]) == 0
     shown = capsys.readouterr().out
     assert "A = kl   B = undistilled" in shown
-    assert "fewer than 5 folds describe" in shown
+    assert "descriptive only (fewer than 5 folds)" in shown
     assert invoke(["compare", "kl", "undistilled", "--json", "--metric", "accuracy", *where]) == 0
     row = json.loads(capsys.readouterr().out)["rows"][0]
     assert row["difference"] == pytest.approx(
