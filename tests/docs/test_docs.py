@@ -10,7 +10,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
+from kdbench import __version__
 from kdbench.cli.main import invoke
 
 ROOT = Path(__file__).parents[2]
@@ -179,17 +181,55 @@ def test_the_notebook_runs(here):
 
 
 def test_links_lead_somewhere():
-    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+    pages = [
+        *ROOT.glob("*.md"),
+        *DOCS.rglob("*.md"),
+        *ROOT.glob("benchmarks/*.md"),
+        *ROOT.glob("examples/*/*.md"),
+    ]
+    for page in pages:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_every_word_of_the_house_is_explained():
-    words = (DOCS / "words.md").read_text(encoding="utf-8")
+def nav_pages(entries: list) -> list[str]:
+    """Sources of the pages in the navigation of the site."""
+    found = []
+    for entry in entries:
+        target = next(iter(entry.values())) if isinstance(entry, dict) else entry
+        found += nav_pages(target) if isinstance(target, list) else [target]
+    return found
+
+
+def test_every_page_is_in_the_navigation():
+    nav = nav_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    assert len(nav) == len(set(nav))
+    assert {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")} <= set(nav)
+    boards = {
+        f"{page.parent.relative_to(ROOT).as_posix()}.md" for page in ROOT.glob("leaderboards/*/*/README.md")
+    }
+    assert boards <= set(nav)
+
+
+def test_citation_has_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
+    assert citation["cff-version"] == "1.2.0"
+    assert {"title", "message", "authors"} <= citation.keys()
+
+
+def test_changelog_has_a_section_for_the_version():
+    headings = re.findall(r"^## \[(\S+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] in (__version__, "Unreleased")
+    assert __version__ in headings
+
+
+def test_glossary_explains_the_words_of_the_project():
+    words = (DOCS / "glossary.md").read_text(encoding="utf-8")
     from kdbench.plan import KINDS
 
     named = """teacher student scheme undistilled distilled labelled unlabelled budget fold tap layer embedding
-    reducer metric control baseline suite scale stage cell record"""
+    reducer metric control baseline suite scale stage cell record override cached"""
     for word in named.split():
         assert f"**{word}**" in words, word
     assert all(kind in words for kind in KINDS if kind not in ("source", "backbone"))
