@@ -395,6 +395,8 @@ class Store:
         record = _read_record(path, hint)
         try:
             cell = CellRecord.from_json(record)
+        except WorkspaceError as error:
+            raise WorkspaceError(error.what, where=str(path), hint=error.hint) from error
         except (TypeError, AttributeError, KeyError) as error:
             raise VerificationError(
                 f"{path.name} is damaged: it is no record of a cell ({error})", where=str(path), hint=hint
@@ -406,6 +408,13 @@ class Store:
                 hint=hint,
             )
         return cell
+
+    def check_format(self) -> None:
+        """Refuse a workspace with records of another format. Raises WorkspaceError."""
+        for path in self.root.glob("cells/*/*/*.json"):
+            with contextlib.suppress(VerificationError):  # a damaged record is rebuilt by its run
+                self._read_cell(path)
+                return
 
     def cells(
         self,

@@ -146,6 +146,7 @@ def prepare(
     from kdbench.training.precision import resolve_device, resolve_precision
 
     store = Store(workspace)
+    store.check_format()
     device = resolve_device(device)
     data = load_data(registry, resolved.suite.data.dataset, places)
     suite = with_taps(registry, resolved.suite, data)

@@ -484,6 +484,8 @@ def test_a_cell_of_another_format_is_refused(store):
     with pytest.raises(WorkspaceError, match="format 1, and this kdbench reads format 2") as caught:
         store.cells()
     assert "--workspace" in caught.value.hint
+    with pytest.raises(WorkspaceError, match="format 1"):
+        store.check_format()
 
 
 # -- files that belong together
