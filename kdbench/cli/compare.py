@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from kdbench.api.records import CellRecord
-    from kdbench.leaderboard.compare import Comparison
+    from kdbench.leaderboard.compare import SideBySide
     from kdbench.registry import Registry
 
 _STYLES = {"A": "green", "B": "green", "differs": "", "undecided": "dim"}
@@ -143,7 +143,7 @@ def _cells(suite: str | None, scale: str | None, workspace: Path, uri: str | Non
     return Store(workspace).cells(suite=suite, scale=scale) if workspace.is_dir() else []
 
 
-def comparison_table(found: Comparison) -> Group:
+def comparison_table(found: SideBySide) -> Group:
     """One table a metric, reducer and setting."""
     from rich import box
     from rich.console import Group

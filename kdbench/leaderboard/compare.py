@@ -65,7 +65,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SideBySide:
     """A and B by `kind`, the rows that pair, and how many measurements of each found no partner."""
 
     kind: Kind
@@ -172,7 +172,7 @@ def compare(
     metrics: Collection[str] = (),
     directions: Directions | None = None,
     every: bool = False,
-) -> Comparison:
+) -> SideBySide:
     """Pair what was measured of both by fold.
 
     Schemes pair where data, student and its training agree; students where data and scheme do; runs where
@@ -232,7 +232,7 @@ def compare(
         key=lambda r: (r.suite, r.scale, r.dataset, r.metric, r.reducer or "", r.budget, r.scheme, r.variant)
     )
     alone = [sum(id(s) not in met for s in side_) for side_ in (left, right)]
-    return Comparison(a.kind, a.name, b.name, rows, *alone)
+    return SideBySide(a.kind, a.name, b.name, rows, *alone)
 
 
 def _samples(cells: Sequence[CellRecord], suites: Suites) -> list[Sample]:

@@ -13,7 +13,7 @@ from kdbench.api.records import CellRecord
 from kdbench.leaderboard.board import Board
 from kdbench.leaderboard.rows import COLUMNS, Row
 from kdbench.rendering.environment import tex_environment
-from kdbench.rendering.tables import Entry, whole_network_tables
+from kdbench.rendering.tables import NumberCell, whole_network_tables
 from kdbench.rendering.views import failure_view
 
 DIGITS = 6
@@ -85,7 +85,7 @@ def to_tex(board: Board) -> str:
     return template.render(board=board, tables=tables, number=_tex_number, quoted=_tex_quoted)
 
 
-def _tex_number(entry: Entry | None) -> str:
+def _tex_number(entry: NumberCell | None) -> str:
     if entry is None:
         return "--"
     bold = r"\boldmath" if entry.best else ""
@@ -93,6 +93,6 @@ def _tex_number(entry: Entry | None) -> str:
     return f"{bold}${entry.text(chr(92) + 'pm')}${failed}"
 
 
-def _tex_quoted(entry: Entry | None) -> str:
+def _tex_quoted(entry: NumberCell | None) -> str:
     quoted = entry.quoted(r"$\pm$") if entry is not None else ""
     return rf"\textit{{{quoted}}}" if quoted else ""

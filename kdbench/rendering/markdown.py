@@ -12,8 +12,8 @@ from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW
 from kdbench.rendering.environment import code, markdown, markdown_environment
 from kdbench.rendering.numbers import number
 from kdbench.rendering.tables import (
-    Entry,
-    Table,
+    LeaderboardTable,
+    NumberCell,
     in_percent,
     is_deviation,
     short,
@@ -112,7 +112,7 @@ def _notes(board: Board) -> list[str]:
     return notes
 
 
-def _table(table: Table) -> str:
+def _table(table: LeaderboardTable) -> str:
     lines = []
     for raw, entries in table.lines:
         labels = [*map(markdown, raw)]
@@ -128,7 +128,7 @@ def _table(table: Table) -> str:
     )  # fmt: skip
 
 
-def _entry(entry: Entry | None) -> str:
+def _entry(entry: NumberCell | None) -> str:
     if entry is None:
         return "–"
     text = f"**{entry.text()}**" if entry.best else entry.text()

@@ -16,7 +16,7 @@ DEFAULT_DIRECTIONS: Directions = {"accuracy": True}
 
 
 @dataclass(frozen=True)
-class Entry:
+class NumberCell:
     """One number of a table. `published` and `spread` are quoted; `best`: best of its column or row."""
 
     row: Row
@@ -52,14 +52,14 @@ class Entry:
 
 
 @dataclass
-class Table:
+class LeaderboardTable:
     """Title, names of columns, and lines of (labels, entries); None where nothing was measured."""
 
     title: str
     metric: str
     labels: tuple[str, ...]
     columns: list[str]
-    lines: list[tuple[tuple[str, ...], list[Entry | None]]] = field(default_factory=list)
+    lines: list[tuple[tuple[str, ...], list[NumberCell | None]]] = field(default_factory=list)
 
     @property
     def percent(self) -> bool:
@@ -142,7 +142,7 @@ def scheme_labels(rows: Iterable[Row]) -> Callable[[Row], str]:
     return label
 
 
-def whole_network_tables(rows: Sequence[Row], directions: Directions | None = None) -> list[Table]:
+def whole_network_tables(rows: Sequence[Row], directions: Directions | None = None) -> list[LeaderboardTable]:
     """Primary results of whole networks: schemes in lines, budgets in columns."""
     return [
         _pivot(
@@ -160,7 +160,7 @@ def whole_network_tables(rows: Sequence[Row], directions: Directions | None = No
     ]
 
 
-def tap_tables(rows: Sequence[Row], directions: Directions | None = None) -> list[Table]:
+def tap_tables(rows: Sequence[Row], directions: Directions | None = None) -> list[LeaderboardTable]:
     """Primary results of layers and embeddings: budgets and schemes in lines, taps in columns."""
     return [
         _pivot(
@@ -201,7 +201,7 @@ def _pivot(
     directions: Directions | None,
     *,
     by_tap: bool,
-) -> Table:
+) -> LeaderboardTable:
     column = "tap" if by_tap else "budget"
     present = dict.fromkeys(getattr(r, column) for r in group)
     values = list(present) if by_tap else sorted(present)
@@ -220,10 +220,10 @@ def _pivot(
     best = _best(group, higher, ("budget", "tap"))
     names = [str(v) if by_tap else f"{v} labels" for v in values]
     heads: tuple[str, ...] = ("labels", "scheme") if by_tap else ("scheme",)
-    table = Table(title, metric, heads, names)
+    table = LeaderboardTable(title, metric, heads, names)
     for line, found in lines.items():
-        entries: list[Entry | None] = [
-            Entry(found[v], id(found[v]) in best) if v in found else None for v in values
+        entries: list[NumberCell | None] = [
+            NumberCell(found[v], id(found[v]) in best) if v in found else None for v in values
         ]
         table.lines.append((line, entries))
     return table

@@ -10,7 +10,7 @@ from kdbench.leaderboard.claims import ClaimVerdict
 from kdbench.leaderboard.rows import Row
 from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW
 from kdbench.rendering.numbers import decimals, fixed, number
-from kdbench.rendering.tables import Entry, Table, tap_tables, whole_network_tables
+from kdbench.rendering.tables import LeaderboardTable, NumberCell, tap_tables, whole_network_tables
 from kdbench.rendering.views import DESCRIPTIVE, claim_view
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def terminal_table(rows: Sequence[Row], directions: Directions | None = None) ->
     return Group(*tables, Text(note, style="dim"))
 
 
-def _rich(table: Table) -> RichTable:
+def _rich(table: LeaderboardTable) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -61,7 +61,7 @@ def _rich(table: Table) -> RichTable:
     return rich
 
 
-def _cell(entry: Entry | None, wide: bool):
+def _cell(entry: NumberCell | None, wide: bool):
     from rich.text import Text
 
     if entry is None:

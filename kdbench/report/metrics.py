@@ -17,10 +17,10 @@ def shown_elsewhere(data: Selection) -> set[str]:
     return {data.label(component) for component in OWN}
 
 
-def primary_values(data: Selection, without: Collection[str]) -> list[Drawing | tables.Table | Missing]:
+def primary_values(data: Selection, without: Collection[str]) -> list[Drawing | tables.ReportTable | Missing]:
     """Of each metric, in the suite's order: a table of whole networks; over several layers a figure, which holds
     few schemes; else a table too. Values of different settings stand apart."""
-    made: list[Drawing | tables.Table | Missing] = []
+    made: list[Drawing | tables.ReportTable | Missing] = []
     for metric in (m.title for m in data.suite.metrics if m.title not in without):
         name = data.primary(metric)
         if name is None:

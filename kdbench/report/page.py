@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kdbench.leaderboard.rows import Row
     from kdbench.suite.schema import Suite
 
-Item: TypeAlias = Drawing | Gallery | tables.Table | Missing
+Item: TypeAlias = Drawing | Gallery | tables.ReportTable | Missing
 
 #: Columns of a leaderboard row that the report shows, in order.
 _COLUMNS = (

@@ -19,7 +19,7 @@ Values = Sequence[float]
 
 
 @dataclass(frozen=True)
-class Cell:
+class ReportCell:
     """A cell: our number, its range if that is shown, and the number quoted from the paper with its source."""
 
     text: str = ""
@@ -39,14 +39,14 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table of the report."""
 
     name: str
     title: str
     caption: str
     head: Sequence[str]
-    body: Sequence[Sequence[Cell | Head]]
+    body: Sequence[Sequence[ReportCell | Head]]
 
 
 class _Quotes:
@@ -56,16 +56,18 @@ class _Quotes:
         self.percent, self.digits = percent, digits
         self.papers: list[Published] = []
 
-    def cell(self, text: str, paper: Published | None, *, best: bool = False, spread: str = "") -> Cell:
+    def cell(self, text: str, paper: Published | None, *, best: bool = False, spread: str = "") -> ReportCell:
         if paper is None:
-            return Cell(text, best, spread)
+            return ReportCell(text, best, spread)
         self.papers.append(paper)
         source = source_text(paper.source, paper.spread, paper.spread_kind, percent=self.percent)
         deviates = paper.spread is not None and is_deviation(paper.spread_kind)  # as ours are
         quoted = number(paper.value, paper.spread if deviates else None, percent=self.percent)
         if self.digits is not None:
             quoted = fixed(paper.value, self.digits)
-        return Cell(text, best, spread, quoted, f"{source}; ± {paper.spread_kind}" if deviates else source)
+        return ReportCell(
+            text, best, spread, quoted, f"{source}; ± {paper.spread_kind}" if deviates else source
+        )
 
     @property
     def caption(self) -> str:
@@ -80,7 +82,7 @@ class _Quotes:
         )
 
 
-def accuracy(data: Selection) -> Sequence[Table | Missing]:
+def accuracy(data: Selection) -> Sequence[ReportTable | Missing]:
     """LW Table 1: mean ± standard deviation over folds, and the published number below it."""
     title = data.titled("Test accuracy", "LW Table 1")
     found = data.values(data.label("accuracy"), "accuracy")
@@ -90,9 +92,9 @@ def accuracy(data: Selection) -> Sequence[Table | Missing]:
     students = [p for p in found if p.scheme != TEACHER]
     best = {b: max((np.mean(found[p]) for p in students if p.budget == b), default=None) for b in budgets}
     quotes = _Quotes(percent=True)
-    body: list[list[Cell | Head]] = []
+    body: list[list[ReportCell | Head]] = []
     for scheme in data.order(p.scheme for p in found):
-        cells: list[Cell | Head] = [Head(scheme)]
+        cells: list[ReportCell | Head] = [Head(scheme)]
         for budget in budgets:
             values = [v for p, vs in found.items() if (p.budget, p.scheme) == (budget, scheme) for v in vs]
             is_best = bool(values) and scheme != TEACHER and np.mean(values) == best.get(budget)
@@ -109,21 +111,21 @@ def accuracy(data: Selection) -> Sequence[Table | Missing]:
     rules = " and ".join(sorted({p.setting for p in found if p.setting}))
     caption = "Percent, mean ± standard deviation over folds; best student in bold. "
     caption += (f"Selection: {rules}. " if rules else "") + quotes.caption
-    return [Table("accuracy-table", title, caption, ["scheme", *_labels(budgets)], body)]
+    return [ReportTable("accuracy-table", title, caption, ["scheme", *_labels(budgets)], body)]
 
 
-def ivis_loss(data: Selection) -> Sequence[Table | Missing]:
+def ivis_loss(data: Selection) -> Sequence[ReportTable | Missing]:
     """LW Table 2: converged ivis loss by tap and budget, a table a reducer and setting."""
     title = data.titled("Converged ivis loss", "LW Table 2")
     metric = data.label("ivis-loss")
     found = {p: v for p, v in data.values(metric, "last").items() if p.scheme != TEACHER}
     if not found:
         return data.absent(title, "ivis-loss", f"no record has a value {metric}.last")
-    tables: list[Table | Missing] = []
+    tables: list[ReportTable | Missing] = []
     for reducer, setting in sorted({(p.reducer or "", p.setting) for p in found}):
         here = {p: v for p, v in found.items() if (p.reducer or "", p.setting) == (reducer, setting)}
         quotes, taps = _Quotes(), data.taps(p.tap for p in here)
-        body: list[list[Cell | Head]] = []
+        body: list[list[ReportCell | Head]] = []
         for budget in sorted({p.budget for p in here}):
 
             def cell(
@@ -139,19 +141,19 @@ def ivis_loss(data: Selection) -> Sequence[Table | Missing]:
             f"{reducer}, {setting}: loss of the last epoch, mean over folds and their range; lower embeds better. It "
             f"depends on n and k first of all: compare only tables of one setting. {quotes.caption}"
         )
-        tables.append(Table("ivis-loss", title, caption, ["labels", "scheme", *taps], body))
+        tables.append(ReportTable("ivis-loss", title, caption, ["labels", "scheme", *taps], body))
     return tables
 
 
-def embedding_time(data: Selection) -> list[Table]:
+def embedding_time(data: Selection) -> list[ReportTable]:
     """LW section 3.2: seconds that each reducer takes by tap, over all networks; no table without any."""
     found = data.values("embedding-time", "seconds")
     if not found:
         return []
     quotes, taps = _Quotes(digits=0), data.taps(p.tap for p in found)
-    body: list[list[Cell | Head]] = []
+    body: list[list[ReportCell | Head]] = []
     for reducer, setting in _by_reducer(data, {(p.reducer or "", p.setting) for p in found}):
-        cells: list[Cell | Head] = [Head(f"{reducer}, {setting}")]
+        cells: list[ReportCell | Head] = [Head(f"{reducer}, {setting}")]
         for tap in taps:
             values = [
                 seconds
@@ -175,33 +177,33 @@ def embedding_time(data: Selection) -> list[Table]:
         f"not counted. {quotes.caption}"
     )
     title = data.titled("Time of an embedding", "LW section 3.2")
-    return [Table("embedding-time", title, caption, ["", *taps], body)]
+    return [ReportTable("embedding-time", title, caption, ["", *taps], body)]
 
 
 def by_budget(
     data: Selection, title: str, metric: str, name: str, found: Mapping[Place, list[float]], setting: str
-) -> Table:
+) -> ReportTable:
     """A metric of whole networks: its primary value by scheme and budget."""
     budgets, quotes = sorted({p.budget for p in found}), _Quotes()
 
-    def cell(scheme: str, budget: int) -> Cell:
+    def cell(scheme: str, budget: int) -> ReportCell:
         paper = data.published(metric, name, budget, scheme)
         return quotes.cell(_deviating(found.get(Place(budget, scheme), [])), paper)
 
     body = _block([], data.order(p.scheme for p in found), budgets, cell)
-    return Table(f"{metric}-table", title, _about(setting, quotes), ["scheme", *_labels(budgets)], body)
+    return ReportTable(f"{metric}-table", title, _about(setting, quotes), ["scheme", *_labels(budgets)], body)
 
 
 def by_layer(
     data: Selection, title: str, metric: str, name: str, found: Mapping[Place, list[float]], setting: str
-) -> Table:
+) -> ReportTable:
     """A metric of layers or embeddings: its primary value by reducer, budget, scheme and tap."""
     taps, quotes = data.taps(p.tap for p in found), _Quotes()
     reduced = any(p.reducer for p in found)
-    body: list[list[Cell | Head]] = []
+    body: list[list[ReportCell | Head]] = []
     for reducer, budget in _by_reducer(data, {(p.reducer or "", p.budget) for p in found}):
 
-        def cell(scheme: str, tap: str, budget: int = budget, reducer: str = reducer) -> Cell:
+        def cell(scheme: str, tap: str, budget: int = budget, reducer: str = reducer) -> ReportCell:
             paper = data.published(metric, name, budget, scheme, tap, reducer or None)
             values = found.get(Place(budget, scheme, tap, reducer or None), [])
             return quotes.cell(_deviating(values), paper)
@@ -209,14 +211,14 @@ def by_layer(
         here = {p for p in found if (p.reducer or "", p.budget) == (reducer, budget)}
         body += _block([reducer] * reduced + [f"{budget:,}"], data.order(p.scheme for p in here), taps, cell)
     head = [*["reducer"] * reduced, "labels", "scheme", *taps]
-    return Table(f"{metric}-layers", title, _about(setting, quotes), head, body)
+    return ReportTable(f"{metric}-layers", title, _about(setting, quotes), head, body)
 
 
 def _block(
-    groups: Sequence[str], schemes: Sequence[str], columns: Sequence, cell: Callable[..., Cell]
-) -> list[list[Cell | Head]]:
+    groups: Sequence[str], schemes: Sequence[str], columns: Sequence, cell: Callable[..., ReportCell]
+) -> list[list[ReportCell | Head]]:
     """Rows of some schemes below headings that span them all."""
-    rows: list[list[Cell | Head]] = []
+    rows: list[list[ReportCell | Head]] = []
     for i, scheme in enumerate(schemes):
         heads = [Head(group, len(schemes)) for group in groups] if i == 0 else []
         rows.append([*heads, Head(scheme), *(cell(scheme, column) for column in columns)])
