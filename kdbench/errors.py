@@ -13,10 +13,14 @@ from collections.abc import Iterable
 class KdbenchError(Exception):
     """An error a person can act on.
 
-    Args:
-        what: one sentence that says what is wrong, with the offending value.
-        where: the file, key, option or component it is about ("" when `what` says it).
-        hint: what to do about it ("" when nothing better than the sentence can be said).
+    Parameters
+    ----------
+    what
+        One sentence that says what is wrong, with the offending value.
+    where
+        The file, key, option or component it is about ("" when `what` says it).
+    hint
+        What to do about it ("" when nothing better than the sentence can be said).
     """
 
     exit_code = 2

@@ -69,8 +69,7 @@ def replace_files(contents: Mapping[Path, bytes]) -> None:
 
     Where one can't be written (a full disk), all stay as they were, and nothing is left beside them.
 
-    Raises:
-        OSError: one can't be written.
+    Raises OSError if one can't be written.
     """
     written: list[tuple[Path, Path]] = []
     try:
@@ -153,8 +152,7 @@ class Draft:
     def figure(self, name: str, figure: Figure) -> None:
         """`<name>.svg` and `<name>.png`, on white; the same bytes for the same figure.
 
-        Raises:
-            ValueError: `name` is more than letters, digits, "-" and "_".
+        Raises ValueError if `name` is more than letters, digits, "-" and "_".
         """
         import matplotlib
 
@@ -242,11 +240,15 @@ class Artifact:
 class Store:
     """The store of a workspace.
 
-    Args:
-        workspace: created where it does not exist.
+    Parameters
+    ----------
+    workspace
+        Created where it does not exist.
 
-    Raises:
-        WorkspaceError: it can't be written.
+    Raises
+    ------
+    WorkspaceError
+        It can't be written.
     """
 
     def __init__(self, workspace: Path) -> None:
@@ -273,9 +275,7 @@ class Store:
     def open(self, key: str) -> Artifact:
         """The artifact of `key`.
 
-        Raises:
-            KeyError: it is not there.
-            VerificationError: its record is damaged, or of another artifact.
+        Raises KeyError if it is not there, and VerificationError if its record is damaged, or of another artifact.
         """
         folder = self._folder(key)
         hint = f"delete the folder {folder} and run again; `kdbench verify` names all that is damaged"
@@ -361,11 +361,7 @@ class Store:
                 yield self.open(key).record
 
     def save_cell(self, cell: CellRecord) -> Path:
-        """Write a cell's record, in the place of the one before.
-
-        Raises:
-            WorkspaceError: it can't be written.
-        """
+        """Write a cell's record, in the place of the one before. Raises WorkspaceError if it can't be written."""
         path = self._cell_file(cell.suite, cell.scale, cell.key)
         try:
             _write_record(path, cell.to_json())
@@ -383,8 +379,7 @@ class Store:
     def cell(self, suite: str, scale: str, key: str) -> CellRecord | None:
         """A cell's record, or None.
 
-        Raises:
-            VerificationError: it is damaged. The next run of its suite makes it anew.
+        Raises VerificationError if it is damaged. The next run of its suite makes it anew.
         """
         path = self._cell_file(suite, scale, key)
         return self._read_cell(path) if path.is_file() else None
@@ -424,11 +419,15 @@ class Store:
     ) -> list[CellRecord]:
         """Records of cells, of one suite and scale or of all, oldest first; of one age by key.
 
-        Args:
-            damaged: gathers what is wrong with damaged records, which are then left out.
+        Parameters
+        ----------
+        damaged
+            Gathers what is wrong with damaged records, which are then left out.
 
-        Raises:
-            VerificationError: a record is damaged, where `damaged` is not given.
+        Raises
+        ------
+        VerificationError
+            a record is damaged, where `damaged` is not given.
         """
         found = []
         for path in sorted((self.root / "cells").glob(f"{suite or '*'}/{scale or '*'}/*.json")):

@@ -17,8 +17,10 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     write to none of them, as in a container of read-only files. There every process compiles for itself, some
     seconds, and one warning says so.
 
-    Args:
-        options: of `numba.njit`.
+    Parameters
+    ----------
+    options
+        Of `numba.njit`.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:

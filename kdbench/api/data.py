@@ -18,10 +18,14 @@ NeighbourMetric = Literal["euclidean", "angular"]
 class DataPlaces:
     """Where a dataset may look for its files and keep what it decoded.
 
-    Attributes:
-        folders: looked through in this order: `--data-dir`, `$KDBENCH_DATA`, the user cache.
-        cache: a writable folder for decoded arrays.
-        download: whether fetching over the network may be tried.
+    Attributes
+    ----------
+    folders
+        Looked through in this order: `--data-dir`, `$KDBENCH_DATA`, the user cache.
+    cache
+        a writable folder for decoded arrays.
+    download
+        Whether fetching over the network may be tried.
     """
 
     folders: tuple[Path, ...]
@@ -33,10 +37,14 @@ class DataPlaces:
 class Split:
     """Images of one split.
 
-    Attributes:
-        images: uint8, (n, h, w, c), C-contiguous, read-only; may be memory-mapped.
-        labels: int64, (n,), in 0..n_classes-1.
-        masks: bool, (n, h, w), True on the foreground, read-only; or None.
+    Attributes
+    ----------
+    images
+        uint8, (n, h, w, c), C-contiguous, read-only; may be memory-mapped.
+    labels
+        int64, (n,), in 0..n_classes-1.
+    masks
+        Bool, (n, h, w), True on the foreground, read-only; or None.
     """
 
     images: np.ndarray
@@ -48,13 +56,22 @@ class Split:
 class ImageData:
     """A dataset in memory.
 
-    Attributes:
-        train, test: the splits.
-        class_names: one a class.
-        superclass_of: int64, (n_classes,), the superclass of each class, or None.
-        superclass_names: one a superclass; () without superclasses.
-        digest: hex SHA-256 of images, labels and superclasses; part of every key.
-        source: where the files came from, for people ("generated", a folder).
+    Attributes
+    ----------
+    train
+        The splits.
+    test
+        The splits.
+    class_names
+        One a class.
+    superclass_of
+        int64, (n_classes,), the superclass of each class, or None.
+    superclass_names
+        One a superclass; () without superclasses.
+    digest
+        Hex SHA-256 of images, labels and superclasses; part of every key.
+    source
+        Where the files came from, for people ("generated", a folder).
     """
 
     train: Split
@@ -91,11 +108,14 @@ IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Neighbours:
     """Exact nearest neighbours of every row among all rows, nearest first, the row itself left out.
 
-    Attributes:
-        indices: int32, (n, k).
-        distances: float32, (n, k). Euclidean distance; or, for "angular", sqrt(2 - 2 cos), which is what Annoy
-            calls angular.
-        metric: "euclidean" or "angular".
+    Attributes
+    ----------
+    indices
+        int32, (n, k).
+    distances
+        float32, (n, k). Euclidean distance; or, for "angular", sqrt(2 - 2 cos), which is what Annoy calls angular.
+    metric
+        "euclidean" or "angular".
     """
 
     indices: np.ndarray
@@ -107,11 +127,7 @@ class Neighbours:
         return int(self.indices.shape[1])
 
     def first(self, k: int) -> Neighbours:
-        """The nearest `k` of them.
-
-        Raises:
-            ValueError: fewer than `k` are known.
-        """
+        """The nearest `k` of them. Raises ValueError if fewer than `k` are known."""
         if k > self.k:
             raise ValueError(f"{k} neighbours asked for, {self.k} known")
         return Neighbours(self.indices[:, :k], self.distances[:, :k], self.metric)
@@ -121,12 +137,18 @@ class Neighbours:
 class Embedding:
     """What an embedding stage made of a layer's activations.
 
-    Attributes:
-        points: float32, (n, d).
-        reducer: the component's name; `params` its resolved parameters.
-        n_features: dimensions of the layer before the reduction.
-        loss_history: one training loss an epoch, or ().
-        diagnostics: numbers the reducer reports of its own fit (`diagnostics_`), e.g. a dropout-free loss.
+    Attributes
+    ----------
+    points
+        float32, (n, d).
+    reducer
+        The component's name; `params` its resolved parameters.
+    n_features
+        Dimensions of the layer before the reduction.
+    loss_history
+        One training loss an epoch, or ().
+    diagnostics
+        Numbers the reducer reports of its own fit (`diagnostics_`), e.g. a dropout-free loss.
     """
 
     points: np.ndarray
@@ -141,13 +163,19 @@ class Embedding:
 class MetricResult:
     """What a metric returns.
 
-    Attributes:
-        values: named scalars; a value that does not exist is left out, never NaN.
-        arrays: named arrays: per point, class or superclass.
-        setting: what the values depend on before anything else ("n=2000, k=15"); rows of different settings
-            are never merged.
-        figures: named drawings, made with `matplotlib.figure.Figure` rather than pyplot. A name is letters,
-            digits, "-" and "_". Kept as SVG and PNG, shown in the report and in the tracking store.
+    Attributes
+    ----------
+    values
+        Named scalars; a value that does not exist is left out, never NaN.
+    arrays
+        Named.
+    arrays
+        Per point, class or superclass.
+    setting
+        What the values depend on before anything else ("n=2000, k=15"); rows of different settings are never merged.
+    figures
+        Named drawings, made with `matplotlib.figure.Figure` rather than pyplot. A name is letters, digits, "-" and
+        "_". Kept as SVG and PNG, shown in the report and in the tracking store.
     """
 
     values: Mapping[str, float]

@@ -22,10 +22,14 @@ def derive_seed(*parts: object) -> int:
 class Fold:
     """Sorted int64 rows of the training split; the three are disjoint.
 
-    Attributes:
-        labelled: as many of every class.
-        unlabelled: the pool whose labels are never read.
-        validation: held out to choose an epoch by, as many of every class; may be empty.
+    Attributes
+    ----------
+    labelled
+        As many of every class.
+    unlabelled
+        The pool whose labels are never read.
+    validation
+        Held out to choose an epoch by, as many of every class; may be empty.
     """
 
     labelled: np.ndarray
@@ -86,15 +90,23 @@ def draw_fold(
     images, so the draws of one fold are nested over the budgets, and validation takes its last. Schemes do not
     enter, so all schemes of a fold see the same images.
 
-    Args:
-        labels: int (n,), of the training split.
-        budget: labelled images over all classes.
-        train: use only so many of the training images, a balanced draw that is the same for every fold.
-        validation: held-out images over all classes.
-        unlabelled: "rest", or so many of the rest.
+    Parameters
+    ----------
+    labels
+        Int (n,), of the training split.
+    budget
+        Labelled images over all classes.
+    train
+        Use only so many of the training images, a balanced draw that is the same for every fold.
+    validation
+        Held-out images over all classes.
+    unlabelled
+        "rest", or so many of the rest.
 
-    Raises:
-        SuiteError: a number that can't be balanced or is not there; says the numbers.
+    Raises
+    ------
+    SuiteError
+        a number that can't be balanced or is not there; says the numbers.
     """
     import numpy as np
 

@@ -35,15 +35,23 @@ def exact_neighbours(
     Equal distances are put in order of the row's number; which of several equally far rows is the k-th is not
     defined.
 
-    Args:
-        X: (n, d), any float dtype; never changed, may be read-only.
-        k: 1 <= k < n.
-        metric: "euclidean", or "angular": sqrt(2 - 2 cos); a zero row has cos 0 to everything.
-        device: where to compute.
-        block: rows a block.
+    Parameters
+    ----------
+    X
+        (n, d), any float dtype; never changed, may be read-only.
+    k
+        1 <= k < n.
+    metric
+        "euclidean", or "angular": sqrt(2 - 2 cos); a zero row has cos 0 to everything.
+    device
+        Where to compute.
+    block
+        Rows a block.
 
-    Raises:
-        ValueError: k out of range; X not two-dimensional or not finite; a distance too large for float32.
+    Raises
+    ------
+    ValueError
+        k out of range; X not two-dimensional or not finite; a distance too large for float32.
     """
     import torch
 
@@ -89,8 +97,7 @@ def _prepared(
 ) -> tuple[torch.Tensor, float]:
     """A copy of `X` on `device`, centred or of unit rows, in the precision to compute in, and what 1 is in it.
 
-    Raises:
-        ValueError: a value is not finite.
+    Raises ValueError if a value is not finite.
     """
     import numpy as np
     import torch

@@ -33,8 +33,7 @@ class Dataset(Protocol):
     def load(self, places: DataPlaces) -> ImageData:
         """Find the files, decode them once, return memory-mapped arrays.
 
-        Raises:
-            kdbench.errors.DataError: nothing found (says where it looked and what to do), or a damaged file.
+        Raises DataError if nothing found (says where it looked and what to do), or a damaged file.
         """
         ...
 
@@ -151,10 +150,14 @@ class SchemeRun(Protocol):
     def augmented(self, batch: Batch, augment: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """Images of a batch, each in its view, through an augmentation of the scheme's own.
 
-        Args:
-            augment: from uint8 (b, c, h, w) to the same shape and dtype, on the training device.
+        Parameters
+        ----------
+        augment
+            From uint8 (b, c, h, w) to the same shape and dtype, on the training device.
 
-        Returns:
+        Returns
+        -------
+        torch.Tensor
             (b, c, h, w), normalised for the student.
         """
         ...

@@ -57,7 +57,9 @@ class CellRecord:
     ----------
     key
         Content key: the same work has the same key, wherever and whenever it ran.
-    suite, scale
+    suite
+        Names of the suite and of its scale.
+    scale
         Names of the suite and of its scale.
     dataset
         Title of the dataset.
@@ -67,7 +69,9 @@ class CellRecord:
         Number of the fold, from 0.
     scheme
         Label of the scheme: its name, and its non-default parameters if the suite sets any. "teacher" for teachers.
-    student, teacher
+    student
+        Labels of the networks. `teacher` is "" if none is used; in a teacher's own cell `student` is "".
+    teacher
         Labels of the networks. `teacher` is "" if none is used; in a teacher's own cell `student` is "".
     status
         "finished" or "failed".
@@ -77,7 +81,9 @@ class CellRecord:
         Seed of the run.
     results
         All numbers.
-    steps, images_seen
+    steps
+        Optimiser steps of the training and images it looked at; None if the network failed.
+    images_seen
         Optimiser steps of the training and images it looked at; None if the network failed.
     history
         Curves by epoch: "test_accuracy" to a list.
@@ -256,11 +262,15 @@ class RunSummary:
     ----------
     id
         Unique, and sortable by time: "20261121-101500-ab12cd".
-    suite, scale
+    suite
+        Names of the suite and of its scale.
+    scale
         Names of the suite and of its scale.
     seed
         The seed that all others are derived from.
-    stages, cells
+    stages
+        Numbers of stages and cells of the plan.
+    cells
         Numbers of stages and cells of the plan.
     workspace
         Folder of the results.

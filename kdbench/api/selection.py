@@ -21,11 +21,16 @@ class Largest:
     are; those that are kept are thinned out to k whenever there is no room for more. Of equal values at the k-th
     place those that came first stay.
 
-    Args:
-        n: rows.
-        k: values to keep, at least 1.
-        dtype: float32 or float64, of the values.
-        threads: to look through a block with.
+    Parameters
+    ----------
+    n
+        Rows.
+    k
+        Values to keep, at least 1.
+    dtype
+        float32 or float64, of the values.
+    threads
+        To look through a block with.
     """
 
     def __init__(self, n: int, k: int, dtype: Any, threads: int = 1) -> None:
@@ -47,9 +52,12 @@ class Largest:
         that is the row itself; with `both` also the other way round, products[i, j] - shift[first_row + i] to row
         first_column + j.
 
-        Args:
-            products: (rows, columns), of the dtype of the values.
-            shift: (n,), of that dtype.
+        Parameters
+        ----------
+        products
+            (rows, columns), of the dtype of the values.
+        shift
+            (n,), of that dtype.
         """
         block = products, shift, first_row, first_column
         state = self.k, self.values, self.columns, self.count, self.least

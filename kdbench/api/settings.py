@@ -85,7 +85,11 @@ class DataSettings:
     ----------
     dataset
         The dataset.
-    train, test, embedded
+    train
+        Numbers of images, or "all".
+    test
+        Numbers of images, or "all".
+    embedded
         Numbers of images, or "all".
     validation
         Number of training images held out.
@@ -378,7 +382,9 @@ def difference(found: Mapping[str, Value], expected: Mapping[str, Value]) -> dic
 
     Parameters
     ----------
-    found, expected
+    found
+        Dotted names to values.
+    expected
         Dotted names to values.
 
     Returns

@@ -50,12 +50,17 @@ METRIC_NEEDS = frozenset(
 class Resources:
     """What a component asks of a machine; executors pack stages by it.
 
-    Attributes:
-        gpu: it runs on the run's device. Others run on cores, beside what occupies a GPU.
-        threads: it uses several cores well. One that does not gets a single core, and others run beside it.
-        memory_gib: memory that it needs beside its input, in GiB.
-        warm_up: seconds that its first use in a process takes longer than later ones (compilation, imports).
-            Its stages are sent to processes that have used it.
+    Attributes
+    ----------
+    gpu
+        It runs on the run's device. Others run on cores, beside what occupies a GPU.
+    threads
+        It uses several cores well. One that does not gets a single core, and others run beside it.
+    memory_gib
+        Memory that it needs beside its input, in GiB.
+    warm_up
+        Seconds that its first use in a process takes longer than later ones (compilation, imports). Its stages are
+        sent to processes that have used it.
     """
 
     gpu: bool = False
@@ -68,17 +73,25 @@ class Resources:
 class Spec:
     """One component.
 
-    Attributes:
-        name: lower-case words joined by "-". A name that ends in "/*" is a family: `timm/*` answers to
-            `timm/resnet34`, and its target gets the rest as the keyword `model`.
-        target: "module:attribute" of a class (or factory) whose keyword-only annotated parameters are the
-            hyper-parameters.
-        version: raised whenever results may change; part of every key.
-        summary: one line.
-        reference: the source: paper, section, equation.
-        requires: pip requirements beyond kdbench's own, for the error when one is missing.
-        extra: the extra of the distribution that brings them, "" for none.
-        control: a "positive" or "negative" control, or None.
+    Attributes
+    ----------
+    name
+        Lower-case words joined by "-". A name that ends in "/*" is a family: `timm/*` answers to `timm/resnet34`, and
+        its target gets the rest as the keyword `model`.
+    target
+        "module:attribute" of a class (or factory) whose keyword-only annotated parameters are the hyper-parameters.
+    version
+        Raised whenever results may change; part of every key.
+    summary
+        One line.
+    reference
+        The source: paper, section, equation.
+    requires
+        Pip requirements beyond kdbench's own, for the error when one is missing.
+    extra
+        The extra of the distribution that brings them, "" for none.
+    control
+        a "positive" or "negative" control, or None.
     """
 
     kind: ClassVar[str] = ""
@@ -113,15 +126,21 @@ class ArchitectureSpec(Spec):
 class SchemeSpec(Spec):
     """A way to train a student; its target follows `kdbench.api.Scheme`.
 
-    Attributes:
-        needs: from SCHEME_NEEDS.
-        teacher: which teacher it learns from, where it needs one.
-        pretraining: name of a scheme that trains the teacher's network on the unlabelled images before it is
-            fine-tuned on the labelled ones; "" for none.
-        variants: what its parameter `variant` can be, the default first, where published definitions differ.
-        whole_passes: a parameter and the value of it with which an epoch passes over all labelled images and then
-            over all unlabelled ones, with others it takes turns by batches; a recipe whose `steps` leave an epoch
-            less than both passes, or than one batch of each, is refused.
+    Attributes
+    ----------
+    needs
+        From SCHEME_NEEDS.
+    teacher
+        Which teacher it learns from, where it needs one.
+    pretraining
+        Name of a scheme that trains the teacher's network on the unlabelled images before it is fine-tuned on the
+        labelled ones; "" for none.
+    variants
+        What its parameter `variant` can be, the default first, where published definitions differ.
+    whole_passes
+        a parameter and the value of it with which an epoch passes over all labelled images and then over all
+        unlabelled ones, with others it takes turns by batches; a recipe whose `steps` leave an epoch less than both
+        passes, or than one batch of each, is refused.
     """
 
     kind: ClassVar[str] = "schemes"
@@ -158,11 +177,16 @@ class ReducerSpec(Spec):
 class MetricSpec(Spec):
     """A metric; its target follows `kdbench.api.Metric`.
 
-    Attributes:
-        needs: from METRIC_NEEDS.
-        primary: the value a leaderboard ranks by, one of those the metric returns.
-        higher_is_better: None where neither direction is.
-        bounds: closed interval of the primary value, None for an open end.
+    Attributes
+    ----------
+    needs
+        From METRIC_NEEDS.
+    primary
+        The value a leaderboard ranks by, one of those the metric returns.
+    higher_is_better
+        None where neither direction is.
+    bounds
+        Closed interval of the primary value, None for an open end.
     """
 
     kind: ClassVar[str] = "metrics"

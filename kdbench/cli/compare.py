@@ -109,8 +109,7 @@ def command(
 def _named(suite: str | None, registry: Registry) -> dict[str, str]:
     """Name of the suite that is asked for to where it is read from; empty where it is a name of cells alone.
 
-    Raises:
-        UsageError, SuiteError: there is no such file, or it is broken.
+    Raises UsageError or SuiteError if there is no such file, or it is broken.
     """
     from kdbench.errors import KdbenchError
     from kdbench.suite import load_suite
@@ -128,8 +127,7 @@ def _named(suite: str | None, registry: Registry) -> dict[str, str]:
 def _cells(suite: str | None, scale: str | None, workspace: Path, uri: str | None) -> list[CellRecord]:
     """The cells that schemes and students are looked for in; none where there is no workspace yet.
 
-    Raises:
-        UsageError: a tracking store is to be read, and no suite was named.
+    Raises UsageError if a tracking store is to be read, and no suite was named.
     """
     if uri is not None:
         from kdbench.errors import UsageError

@@ -47,7 +47,9 @@ class MetricView:
         Reads exact neighbours at the tap, if there are any.
     reducers
         By label, functions from features to points, for a metric that runs reducers.
-    teacher, independent_teacher
+    teacher
+        Other networks on the same rows.
+    independent_teacher
         Other networks on the same rows.
     head
         Reads weight and bias of the last linear layer.

@@ -25,10 +25,18 @@ if TYPE_CHECKING:
 class Context:
     """Plain data from which a process makes its registry and store (`kdbench.api.ExecutorContext`).
 
-    Attributes:
-        plugin_files: one-file plugins of the invocation.
-        cores: ids of the cores that stages may use.
-        registry, store, datasets: of this process, if it has them; they are not sent to other processes.
+    Attributes
+    ----------
+    plugin_files
+        One-file plugins of the invocation.
+    cores
+        Ids of the cores that stages may use.
+    registry
+        Of this process, if it has them; they are not sent to other processes.
+    store
+        Of this process, if it has them; they are not sent to other processes.
+    datasets
+        Of this process, if it has them; they are not sent to other processes.
     """
 
     workspace: Path

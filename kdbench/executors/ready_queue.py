@@ -61,8 +61,10 @@ class Backlog:
     def take_bundle(self, executor: Executor, *, idle: bool) -> Sequence[Stage]:
         """Take what `executor` chooses to execute next; nothing where it rather waits or nothing is ready.
 
-        Args:
-            idle: nothing is under way, so that there is nothing to wait for.
+        Parameters
+        ----------
+        idle
+            Nothing is under way, so that there is nothing to wait for.
         """
         bundles = self._bundles(executor.slots)
         if not bundles:

@@ -27,11 +27,16 @@ def directions_of(registry: Registry) -> Directions:
 class Board:
     """All that the pages of a leaderboard show.
 
-    Attributes:
-        directions: metric to whether higher is better.
-        changes: what the records had otherwise than the suite file says.
-        seeds: those that the folds were drawn from.
-        given: the suite as commands take it, with the plugins it needs: "own.toml --plugin nets.py"; its name for "".
+    Attributes
+    ----------
+    directions
+        Metric to whether higher is better.
+    changes
+        What the records had otherwise than the suite file says.
+    seeds
+        Those that the folds were drawn from.
+    given
+        The suite as commands take it, with the plugins it needs: "own.toml --plugin nets.py"; its name for "".
     """
 
     suite_name: str

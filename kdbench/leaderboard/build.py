@@ -32,7 +32,9 @@ def board_of(
         Cells, oldest first; those of other suites and scales are ignored.
     reference
         Gives title, published numbers, claims and assumptions; without it these are missing.
-    suite_name, scale
+    suite_name
+        Which cells.
+    scale
         Which cells.
     given
         The suite as commands take it; see `Board`.

@@ -343,8 +343,10 @@ def _position(s: Sample) -> tuple[str, int, str | None, str | None]:
 def _names(left: Sample, right: Sample, several: Collection[str]) -> tuple[str, str]:
     """The left one in full, the right one by what differs.
 
-    Args:
-        several: which of dataset, student and teacher are to be named.
+    Parameters
+    ----------
+    several
+        Which of dataset, student and teacher are to be named.
     """
     parts = []
     for s in (left, right):

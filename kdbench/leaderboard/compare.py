@@ -90,14 +90,22 @@ def side(
 ) -> Side:
     """The cells that a name stands for.
 
-    Args:
-        name: label or component name of a scheme, label of a student, id of a run, or a workspace's folder;
-            "scheme:NAME", "student:NAME" or "run:ID" where the name alone could be several.
-        cells: that schemes and students are looked for in.
-        fetch_run: the cells of a run by its id.
+    Parameters
+    ----------
+    name
+        Label or component name of a scheme, label of a student, id of a run, or a workspace's folder; "scheme:NAME",
+        "student:NAME" or "run:ID" where the name alone could be several.
+    cells
+        That schemes and students are looked for in.
+    fetch_run
+        The cells of a run by its id.
 
-    Raises:
-        UsageError: it is none of these. WorkspaceError: there is no such run.
+    Raises
+    ------
+    UsageError
+        It is none of these.
+    WorkspaceError
+        There is no such run.
     """
     from kdbench.leaderboard.samples import base_name
 
@@ -179,16 +187,24 @@ def compare(
     suite, scale, data, scheme and networks have the same names (their settings may differ: `notes`). What was
     measured must agree in metric, value, tap, reducer and all their parameters.
 
-    Args:
-        suites: decide which of several experiments with one name is the main one, as on a leaderboard; of a
-            suite that is not among them it is the newest.
-        metrics: of these alone ("accuracy", "accuracy.top5").
-        directions: metric to whether higher is better.
-        every: all values, not only those that metrics are ranked by (a value named in `metrics` always is).
+    Parameters
+    ----------
+    suites
+        Decide which of several experiments with one name is the main one, as on a leaderboard; of a suite that is not
+        among them it is the newest.
+    metrics
+        Of these alone ("accuracy", "accuracy.top5").
+    directions
+        Metric to whether higher is better.
+    every
+        All values, not only those that metrics are ranked by (a value named in `metrics` always is).
 
-    Raises:
-        UsageError: A and B are of different kinds, or the same; or a metric that neither has.
-        WorkspaceError: nothing pairs.
+    Raises
+    ------
+    UsageError
+        A and B are of different kinds, or the same; or a metric that neither has.
+    WorkspaceError
+        Nothing pairs.
     """
     if a.kind != b.kind:
         raise UsageError(

@@ -12,13 +12,23 @@ class Row:
 
     Attributes
     ----------
-    suite, scale, dataset
+    suite
+        Where it belongs.
+    scale
+        Where it belongs.
+    dataset
         Where it belongs.
     budget
         Number of labelled images.
-    scheme, student, teacher
+    scheme
         Labels; `student` is "" in a teacher's row, `teacher` is "" if none is used.
-    tap, reducer
+    student
+        Labels; `student` is "" in a teacher's row, `teacher` is "" if none is used.
+    teacher
+        Labels; `student` is "" in a teacher's row, `teacher` is "" if none is used.
+    tap
+        Labels of what was measured.
+    reducer
         Labels of what was measured.
     metric
         "<metric>.<value>".
@@ -26,13 +36,23 @@ class Row:
         Number of folds.
     mean
         Mean over folds.
-    ci_low, ci_high
+    ci_low
         95 % interval of the mean, Student's t.
-    difference, difference_low, difference_high
+    ci_high
+        95 % interval of the mean, Student's t.
+    difference
         To the undistilled student, paired by fold, with its 95 % interval.
-    published, published_source
+    difference_low
+        To the undistilled student, paired by fold, with its 95 % interval.
+    difference_high
+        To the undistilled student, paired by fold, with its 95 % interval.
+    published
         Number quoted from the paper and where it is from; in rows of the paper's own dataset only.
-    hardware, kdbench_version
+    published_source
+        Number quoted from the paper and where it is from; in rows of the paper's own dataset only.
+    hardware
+        Where the numbers were made: "; " separates training, embedding and metric if they differ, " + " folds.
+    kdbench_version
         Where the numbers were made: "; " separates training, embedding and metric if they differ, " + " folds.
     sd
         Standard deviation over folds.
@@ -48,9 +68,13 @@ class Row:
         Whether the metric ranks by this value.
     difference_n
         Number of folds of the difference.
-    steps, images_seen
+    steps
         Optimiser steps and images of the training of one network in one fold.
-    published_spread, published_spread_kind
+    images_seen
+        Optimiser steps and images of the training of one network in one fold.
+    published_spread
+        Spread of the published number, and what kind of spread it is.
+    published_spread_kind
         Spread of the published number, and what kind of spread it is.
     """
 

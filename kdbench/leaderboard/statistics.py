@@ -33,8 +33,7 @@ def estimate(values: Sequence[float], level: float = LEVEL) -> Estimate:
     NaN among the values makes all of it NaN. Infinite ones have no spread and no interval (NaN), and a mean where
     they are of one sign; likewise values too large to be squared.
 
-    Raises:
-        ValueError: no value, or a level outside (0, 1).
+    Raises ValueError if no value, or a level outside (0, 1).
     """
     if not 0 < level < 1:
         raise ValueError(f"level={level!r}: must lie between 0 and 1")

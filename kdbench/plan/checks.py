@@ -33,8 +33,7 @@ def check_draws(suite: Suite, registry: Registry, data: ImageData, seed: int) ->
 def check_views(suite: Suite) -> None:
     """Refuse augmentations that a teacher's precomputed outputs can't follow.
 
-    Raises:
-        SuiteError: says which of the teacher's and the student's settings clash.
+    Raises SuiteError if says which of the teacher's and the student's settings clash.
     """
     teacher = suite.teacher
     if teacher is None or teacher.mode != "head":
@@ -57,8 +56,7 @@ def check_metrics(suite: Suite, registry: Registry, data: ImageData) -> None:
     """Refuse metrics that would look at logits of images no logits were kept of, or at a validation split that
     the suite does not have.
 
-    Raises:
-        SuiteError: more test images are embedded than tested; no validation images.
+    Raises SuiteError if more test images are embedded than tested; no validation images.
     """
     n = len(data.test.labels)
     tested = n if suite.data.test == "all" else suite.data.test
@@ -86,13 +84,21 @@ def check_whole_passes(
     """Refuse a share of steps in which a scheme that passes over two kinds of images in turn never comes to the
     second, or never ends it.
 
-    Args:
-        labelled, unlabelled: images of each kind.
-        whole: it takes whole passes in turn; else batches.
-        parameter: of the scheme, that decides so.
+    Parameters
+    ----------
+    labelled
+        Images of each kind.
+    unlabelled
+        Images of each kind.
+    whole
+        It takes whole passes in turn; else batches.
+    parameter
+        Of the scheme, that decides so.
 
-    Raises:
-        SuiteError: says how many steps an epoch needs and how many it has.
+    Raises
+    ------
+    SuiteError
+        Says how many steps an epoch needs and how many it has.
     """
     if not student.steps:
         return

@@ -181,9 +181,15 @@ class Runtime:
     ----------
     dataset
         The dataset.
-    network, teacher_network
+    network
         Architectures of the network that the stage is about, and of its teacher.
-    scheme, reducer, metric
+    teacher_network
+        Architectures of the network that the stage is about, and of its teacher.
+    scheme
+        The component that does the work.
+    reducer
+        The component that does the work.
+    metric
         The component that does the work.
     reducers
         By label, the reducers that a metric runs itself.

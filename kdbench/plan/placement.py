@@ -14,7 +14,9 @@ class Measurable:
 
     Attributes
     ----------
-    superclasses, masks
+    superclasses
+        Whether the data have them.
+    masks
         Whether the data have them.
     teacher
         Whether there is a teacher to compare with.

@@ -57,7 +57,9 @@ class SuiteSettings:
         Gives defaults and versions of components.
     base
         The suite without overrides, None if it is invalid without them. Claims and reported overrides refer to it.
-    digest, source_digest
+    digest
+        Of the loaded dataset, and of the teacher's source task.
+    source_digest
         Of the loaded dataset, and of the teacher's source task.
     precision
         What precision "auto" is on the device that networks run on.

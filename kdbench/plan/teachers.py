@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 class TeacherChoice:
     """A teacher and how it comes about.
 
-    Attributes:
-        member: of several that differ by their seeds, from 0.
-        pretraining: name of the scheme that trains its network before it is fine-tuned; "" for none.
-        label: what it is called; its architecture where empty.
+    Attributes
+    ----------
+    member
+        Of several that differ by their seeds, from 0.
+    pretraining
+        Name of the scheme that trains its network before it is fine-tuned; "" for none.
+    label
+        What it is called; its architecture where empty.
     """
 
     teacher: Teacher

@@ -99,15 +99,21 @@ class Registry:
     ) -> Registry:
         """Find and check the plugins.
 
-        Args:
-            select: names of the installed plugins to load; by default those in `KDBENCH_PLUGINS` (separated
-                by commas), or all of them where that is unset or empty.
-            files: one-file plugins, loaded besides. What is wrong with one of these is an error unless
-            `broken_files`, which keeps it among the `failures`.
+        Parameters
+        ----------
+        select
+            Names of the installed plugins to load; by default those in `KDBENCH_PLUGINS` (separated by commas), or
+            all of them where that is unset or empty.
+        files
+            One-file plugins, loaded besides. What is wrong with one of these is an error unless `broken_files`, which
+            keeps it among the `failures`.
 
-        Raises:
-            UsageError: a file or a selected plugin does not exist.
-            PluginError: a one-file plugin is broken; or any plugin is, under `KDBENCH_STRICT=1`.
+        Raises
+        ------
+        UsageError
+            a file or a selected plugin does not exist.
+        PluginError
+            a one-file plugin is broken; or any plugin is, under `KDBENCH_STRICT=1`.
         """
         if select is None:
             select = os.environ.get("KDBENCH_PLUGINS", "").replace(",", " ").split() or None
@@ -154,11 +160,7 @@ class Registry:
         return {"kdbench": __version__, **found}
 
     def specs(self, kind: str) -> list[Spec]:
-        """The usable components of a kind, by name.
-
-        Raises:
-            UsageError: there is no such kind.
-        """
+        """The usable components of a kind, by name. Raises UsageError if there is no such kind."""
         _check_kind(kind)
         return [entry.spec for entry in self._entries.values() if entry.spec.kind == kind]
 
@@ -189,9 +191,7 @@ class Registry:
     def spec(self, kind: str, name: str) -> Spec:
         """The spec of one component. A member of a family ("timm/resnet34") has the family's, under its name.
 
-        Raises:
-            UsageError: there is no such kind or component.
-            PluginError: several plugins define it.
+        Raises UsageError if there is no such kind or component, and PluginError if several plugins define it.
         """
         return self._find(kind, name).spec
 
@@ -259,9 +259,8 @@ class Registry:
     def resolve(self, kind: str, name: str) -> Component:
         """Import what is behind a name.
 
-        Raises:
-            UsageError: there is no such component.
-            PluginError: it can't be imported (the hint says what to install), or breaks its contract.
+        Raises UsageError if there is no such component, and PluginError if it can't be imported (the hint says what
+        to install), or breaks its contract.
         """
         spec, origin, entry = self._find(kind, name)
         foreign = entry is None
@@ -298,9 +297,8 @@ class Registry:
         The constructor is called too, so that what it refuses is refused before anything runs. The engine's
         own parameters (`ENGINE_PARAMETERS`) are not among them.
 
-        Raises:
-            UsageError, PluginError: as `resolve`.
-            SuiteError: an unknown parameter, a wrong type, or a value that the constructor refuses.
+        Raises UsageError or PluginError if as `resolve`, and SuiteError if an unknown parameter, a wrong type, or a
+        value that the constructor refuses.
         """
         component = self.resolve(kind, name)
         values = component.values(params or {})
@@ -310,12 +308,16 @@ class Registry:
     def create(self, kind: str, name: str, params: Mapping[str, Any] | None = None, **engine: Any) -> Any:
         """A component with checked parameters.
 
-        Args:
-            params: what the suite sets, or what `check` returned; the engine's may be among them.
-            engine: values for `random_state`, `n_jobs`, `device`; those that the constructor does not take
-                are left out.
+        Parameters
+        ----------
+        params
+            What the suite sets, or what `check` returned; the engine's may be among them.
+        engine
+            Values for `random_state`, `n_jobs`, `device`; those that the constructor does not take are left out.
 
-        Raises:
+        Raises
+        ------
+        Exception
             As `check`.
         """
         component = self.resolve(kind, name)
@@ -329,8 +331,7 @@ class Registry:
     def suite_file(self, name: str) -> Traversable | Path:
         """The TOML file of a suite by name.
 
-        Raises:
-            UsageError: there is no such suite. PluginError: its plugin does not ship the file.
+        Raises UsageError if there is no such suite, and PluginError if its plugin does not ship the file.
         """
         spec, _, entry = self._find("suites", name)
         assert entry is not None, "only reducers have import paths"

@@ -43,13 +43,20 @@ class Parameter:
 class Component:
     """A component whose target is imported.
 
-    Attributes:
-        spec: what the plugin says of it; for a member of a family, `name` is the member's.
-        factory: class or function behind `target`.
-        parameters: what a suite may set, in the constructor's order.
-        engine: those of ENGINE_PARAMETERS that the constructor takes.
-        bound: parameters fixed by the name: `model` of a family.
-        origin: where it comes from, for people.
+    Attributes
+    ----------
+    spec
+        What the plugin says of it; for a member of a family, `name` is the member's.
+    factory
+        Class or function behind `target`.
+    parameters
+        What a suite may set, in the constructor's order.
+    engine
+        Those of ENGINE_PARAMETERS that the constructor takes.
+    bound
+        Parameters fixed by the name: `model` of a family.
+    origin
+        Where it comes from, for people.
     """
 
     spec: Spec
@@ -68,8 +75,7 @@ class Component:
 
         Ints become floats and lists become tuples where the annotation says so; no other conversion is made.
 
-        Raises:
-            SuiteError: an unknown or missing parameter, or a value of a wrong type.
+        Raises SuiteError if an unknown or missing parameter, or a value of a wrong type.
         """
         for name in params:
             if name in self.engine:
@@ -92,9 +98,8 @@ class Component:
     def build(self, values: Mapping[str, Any], engine: Mapping[str, Any] | None = None) -> Any:
         """Call the factory. `engine`: values for ENGINE_PARAMETERS; those it does not take are left out.
 
-        Raises:
-            SuiteError: the constructor refuses a value (it raised ValueError).
-            PluginError: the constructor failed in another way, or a requirement is missing.
+        Raises SuiteError if the constructor refuses a value (it raised ValueError), and PluginError if the
+        constructor failed in another way, or a requirement is missing.
         """
         given = {k: v for k, v in (engine or {}).items() if k in self.engine}
         try:
@@ -113,8 +118,7 @@ class Component:
 def import_target(spec: Spec, file_stem: str = "") -> Callable[..., Any]:
     """What `spec.target` names. `file_stem`: of the one-file plugin that returned the spec, "" for none.
 
-    Raises:
-        PluginError: it can't be imported, does not exist, or can't be called.
+    Raises PluginError if it can't be imported, does not exist, or can't be called.
     """
     id_ = f"{spec.kind}/{spec.name}"
     module_name, _, attribute = spec.target.partition(":")
@@ -167,8 +171,7 @@ def read_parameters(factory: Callable[..., Any], id_: str, *, foreign: bool = Fa
     A component of a plugin has keyword-only annotated parameters. `foreign` classes (scikit-learn's) have
     plain ones, which are taken as they are, of any type.
 
-    Raises:
-        PluginError: an annotation can't be resolved, or a parameter is positional or not annotated.
+    Raises PluginError if an annotation can't be resolved, or a parameter is positional or not annotated.
     """
     signature = inspect.signature(factory)
     target = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]

@@ -24,8 +24,7 @@ def is_import_path(kind: str, name: str) -> bool:
 def spec_of_import_path(path: str) -> ReducerSpec:
     """A spec for "module:Class". Its version is that of the distribution, so results of two never mix.
 
-    Raises:
-        UsageError: `path` is not of that form, or the package is not installed.
+    Raises UsageError if `path` is not of that form, or the package is not installed.
     """
     where = f"reducers/{path}"
     if not _PATH.fullmatch(path):

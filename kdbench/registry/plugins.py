@@ -42,10 +42,20 @@ Status = Literal["ok", "partly", "failed", "deselected"]
 class Failure:
     """One thing that is wrong with a plugin.
 
-    Attributes:
-        plugin: entry-point name, or the stem of a one-file plugin. distribution: "name version", or the file.
-        what: one sentence. where: "file:line" where it can be told. hint: what to do.
-        traceback: the original one, "" where no exception was raised.
+    Attributes
+    ----------
+    plugin
+        Entry-point name, or the stem of a one-file plugin.
+    distribution
+        "name version", or the file.
+    what
+        One sentence.
+    where
+        "file:line" where it can be told.
+    hint
+        What to do.
+    traceback
+        The original one, "" where no exception was raised.
     """
 
     plugin: str
@@ -64,14 +74,23 @@ class Failure:
 class PluginInfo:
     """One plugin as found.
 
-    Attributes:
-        name: entry-point name, or the stem of a one-file plugin.
-        distribution, version: of the distribution; for a file, "file" and the start of its SHA-256.
-        origin: where its code lies, or the entry point's value when it could not be imported.
-        components: ids ("reducers/pca") that are usable.
-        failures: what is wrong with it.
-        status: "ok"; "partly" (something is wrong, the components listed work); "failed" (nothing works);
-            "deselected" by KDBENCH_PLUGINS.
+    Attributes
+    ----------
+    name
+        Entry-point name, or the stem of a one-file plugin.
+    distribution
+        Of the distribution; for a file, "file" and the start of its SHA-256.
+    version
+        Of the distribution; for a file, "file" and the start of its SHA-256.
+    origin
+        Where its code lies, or the entry point's value when it could not be imported.
+    components
+        Ids ("reducers/pca") that are usable.
+    failures
+        What is wrong with it.
+    status
+        "ok"; "partly" (something is wrong, the components listed work); "failed" (nothing works); "deselected" by
+        KDBENCH_PLUGINS.
     """
 
     name: str
@@ -133,11 +152,7 @@ def entry_point_candidates() -> list[Candidate]:
 
 
 def file_candidate(path: str | Path) -> Candidate:
-    """A one-file plugin.
-
-    Raises:
-        UsageError: there is no such file, or its name is not that of a Python file.
-    """
+    """A one-file plugin. Raises UsageError if there is no such file, or its name is not that of a Python file."""
     file = Path(path).expanduser().absolute()
     if not file.is_file():
         raise UsageError(
@@ -176,8 +191,7 @@ def _load_file(file: Path, digest: str) -> ModuleType:
 def load_plugins(candidates: Sequence[Candidate], select: Sequence[str] | None) -> Loaded:
     """Import the selected candidates and register them with pluggy; whatever goes wrong becomes a failure.
 
-    Raises:
-        UsageError: `select` names a plugin that does not exist.
+    Raises UsageError if `select` names a plugin that does not exist.
     """
     loaded = Loaded(pluggy.PluginManager("kdbench"))
     loaded.manager.add_hookspecs(hookspecs)

@@ -74,8 +74,10 @@ class LeaderboardTable:
     def spreads(self, where: str) -> str:
         """A sentence for the quoted numbers whose spread is no standard deviation; "" where there is none.
 
-        Args:
-            where: a reader finds it.
+        Parameters
+        ----------
+        where
+            a reader finds it.
         """
         rows = [e.row for _, entries in self.lines for e in entries if e is not None]
         return about_spreads(((r.published_spread, r.published_spread_kind) for r in rows), where)

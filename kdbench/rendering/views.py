@@ -25,7 +25,9 @@ class ClaimView:
 
     Attributes
     ----------
-    text, where
+    text
+        The sentence and where the paper says it.
+    where
         The sentence and where the paper says it.
     verdict
         "supported", "contradicted", "undecided" or "no data".

@@ -40,9 +40,13 @@ def write_report(
         A folder, created if needed; files of an earlier report there are replaced.
     store_root
         What the paths in `CellRecord.arrays` are relative to.
-    rows, claims
+    rows
         Of the leaderboard.
-    superclass_of, superclass_names
+    claims
+        Of the leaderboard.
+    superclass_of
+        Of the dataset, where neither it nor the records' arrays have them.
+    superclass_names
         Of the dataset, where neither it nor the records' arrays have them.
     dataset
         Loads the dataset, for classes of embedded points and their names. An embedding whose points have no known

@@ -21,10 +21,16 @@ if TYPE_CHECKING:
 class Classes:
     """Classes and superclasses, as far as they are known.
 
-    Attributes:
-        labels: class of each embedded image, (n,).
-        superclass_of: superclass of each class; None where there are none, so that classes are told apart.
-        names, superclass_names: one a class, one a superclass.
+    Attributes
+    ----------
+    labels
+        Class of each embedded image, (n,).
+    superclass_of
+        Superclass of each class; None where there are none, so that classes are told apart.
+    names
+        One a class, one a superclass.
+    superclass_names
+        One a class, one a superclass.
     """
 
     labels: np.ndarray | None = None

@@ -109,8 +109,7 @@ class Selection:
     def arrays(self, name: str) -> dict[Place, list[np.ndarray]]:
         """Arrays whose key ends in `name` ("class-area.ratio"), every fold's by place.
 
-        Raises:
-            DataError: a file is missing or damaged.
+        Raises DataError if a file is missing or damaged.
         """
         found: dict[Place, list[np.ndarray]] = defaultdict(list)
         for record in self.records:
@@ -121,11 +120,7 @@ class Selection:
         return dict(found)
 
     def load(self, path: str) -> np.ndarray:
-        """An array of the store.
-
-        Raises:
-            DataError: the file is missing or damaged.
-        """
+        """An array of the store. Raises DataError if the file is missing or damaged."""
         try:
             return np.load(self.store_root / path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
@@ -216,8 +211,7 @@ def parted(found: Mapping[Place, list[float]]) -> list[tuple[str, dict[Place, li
 def same_length(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Arrays of several folds as one (folds, n).
 
-    Raises:
-        DataError: of different lengths, that is, of different data.
+    Raises DataError if of different lengths, that is, of different data.
     """
     lengths = {a.shape for a in arrays}
     if len(lengths) != 1:

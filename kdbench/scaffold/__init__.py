@@ -52,17 +52,25 @@ class Made:
 def create(distribution: str, kind: str, into: str | Path, registry: Registry) -> Made:
     """Write the distribution into a new folder of its name.
 
-    Args:
-        distribution: what `pip install` will call it. "kdbench-pacmap" brings the package `kdbench_pacmap` and the
-            component `pacmap`.
-        kind: one of `KINDS`.
-        into: an existing folder.
-        registry: plugins and components that are there already: their names are refused.
+    Parameters
+    ----------
+    distribution
+        What `pip install` will call it. "kdbench-pacmap" brings the package `kdbench_pacmap` and the component
+        `pacmap`.
+    kind
+        One of `KINDS`.
+    into
+        An existing folder.
+    registry
+        Plugins and components that are there already: their names are refused.
 
-    Raises:
-        UsageError: no name of a distribution or a taken one, no such kind, no folder `into`, or one of that name in
-            it. Nothing is written.
-        WorkspaceError: the folder can't be written. Nothing is left of it.
+    Raises
+    ------
+    UsageError
+        No name of a distribution or a taken one, no such kind, no folder `into`, or one of that name in it. Nothing
+        is written.
+    WorkspaceError
+        The folder can't be written. Nothing is left of it.
     """
     if kind not in KINDS:
         raise UsageError(f"there is no kind {kind!r}", where="--kind", hint=did_you_mean(kind, KINDS))

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 def check_schemes(stages: Iterable[Stage], registry: Registry, data: ImageData) -> None:
     """Let each scheme that fits itself to its networks try to: once for each pair of networks.
 
-    Raises:
-        SuiteError: says which scheme, and what of its parameters or the networks does not fit.
-        PluginError: a scheme's `modules` is broken.
+    Raises SuiteError if says which scheme, and what of its parameters or the networks does not fit, and PluginError
+    if a scheme's `modules` is broken.
     """
     networks: dict[str, Any] = {}
     tried: set[str] = set()

@@ -18,8 +18,7 @@ def run(task: Task, draft: Draft) -> None:
     """Arrays: one a tap, (n, d), of the test images that are embedded, float16 where that holds them (`kept_in`);
     `rows`.
 
-    Raises:
-        OverflowError: an activation is not finite.
+    Raises OverflowError if an activation is not finite.
     """
     data, fields = task.dataset(), task.fields(FeaturesFields)
     architecture = architecture_of(task)
@@ -45,11 +44,7 @@ def run(task: Task, draft: Draft) -> None:
 
 
 def check_taps(wanted: Sequence[str], known: Any, where: str) -> Sequence[str]:
-    """The taps asked for.
-
-    Raises:
-        SuiteError: the network has no such tap.
-    """
+    """The taps asked for. Raises SuiteError if the network has no such tap."""
     for tap in wanted:
         if tap not in known:
             raise SuiteError(f"no tap {tap!r}", where=where, hint="taps: " + ", ".join(known))

@@ -45,8 +45,7 @@ def normalization(architecture: Any, data: ImageData) -> Normalization:
 def load_all_but_head(model: nn.Module, head: str, state: Mapping[str, torch.Tensor]) -> None:
     """Put the weights of a source task's network into `model`, all but its classifier's.
 
-    Raises:
-        DataError: anything else is missing or of another shape.
+    Raises DataError if anything else is missing or of another shape.
     """
     own = model.state_dict()
     rest = {k: v for k, v in state.items() if not k.startswith(head + ".")}

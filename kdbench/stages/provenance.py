@@ -32,8 +32,10 @@ def cpu_name() -> str:
 def hardware(device: str, threads: int, cores: int | None = None) -> dict[str, Any]:
     """Device, processor, cores and a short label for tables ("2-core Intel Xeon" or the GPU's name).
 
-    Args:
-        cores: of the run; those that this process may use for None. A worker is kept on some of the run's.
+    Parameters
+    ----------
+    cores
+        Of the run; those that this process may use for None. A worker is kept on some of the run's.
     """
     cores = cores or len(available_cores())
     info: dict[str, Any] = {"device": device, "cpu": cpu_name(), "cores": cores, "threads": threads}

@@ -38,11 +38,16 @@ def _unheard(sentence: str) -> None:
 class Task:
     """A stage with everything it may use.
 
-    Attributes:
-        cores: of the run that the stage is part of; those that this process may use for None.
-        data: datasets that this process has loaded, by name and parameters; shared by its tasks.
-        warnings: sentences for the person; kept in the artifact and shown by the runner.
-        shared: what stages that take turns in a process make for one another: a live teacher, by name.
+    Attributes
+    ----------
+    cores
+        Of the run that the stage is part of; those that this process may use for None.
+    data
+        Datasets that this process has loaded, by name and parameters; shared by its tasks.
+    warnings
+        Sentences for the person; kept in the artifact and shown by the runner.
+    shared
+        What stages that take turns in a process make for one another: a live teacher, by name.
     """
 
     stage: Stage

@@ -162,7 +162,9 @@ def features_of(
         The images.
     taps
         Taps of the network.
-    device, precision
+    device
+        Where and how the network runs.
+    precision
         Where and how the network runs.
 
     Returns

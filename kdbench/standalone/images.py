@@ -27,12 +27,18 @@ _FORMS = (
 class Samples:
     """Images, and their labels where they have some.
 
-    Attributes:
-        images: uint8 (n, h, w, c), to be normalised for each network; or None.
-        tensors: float32 (n, c, h, w), as networks read them; or None.
-        labels: int64 (n,), or None.
-        data: the dataset that they are rows of, or None.
-        rows: rows of its test split.
+    Attributes
+    ----------
+    images
+        uint8 (n, h, w, c), to be normalised for each network; or None.
+    tensors
+        float32 (n, c, h, w), as networks read them; or None.
+    labels
+        int64 (n,), or None.
+    data
+        The dataset that they are rows of, or None.
+    rows
+        Rows of its test split.
     """
 
     images: np.ndarray | None
@@ -62,8 +68,7 @@ class Samples:
     def as_data(self) -> ImageData:
         """The dataset; without one, the images as the test split of one that has no more to tell.
 
-        Raises:
-            UsageError: they have no labels.
+        Raises UsageError if they have no labels.
         """
         from kdbench.api.data import ImageData, Split
 
@@ -80,8 +85,7 @@ class Samples:
     def source(self, network: Built, device: str) -> Any:
         """The images as this network reads them, for `kdbench.training.evaluate`.
 
-        Raises:
-            UsageError: uint8 images, and nothing says what they are normalised by.
+        Raises UsageError if uint8 images, and nothing says what they are normalised by.
         """
         from kdbench.stages.networks import normalization
         from kdbench.training.data import ImageSource
@@ -123,14 +127,21 @@ def read(
 ) -> Samples:
     """The images of `given`.
 
-    Args:
-        given: the test split of a dataset (its name, {"name": ..., parameters} or an `ImageData`); uint8 images
-            (n, h, w, c); float tensors (n, c, h, w), normalised already; a pair of either with labels (n,); or
-            a loader of batches of those, which is read once, into memory.
-        size: so many of them; of labelled ones a balanced draw of `seed`, else the first.
+    Parameters
+    ----------
+    given
+        The test split of a dataset (its name, {"name": ..., parameters} or an `ImageData`); uint8 images (n, h, w,
+        c); float tensors (n, c, h, w), normalised already; a pair of either with labels (n,); or a loader of batches
+        of those, which is read once, into memory.
+    size
+        So many of them; of labelled ones a balanced draw of `seed`, else the first.
 
-    Raises:
-        UsageError: it is none of these, or there are none. DataError: the dataset can't be found.
+    Raises
+    ------
+    UsageError
+        It is none of these, or there are none.
+    DataError
+        The dataset can't be found.
     """
     from kdbench.api.data import ImageData
 

@@ -23,19 +23,26 @@ _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 class Network:
     """A network to embed or to score.
 
-    Attributes:
-        model: an `nn.Module`; the path of a file of weights (safetensors, or what `torch.save` made of a state
-            dict) for `architecture`; or the name of an architecture of kdbench ("timm/resnet18.tv_in1k",
-            "wide-resnet"; see `kdbench list architectures`).
-        architecture: name of the architecture that a file of weights is for, or the module itself, into which
-            they are loaded.
-        params: parameters of the architecture: {"depth": 10}; for a network of timm with its pretrained weights
-            {"weights": "timm"}.
-        taps: tap name to module path. By default those of the architecture; of a plain module its direct
-            children that hold weights, in the order they are registered, but for the last linear layer.
-        normalization: what uint8 images are normalised by; by default the architecture's own, or what timm says
-            of a module. A plain module has none: name it, or hand over images that are normalised already.
-        name: how rows show it.
+    Attributes
+    ----------
+    model
+        An `nn.Module`; the path of a file of weights (safetensors, or what `torch.save` made of a state dict) for
+        `architecture`; or the name of an architecture of kdbench ("timm/resnet18.tv_in1k", "wide-resnet"; see
+        `kdbench list architectures`).
+    architecture
+        Name of the architecture that a file of weights is for, or the module itself, into which they are loaded.
+    params
+        Parameters of the.
+    architecture
+        {"depth": 10}; for a network of timm with its pretrained weights {"weights": "timm"}.
+    taps
+        Tap name to module path. By default those of the architecture; of a plain module its direct children that hold
+        weights, in the order they are registered, but for the last linear layer.
+    normalization
+        What uint8 images are normalised by; by default the architecture's own, or what timm says of a module. A plain
+        module has none: name it, or hand over images that are normalised already.
+    name
+        How rows show it.
     """
 
     model: nn.Module | str | Path
@@ -71,13 +78,21 @@ def build(
 ) -> Built:
     """The network, ready to be looked at.
 
-    Args:
-        n_classes: outputs of an architecture; read from the weights where they are a file's, for None 1000.
-        input_shape: (h, w, c) of the images.
+    Parameters
+    ----------
+    n_classes
+        Outputs of an architecture; read from the weights where they are a file's, for None 1000.
+    input_shape
+        (h, w, c) of the images.
 
-    Raises:
-        UsageError: there is no such architecture, file or module. SuiteError: a parameter is wrong.
-        DataError: weights are missing, damaged or do not fit.
+    Raises
+    ------
+    UsageError
+        There is no such architecture, file or module.
+    SuiteError
+        a parameter is wrong.
+    DataError
+        Weights are missing, damaged or do not fit.
     """
     from torch import nn
 
@@ -189,11 +204,7 @@ def _of_timm(module: nn.Module) -> Normalization | None:
 
 
 def checked_taps(module: nn.Module, taps: Mapping[str, str]) -> dict[str, str]:
-    """The taps, each of which is a module.
-
-    Raises:
-        UsageError: one is not.
-    """
+    """The taps, each of which is a module. Raises UsageError if one is not."""
     known = [path for path, _ in module.named_modules() if path]
     for tap, path in taps.items():
         if path not in known:
@@ -213,8 +224,7 @@ def read_state(path: Path) -> dict[str, Any]:
     A state dict may lie inside, as trainers keep it ("state_dict", "model"), and its names may all begin with
     "module." or "_orig_mod.", which wrappers leave.
 
-    Raises:
-        DataError: the file is not there, or no file of weights.
+    Raises DataError if the file is not there, or no file of weights.
     """
     import torch
 

@@ -187,8 +187,7 @@ class Scores:
     def value(self, metric: str, *, network: str | None = None, tap: str | None = None) -> float:
         """The one primary number of a metric at this place.
 
-        Raises:
-            KeyError: there is none, or there are several.
+        Raises KeyError if there is none, or there are several.
         """
         found = [
             r["value"]

@@ -19,12 +19,18 @@ class Check:
     `Violation` with a sentence that says what is wrong, and `NotApplicable` where there is nothing to check. What
     the component raises itself comes through.
 
-    Attributes:
-        name: lower-case words joined by "-".
-        kind: of components, "reducers".
-        holds: what it holds a component to, a sentence or two.
-        change: what to change in one that does not keep it.
-        function: the check itself.
+    Attributes
+    ----------
+    name
+        Lower-case words joined by "-".
+    kind
+        Of components, "reducers".
+    holds
+        What it holds a component to, a sentence or two.
+    change
+        What to change in one that does not keep it.
+    function
+        The check itself.
     """
 
     name: str

@@ -33,8 +33,10 @@ def global_seeds(seed: int) -> Iterator[None]:
 def left_alone(doing: str) -> Iterator[None]:
     """Raises Violation where a global random state is not what it was before, or something was printed.
 
-    Args:
-        doing: when, for the sentence: "while it was fitted".
+    Parameters
+    ----------
+    doing
+        When, for the sentence: "while it was fitted".
     """
     import numpy as np  # noqa: F401 - only generators of what is imported are looked at
     import torch  # noqa: F401

@@ -20,11 +20,16 @@ class NotApplicable(Exception):
 class Finding:
     """What one check found.
 
-    Attributes:
-        check: its name.
-        status: "kept"; "broken"; "expected": broken, and somebody said so beforehand; "not applicable".
-        sentence: what is wrong, or why there is nothing to check; "" where the contract is kept.
-        hint: what to change; "" unless broken.
+    Attributes
+    ----------
+    check
+        Its name.
+    status
+        "kept"; "broken"; "expected": broken, and somebody said so beforehand; "not applicable".
+    sentence
+        What is wrong, or why there is nothing to check; "" where the contract is kept.
+    hint
+        What to change; "" unless broken.
     """
 
     check: str

@@ -17,8 +17,7 @@ from kdbench.testing.target import KINDS, Target, find_targets
 def checks_for(kind: str) -> tuple[Check, ...]:
     """All checks of a kind of component ("reducers"), in the order in which their findings are best read.
 
-    Raises:
-        UsageError: there are none for this kind.
+    Raises UsageError if there are none for this kind.
     """
     if kind not in KINDS:
         raise UsageError(f"there are no checks for {kind!r}", hint=did_you_mean(kind, KINDS))
@@ -36,17 +35,33 @@ def run_checks(
 ) -> dict[str, list[Finding]]:
     """Run all checks on the components that `target` names.
 
-    Args:
-        target, kind, params, more: as `find_targets` takes them.
-        expected_failed_checks: check to reason, beside those of the component's attribute of this name. Such a
-            check has to fail: one that is kept is broken as an expectation.
-        progress: called with each finding as it is made.
+    Parameters
+    ----------
+    target
+        As `find_targets` takes them.
+    kind
+        As `find_targets` takes them.
+    params
+        As `find_targets` takes them.
+    more
+        As `find_targets` takes them.
+    expected_failed_checks
+        Check to reason, beside those of the component's attribute of this name. Such a check has to fail: one that is
+        kept is broken as an expectation.
+    progress
+        Called with each finding as it is made.
 
-    Returns:
+    Returns
+    -------
+    dict[str, list[Finding]]
         Findings by component, "reducers/umap".
 
-    Raises:
-        UsageError: no such component, or no such check. PluginError: the component can't be imported.
+    Raises
+    ------
+    UsageError
+        No such component, or no such check.
+    PluginError
+        The component can't be imported.
     """
     outcomes: dict[str, list[Finding]] = {}
     for found in find_targets(target, kind=kind, params=params, **more):
@@ -122,10 +137,13 @@ def parametrize_with_checks(
         def test_conformance(check):
             check()
 
-    Args:
-        targets: as `find_targets` takes them.
-        expected_failed_checks: check to reason; such a check is a strict xfail, with the reason. A component can
-            say so itself, in an attribute of this name.
+    Parameters
+    ----------
+    targets
+        As `find_targets` takes them.
+    expected_failed_checks
+        Check to reason; such a check is a strict xfail, with the reason. A component can say so itself, in an
+        attribute of this name.
     """
     import pytest
 

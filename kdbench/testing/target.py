@@ -39,9 +39,12 @@ _SPEC_DECIDES = ("schemes", "metrics")
 class Target:
     """One component that is to be checked.
 
-    Attributes:
-        params: the component's parameters, where the defaults do not do or take long.
-        setting: what the checks of the kind take besides: `folders` of a dataset's files.
+    Attributes
+    ----------
+    params
+        The component's parameters, where the defaults do not do or take long.
+    setting
+        What the checks of the kind take besides: `folders` of a dataset's files.
     """
 
     kind: str
@@ -60,9 +63,8 @@ class Target:
     def bench(self) -> Any:
         """What the checks are called with; it keeps what several of them look at.
 
-        Raises:
-            PluginError: the component can't be imported (the hint has the pip command), or breaks its contract.
-            UsageError, SuiteError: there is no such component, or parameters that it does not take.
+        Raises PluginError if the component can't be imported (the hint has the pip command), or breaks its contract,
+        and UsageError or SuiteError if there is no such component, or parameters that it does not take.
         """
         self.registry.check(self.kind, self.name, self.params)
         return _bench_type(self.kind)(self.name, self.registry, self.params, **self.setting)
@@ -84,16 +86,24 @@ def find_targets(
 ) -> list[Target]:
     """The components that `target` names.
 
-    Args:
-        target: "reducers/umap"; a one-file plugin, "my.py", of which all components are meant, or "my.py:name"; the
-            folder of an installed distribution's project;
-            "module:attribute" of a class or a spec; a spec; or a `Target`, as it is.
-        kind: of the component, where a class does not tell: "reducers" or "reducer".
-        params: the component's parameters. registry: to look in; that of the installed plugins by default.
+    Parameters
+    ----------
+    target
+        "reducers/umap"; a one-file plugin, "my.py", of which all components are meant, or "my.py:name"; the folder of
+        an installed distribution's project; "module:attribute" of a class or a spec; a spec; or a `Target`, as it is.
+    kind
+        Of the component, where a class does not tell: "reducers" or "reducer".
+    params
+        The component's parameters.
+    registry
+        To look in; that of the installed plugins by default.
 
-    Raises:
-        UsageError: no such file, module or component; a kind that can't be told.
-        PluginError: a plugin or a module that can't be imported.
+    Raises
+    ------
+    UsageError
+        No such file, module or component; a kind that can't be told.
+    PluginError
+        a plugin or a module that can't be imported.
     """
     if isinstance(target, Target):
         return [target]
@@ -160,8 +170,7 @@ def _distribution_folder(path: str) -> Path | None:
 def _of_distribution(registry: Registry, folder: Path, kind: str | None) -> list[tuple[str, str]]:
     """The components of the distribution whose project `folder` is.
 
-    Raises:
-        UsageError: it is not installed, for a package's modules can't be imported before, or brings nothing.
+    Raises UsageError if it is not installed, for a package's modules can't be imported before, or brings nothing.
     """
     project = folder / "pyproject.toml"
     name = ""

@@ -34,11 +34,14 @@ _PARENT = "mlflow.parentRunId"
 class Tracker:
     """Writes what happens to a tracking store.
 
-    Args:
-        uri: MLflow's tracking URI; None for $MLFLOW_TRACKING_URI, else `<workspace>/mlflow.db`.
-        workspace: where the default database lies, and the artifacts of any database that has no server.
-
     Every method raises WorkspaceError when the store can't be reached or refuses.
+
+    Parameters
+    ----------
+    uri
+        MLflow's tracking URI; None for $MLFLOW_TRACKING_URI, else `<workspace>/mlflow.db`.
+    workspace
+        Where the default database lies, and the artifacts of any database that has no server.
     """
 
     def __init__(self, uri: str | None, workspace: Path) -> None:
@@ -155,7 +158,9 @@ class Tracker:
 
         A run whose record was damaged or changed since it was logged holds nothing: its cell is logged again.
 
-        Returns:
+        Returns
+        -------
+        dict[str, int]
             {"logged": runs written, "found": records that were there}.
         """
         counts = {"logged": 0, "found": 0}

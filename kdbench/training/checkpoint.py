@@ -32,10 +32,12 @@ class Checkpointer:
 
     A checkpoint is one file that is renamed into place, so that it is whole or not there.
 
-    Args:
-        networks: by name, whatever has weights that live across epochs: the student, its average, what the
-            scheme keeps.
-        parameters: those that the optimiser trains, in its order.
+    Parameters
+    ----------
+    networks
+        By name, whatever has weights that live across epochs: the student, its average, what the scheme keeps.
+    parameters
+        Those that the optimiser trains, in its order.
     """
 
     def __init__(

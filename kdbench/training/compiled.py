@@ -13,8 +13,10 @@ class Compiled(nn.Module):
     a pass) and evaluation go the plain way, which costs less than another compilation. On a GPU the program is
     replayed as CUDA graphs.
 
-    Args:
-        full: the smallest size of a batch that is worth a program.
+    Parameters
+    ----------
+    full
+        The smallest size of a batch that is worth a program.
     """
 
     def __init__(self, network: nn.Module, full: int, device: str) -> None:

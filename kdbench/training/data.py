@@ -105,9 +105,12 @@ def dataset_normalization(images: np.ndarray, rows: np.ndarray | None = None) ->
 class ImageSource:
     """Images on the device, given out as normalised float32 (b, c, h, w) in channels_last.
 
-    Args:
-        images: uint8 (n, h, w, c).
-        rows: the images to hold, as rows of `images`; batches name them by these rows.
+    Parameters
+    ----------
+    images
+        uint8 (n, h, w, c).
+    rows
+        The images to hold, as rows of `images`; batches name them by these rows.
     """
 
     def __init__(
@@ -154,8 +157,10 @@ class ImageSource:
 class FeatureSource:
     """Features computed once in place of images: one row a view and image.
 
-    Args:
-        features: (views, n, d) of all images; `rows` picks those to hold.
+    Parameters
+    ----------
+    features
+        (views, n, d) of all images; `rows` picks those to hold.
     """
 
     def __init__(

@@ -35,8 +35,10 @@ def predict(
 ) -> torch.Tensor:
     """float32 (n, n_classes) on the source's device; the model is in evaluation mode meanwhile.
 
-    Args:
-        upsampled: the network enlarges its input, so that small batches are the fast ones.
+    Parameters
+    ----------
+    upsampled
+        The network enlarges its input, so that small batches are the fast ones.
     """
     was_training = model.training
     model.eval()
@@ -70,15 +72,21 @@ def activations(
 ) -> dict[str, tuple[int, ...]]:
     """Write the flattened activations at `taps` (name to module path) into arrays that `allocate` makes.
 
-    Args:
-        allocate: called once a tap with its name, (n, d) and the dtype to keep it in (`kept_in`); its result is
-            filled row by row. Activations are flattened channel-first, whatever the memory layout.
+    Parameters
+    ----------
+    allocate
+        Called once a tap with its name, (n, d) and the dtype to keep it in (`kept_in`); its result is filled row by
+        row. Activations are flattened channel-first, whatever the memory layout.
 
-    Returns:
-        the shape of one image's activation at each tap.
+    Returns
+    -------
+    dict[str, tuple[int, ...]]
+        The shape of one image's activation at each tap.
 
-    Raises:
-        OverflowError: an activation is not finite, or beyond what the dtype of the first batch holds.
+    Raises
+    ------
+    OverflowError
+        An activation is not finite, or beyond what the dtype of the first batch holds.
     """
     caught: dict[str, torch.Tensor] = {}
     modules = dict(model.named_modules())

@@ -44,10 +44,14 @@ class Diverged(RuntimeError):
 class Run:
     """What a scheme sees of its training (`kdbench.api.SchemeRun`).
 
-    Attributes:
-        teaching: what the engine has of a teacher.
-        anatomy: of the student, for schemes that read its activations.
-        images: given out so far; another view of an image counts as the same one.
+    Attributes
+    ----------
+    teaching
+        What the engine has of a teacher.
+    anatomy
+        Of the student, for schemes that read its activations.
+    images
+        Given out so far; another view of an image counts as the same one.
     """
 
     student: nn.Module
@@ -233,15 +237,22 @@ def training_steps(
     A recipe with `steps` has so many optimiser steps in all, spread evenly over its epochs: the scheme's epoch
     is begun anew, or broken off, to make the number. Without it an epoch is what the scheme makes of it.
 
-    Args:
-        evaluate: called after every `eval_every` epochs (0: none of them) and after the last; its numbers join
-            the history, NaN standing for the epochs between.
-        checkpoints: a folder to save to now and then, and to resume from.
-        save_every: seconds between two saves, which are made at the ends of epochs.
-        progress: called after each epoch with the images seen in it and the epoch's mean losses.
+    Parameters
+    ----------
+    evaluate
+        Called after every `eval_every` epochs (0: none of them) and after the last; its numbers join the history, NaN
+        standing for the epochs between.
+    checkpoints
+        a folder to save to now and then, and to resume from.
+    save_every
+        Seconds between two saves, which are made at the ends of epochs.
+    progress
+        Called after each epoch with the images seen in it and the epoch's mean losses.
 
-    Raises:
-        Diverged: a mean loss of an epoch is not finite.
+    Raises
+    ------
+    Diverged
+        a mean loss of an epoch is not finite.
     """
     student, device = run.student, run.labelled_source.device
     average = _average(run, scheme)

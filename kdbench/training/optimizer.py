@@ -31,9 +31,11 @@ class Recipe(Protocol):
 def learning_rate(recipe: Recipe, epoch: int, progress: float) -> float:
     """Rate of a 0-based epoch.
 
-    Args:
-        progress: share of the training that is done, 0..1; what the cosines go by. A half cosine falls to 0,
-            "cosine-7-16" to 0.195 of the first rate (FixMatch, section 2.3).
+    Parameters
+    ----------
+    progress
+        Share of the training that is done, 0..1; what the cosines go by. A half cosine falls to 0, "cosine-7-16" to
+        0.195 of the first rate (FixMatch, section 2.3).
     """
     if recipe.schedule == "step":  # LW 4.2
         return recipe.learning_rate * recipe.decay_factor ** (epoch // recipe.decay_every)

@@ -22,8 +22,12 @@ class NetworkOutputs:
 class Anatomy:
     """Where a network's taps and its last linear layer are.
 
-    Attributes:
-        taps: tap to module path, input to output. head: module path.
+    Attributes
+    ----------
+    taps
+        Tap to module path, input to output.
+    head
+        Module path.
     """
 
     taps: Mapping[str, str]

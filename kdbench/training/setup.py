@@ -36,8 +36,7 @@ class Setup:
 def scheme_modules(scheme: Any, setup: Setup, device: str) -> nn.Module | None:
     """What the scheme keeps from step to step, on `device`, with weights drawn from the training's seed.
 
-    Raises:
-        TypeError: the scheme made something that is not a module.
+    Raises TypeError if the scheme made something that is not a module.
     """
     make = getattr(scheme, "modules", None)
     if make is None:

@@ -38,8 +38,10 @@ class TeacherLogits(Protocol):
 class LiveTeacher:
     """A teacher that looks at each batch; what it said of the last ones is kept, for students in lockstep.
 
-    Args:
-        source: all rows of the training split, normalised for the teacher, with the student's augmentation.
+    Parameters
+    ----------
+    source
+        All rows of the training split, normalised for the teacher, with the student's augmentation.
     """
 
     def __init__(self, model: nn.Module, source: ImageSource, anatomy: Anatomy, precision: str) -> None:
@@ -70,9 +72,14 @@ class LiveTeacher:
 class KnownLogits:
     """Logits that were computed for every view ahead.
 
-    Args:
-        logits: float32 (views, n, n_classes). rows: int64 (n,), the rows of the training split they are of.
-        n_train: rows of the training split.
+    Parameters
+    ----------
+    logits
+        float32 (views, n, n_classes).
+    rows
+        int64 (n,), the rows of the training split they are of.
+    n_train
+        Rows of the training split.
     """
 
     def __init__(self, logits: torch.Tensor, rows: torch.Tensor, n_train: int) -> None:
@@ -97,9 +104,12 @@ class ViewCache:
     Several processes may read and fill it at once: what they write for an entry is the same. Each entry carries
     a check value of its own, so one that was never or only half written reads as missing.
 
-    Args:
-        file: created where it is not there; sparse, it grows on disk with what is filled.
-        shape: (views, n, n_classes).
+    Parameters
+    ----------
+    file
+        Created where it is not there; sparse, it grows on disk with what is filled.
+    shape
+        (views, n, n_classes).
     """
 
     def __init__(self, file: Path, shape: tuple[int, int, int]) -> None:
@@ -134,9 +144,8 @@ class ViewCache:
     def write(self, view: np.ndarray, place: np.ndarray, logits: np.ndarray) -> None:
         """Keep float16 (b, n_classes).
 
-        Raises:
-            OverflowError: a logit is not finite, or beyond half precision's range.
-            OSError: the disk is full.
+        Raises OverflowError if a logit is not finite, or beyond half precision's range, and OSError if the disk is
+        full.
         """
         if not np.isfinite(logits).all():
             raise OverflowError("a teacher's logits are beyond half precision's ±65504 or not finite")
@@ -151,9 +160,12 @@ class ViewCache:
 class CachedLogits:
     """Logits from a cache; those that are not there yet are computed, kept and given out as they were kept.
 
-    Args:
-        teacher: makes the live teacher, when an entry is first found missing.
-        rows: int64 (n,), rows of the training split in the cache's order.
+    Parameters
+    ----------
+    teacher
+        Makes the live teacher, when an entry is first found missing.
+    rows
+        int64 (n,), rows of the training split in the cache's order.
     """
 
     def __init__(
@@ -187,8 +199,14 @@ class CachedLogits:
 class Teaching:
     """What the engine has of a teacher (or several) for a student's training.
 
-    Args:
-        logits: of the teacher. live: where a scheme reads activations. several: of each of several teachers.
+    Parameters
+    ----------
+    logits
+        Of the teacher.
+    live
+        Where a scheme reads activations.
+    several
+        Of each of several teachers.
     """
 
     def __init__(

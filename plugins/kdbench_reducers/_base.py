@@ -71,18 +71,27 @@ class BaseReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     ) -> np.ndarray:
         """Fit to `X` and return its embedding.
 
-        Args:
-            X: (n, n_features), finite; taken as float32, never changed.
-            y: not used.
-            neighbours: exact neighbours of the rows of `X`, at least as many as `neighbours_wanted(n)` says
-                and in that metric; None: they are computed. A reducer that wants none ignores them.
+        Parameters
+        ----------
+        X
+            (n, n_features), finite; taken as float32, never changed.
+        y
+            Not used.
+        neighbours
+            Exact neighbours of the rows of `X`, at least as many as `neighbours_wanted(n)` says and in that metric;
+            None: they are computed. A reducer that wants none ignores them.
 
-        Returns:
+        Returns
+        -------
+        ndarray
             float32, (n, n_components).
 
-        Raises:
-            ValueError: a bad parameter, `X` not two-dimensional or not finite, or unfitting neighbours.
-            kdbench.errors.UsageError: too few rows for the parameters.
+        Raises
+        ------
+        ValueError
+            a bad parameter, `X` not two-dimensional or not finite, or unfitting neighbours.
+        kdbench.errors.UsageError
+            Too few rows for the parameters.
         """
         self._check()
         data = self._input(X)
@@ -144,11 +153,7 @@ class BaseReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
 
 def fitting(neighbours: Neighbours, n: int, k: int, metric: NeighbourMetric) -> Neighbours:
-    """The nearest `k` of `neighbours`.
-
-    Raises:
-        ValueError: they are of other rows, another metric, or too few.
-    """
+    """The nearest `k` of `neighbours`. Raises ValueError if they are of other rows, another metric, or too few."""
     if neighbours.metric != metric:
         raise ValueError(f"neighbours are {neighbours.metric}, {metric} ones are needed")
     if len(neighbours.indices) != n:

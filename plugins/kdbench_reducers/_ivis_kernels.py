@@ -135,8 +135,14 @@ def fill_with_bits(start: Any, bits: Any) -> None:
 def activate(product: Any, bias: Any, out: Any) -> None:
     """out = selu(product + bias), and SELU's slope there in place of the product.
 
-    Args:
-        product: (rows, units); bias: float32 (units,); out: (rows, units), filled.
+    Parameters
+    ----------
+    product
+        (rows, units).
+    bias
+        float32 (units,).
+    out
+        (rows, units), filled.
     """
     _prefer_wide_vectors()
     like, kind = out[0, 0], product[0, 0]
@@ -204,9 +210,20 @@ def points_backward(
 ) -> None:  # fmt: skip
     """`points_of` backward, and through the activation before it as `pull_back` does.
 
-    Args:
-        gradient: float32 (rows, d), of the points. slope: (rows, units), of the activation.
-        weight_gradient, bias_gradient, below_bias_gradient, pulled: filled.
+    Parameters
+    ----------
+    gradient
+        float32 (rows, d), of the points.
+    slope
+        (rows, units), of the activation.
+    weight_gradient
+        Filled.
+    bias_gradient
+        Filled.
+    below_bias_gradient
+        Filled.
+    pulled
+        Filled.
     """
     like = pulled[0, 0]
     weight_gradient[:] = _ZERO
@@ -253,8 +270,12 @@ def adam(
 ) -> None:
     """One step of Adam in place; all (n,), all but `gradient` float32.
 
-    Args:
-        rate: learning rate / (1 - beta1^t); root: 1 / sqrt(1 - beta2^t).
+    Parameters
+    ----------
+    rate
+        Learning rate / (1 - beta1^t).
+    root
+        1 / sqrt(1 - beta2^t).
     """
     for i in range(weights.shape[0]):
         weights[i] = _moved(weights, mean, square, gradient, i, rate, beta1, beta2, root, epsilon)
@@ -308,11 +329,16 @@ def triplet_gradient(
 ) -> float:
     """The sum of the losses of triplets (`TripletLoss`), and the gradient of their mean.
 
-    Args:
-        points: float32 (3, b, d): anchors, positives, negatives.
-        negatives: int64 (b,), the column of the negative that each anchor takes.
-        variant: 0 "both", 1 "min", 2 "an".
-        gradient: float32 (3, b, d), filled.
+    Parameters
+    ----------
+    points
+        float32 (3, b, d): anchors, positives, negatives.
+    negatives
+        int64 (b,), the column of the negative that each anchor takes.
+    variant
+        0 "both", 1 "min", 2 "an".
+    gradient
+        float32 (3, b, d), filled.
     """
     gradient[:] = _ZERO
     count = points.shape[1]

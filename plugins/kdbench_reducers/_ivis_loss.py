@@ -59,8 +59,10 @@ class TripletLoss:
     def of_distances(self, distance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum of the losses of b triplets, and its gradient with respect to their distances.
 
-        Args:
-            distance: (3, b): ap, an, pn.
+        Parameters
+        ----------
+        distance
+            (3, b): ap, an, pn.
         """
         ap, an, pn = distance
         if self.variant == "both":
@@ -85,10 +87,12 @@ def fit_diagnostics(
     selects a lucky minimum; so a loss without dropout on fixed triplets stands beside it. All of them depend
     on n and k before anything else.
 
-    Returns:
+    Returns
+    -------
+    dict[str, float]
         loss_last, loss_min, loss_tail: of the training loss: last epoch, least, mean of the last 20 epochs.
-        loss_eval: `loss` of the final points on the triplets of `fixed_triplets`, in float64.
-        n_epochs, n, k: epochs trained, rows, the parameter k.
+        loss_eval: `loss` of the final points on the triplets of `fixed_triplets`, in float64. n_epochs, n, k: epochs
+        trained, rows, the parameter k.
     """
     rows = torch.from_numpy(points.astype(np.float64))[torch.from_numpy(fixed_triplets(lists))]
     return {

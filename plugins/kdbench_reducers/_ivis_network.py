@@ -31,11 +31,18 @@ class Encoder(nn.Module):
     Weights are drawn as Keras draws them: lecun_normal (cut at two standard deviations) in the hidden layers,
     glorot_uniform in the last, zero biases; from `generator` alone.
 
-    Args:
-        n_features, embedding_dims: input and output dimensions.
-        widths: of the hidden layers, as in `WIDTHS`.
-        generator: a CPU generator; None leaves the weights at zero, for loading.
-        in_bfloat16: multiply the hidden layers in bfloat16; the last one, to the points, stays in float32.
+    Parameters
+    ----------
+    n_features
+        Input and output dimensions.
+    embedding_dims
+        Input and output dimensions.
+    widths
+        Of the hidden layers, as in `WIDTHS`.
+    generator
+        a CPU generator; None leaves the weights at zero, for loading.
+    in_bfloat16
+        Multiply the hidden layers in bfloat16; the last one, to the points, stays in float32.
     """
 
     def __init__(

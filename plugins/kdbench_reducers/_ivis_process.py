@@ -26,9 +26,12 @@ class WorkerProcess:
     One task at a time; a task that raises leaves the worker alive, one that ends it lets the next task start
     another. It ends with this process, also where that is killed: its input ends then.
 
-    Args:
-        script: what to run, `_ivis_worker.py`.
-        threads: of TensorFlow, for the whole life of the worker.
+    Parameters
+    ----------
+    script
+        What to run, `_ivis_worker.py`.
+    threads
+        Of TensorFlow, for the whole life of the worker.
     """
 
     def __init__(self, script: Path, threads: int) -> None:
@@ -42,8 +45,7 @@ class WorkerProcess:
     def run(self, folder: Path) -> None:
         """Have the task in `folder` done: its result.npz is there afterwards.
 
-        Raises:
-            kdbench.errors.PluginError: with what the worker said last, or with the traceback of the fit.
+        Raises PluginError if with what the worker said last, or with the traceback of the fit.
         """
         with self.lock:
             process, log = self._started()

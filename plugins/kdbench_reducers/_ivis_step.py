@@ -37,13 +37,20 @@ _PAIRS = ((1.0, -1.0, 0.0), (1.0, 0.0, -1.0), (0.0, 1.0, -1.0))
 class Step:
     """Steps of Adam on `encoder`, whose parameters become views of one vector.
 
-    Args:
-        encoder: changed in place by each step.
-        data: (n, n_features) on the encoder's device; bfloat16 where `encoder.in_bfloat16`, else float32.
-        batch_size: at most so many triplets a step.
-        loss: of a batch.
-        learning_rate: of Adam.
-        seed: of dropout.
+    Parameters
+    ----------
+    encoder
+        Changed in place by each step.
+    data
+        (n, n_features) on the encoder's device; bfloat16 where `encoder.in_bfloat16`, else float32.
+    batch_size
+        At most so many triplets a step.
+    loss
+        Of a batch.
+    learning_rate
+        Of Adam.
+    seed
+        Of dropout.
     """
 
     def __init__(
@@ -83,9 +90,12 @@ class Step:
     ) -> torch.Tensor:
         """Train on the triplets `rows`, int64 (3, b); the sum of their losses, a scalar on the device.
 
-        Args:
-            draws: of `draw`.
-            hard: from points (3, b, d) to the column of the negative that each anchor takes; None: its own.
+        Parameters
+        ----------
+        draws
+            Of `draw`.
+        hard
+            From points (3, b, d) to the column of the negative that each anchor takes; None: its own.
         """
         points = self.forward(rows, draws)
         total, gradient = self.loss_gradient(points, None if hard is None else hard(points))
@@ -194,7 +204,9 @@ class Step:
 def flat_parameters(encoder: Encoder) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
     """The encoder's parameters in one vector, weights first, which they become views of: one Adam for all.
 
-    Returns:
+    Returns
+    -------
+    tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]
         The vector, the weights, the biases.
     """
     shapes = [w.shape for w in encoder.weights]

@@ -44,10 +44,18 @@ def train(
 ) -> list[float]:
     """Train `encoder` in place; the training loss of each epoch, NaN last where it was not finite.
 
-    Args:
-        encoder, data, lists: on one device; `data` (n, n_features), `lists` as of `neighbour_lists`.
-        triplets: a generator on that device.
-        dropout: its seed.
+    Parameters
+    ----------
+    encoder
+        On one device; `data` (n, n_features), `lists` as of `neighbour_lists`.
+    data
+        On one device; `data` (n, n_features), `lists` as of `neighbour_lists`.
+    lists
+        On one device; `data` (n, n_features), `lists` as of `neighbour_lists`.
+    triplets
+        a generator on that device.
+    dropout
+        Its seed.
     """
     n, size = len(data), recipe.batch_size
     sampler = TripletSampler(lists, batch_size=size, sampling=recipe.sampling, generator=triplets)
@@ -93,8 +101,12 @@ def make_step(
 def hardest(points: torch.Tensor, rows: torch.Tensor, lists: torch.Tensor) -> torch.Tensor:
     """int64, (b,): for each anchor the batch's negative nearest to it in `points` that is outside its list.
 
-    Args:
-        points: (3, b, d); rows: int64, (3, b), the triplets; their own negatives are always allowed.
+    Parameters
+    ----------
+    points
+        (3, b, d).
+    rows
+        int64, (3, b), the triplets; their own negatives are always allowed.
     """
     anchors, negatives = rows[0], rows[2]
     taken = (lists[anchors][:, None, :] == negatives[None, :, None]).any(-1) | (

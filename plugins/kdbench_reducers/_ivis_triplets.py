@@ -25,13 +25,17 @@ class TripletSampler:
 
     An epoch has each row once as an anchor, in blocks of `batch_size` consecutive rows, as the package has.
 
-    Args:
-        lists: int64, (n, m), candidates for the positive of each row, without repeats; from
-            `neighbour_lists`.
-        batch_size: rows of a batch.
-        sampling: "rank_per_batch" draws one column of `lists` for a whole batch (package from 2.0.5 on),
-            "per_row" one for each row.
-        generator: on `lists`' device; nothing else is drawn from.
+    Parameters
+    ----------
+    lists
+        int64, (n, m), candidates for the positive of each row, without repeats; from `neighbour_lists`.
+    batch_size
+        Rows of a batch.
+    sampling
+        "rank_per_batch" draws one column of `lists` for a whole batch (package from 2.0.5 on), "per_row" one for each
+        row.
+    generator
+        On `lists`' device; nothing else is drawn from.
     """
 
     def __init__(

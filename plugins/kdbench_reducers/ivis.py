@@ -32,25 +32,44 @@ class Ivis(BaseReducer):
     generators: both are settled in a process that runs nothing else. The first fit starts it, which takes some
     ten seconds; it stays for the next ones, whose results are those of a fresh process.
 
-    Args:
-        embedding_dims, k, batch_size, epochs, n_epochs_without_progress, model: as in `IvisTorch`. k counts
-            the row itself, as Annoy returns it.
-        distance: "pn" or "euclidean".
-        metric: of the neighbours.
-        neighbours: "exact" gives the package exact neighbours of the rows as given, before `scaling`; "annoy"
-            leaves them to the package, which finds them approximately in the scaled rows.
-        n_trees, search_k: Annoy's.
-        scaling: of the input: "minmax" each feature to 0..1 (assumption LW-A9), "unit-std" by one factor,
-            "none".
-        pca: see so many principal components in place of the rows; None: the rows. See `BaseReducer`.
-        random_state: seed of Python's, NumPy's and TensorFlow's generators in that process; None: a fresh
-            one.
-        n_jobs: threads; None: as this process is set, -1: all.
-
     Attributes set by fitting:
         loss_history_: training loss of each epoch as Keras reports it.
         diagnostics_: `fit_diagnostics`, of the exact neighbours in either case.
         encoder_: the trained network with the package's weights, in PyTorch.
+
+    Parameters
+    ----------
+    embedding_dims
+        As in `IvisTorch`. k counts the row itself, as Annoy returns it.
+    k
+        As in `IvisTorch`. k counts the row itself, as Annoy returns it.
+    batch_size
+        As in `IvisTorch`. k counts the row itself, as Annoy returns it.
+    epochs
+        As in `IvisTorch`. k counts the row itself, as Annoy returns it.
+    n_epochs_without_progress
+        As in `IvisTorch`. k counts the row itself, as Annoy returns it.
+    model
+        As in `IvisTorch`. k counts the row itself, as Annoy returns it.
+    distance
+        "pn" or "euclidean".
+    metric
+        Of the neighbours.
+    neighbours
+        "exact" gives the package exact neighbours of the rows as given, before `scaling`; "annoy" leaves them to the
+        package, which finds them approximately in the scaled rows.
+    n_trees
+        Annoy's.
+    search_k
+        Annoy's.
+    scaling
+        Of the input: "minmax" each feature to 0..1 (assumption LW-A9), "unit-std" by one factor, "none".
+    pca
+        See so many principal components in place of the rows; None: the rows. See `BaseReducer`.
+    random_state
+        Seed of Python's, NumPy's and TensorFlow's generators in that process; None: a fresh one.
+    n_jobs
+        Threads; None: as this process is set, -1: all.
     """
 
     component = "ivis"
@@ -109,9 +128,8 @@ class Ivis(BaseReducer):
     def neighbours_wanted(self, n_samples: int) -> tuple[int, NeighbourMetric]:
         """k - 1 of them, for training and for the triplets that `loss_eval` is measured on.
 
-        Raises:
-            kdbench.errors.UsageError: k or the batch is too large for `n_samples` rows.
-            kdbench.errors.PluginError: the package is not installed.
+        Raises UsageError if k or the batch is too large for `n_samples` rows, and PluginError if the package is not
+        installed.
         """
         refuse_small(self.component, n_samples, self.k, self.batch_size)
         refuse_missing()

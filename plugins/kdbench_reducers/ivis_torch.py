@@ -61,40 +61,60 @@ class IvisTorch(BaseReducer):
     by a triplet loss; the neighbours are exact ones of the rows as given, before `scaling`. Results depend on
     the order of the rows, as the package's do: a batch is a block of consecutive rows.
 
-    Args:
-        embedding_dims: dimensions of the embedding.
-        k: neighbours a positive is drawn from; what it counts is `compat`'s matter. The loss depends on k and
-            n before it depends on the layer.
-        distance: "pn" also holds the negative away from the positive, "euclidean" from the anchor alone. The
-            preset "paper" is the second whatever stands here.
-        batch_size: rows of a batch, at most n.
-        epochs: at most so many.
-        n_epochs_without_progress: stop when the training loss has had no new minimum for so many epochs; the
-            last weights are kept, not the best.
-        margin: of the hinge, in units of the embedding.
-        model: hidden layers: "szubert" 128-128-128, "hinton" 2000-1000-500, "maaten" 500-500-2000.
-        metric: of the neighbours.
-        compat: whose defaults the next four take where they are None: `preset_of`.
-        loss_variant: "both", "min" or "an": `TripletLoss`.
-        squared: squared distances in the loss.
-        sampling: "rank_per_batch" or "per_row".
-        negative: "random": uniform among rows outside the anchor's list; "hard": of those drawn for the
-            batch, the nearest to the anchor as embedded now that is outside its list.
-        learning_rate: of Adam.
-        scaling: of the input: "minmax" each feature to 0..1 (assumption LW-A9), "unit-std" by one factor,
-            "none".
-        precision: "bfloat16" multiplies the hidden layers so in training, and sums in float32: faster where the
-            hardware has it.
-        device: "cpu", "cuda", "cuda:1", ...; "auto": CUDA where there is one.
-        pca: see so many principal components in place of the rows; None: the rows. See `BaseReducer`.
-        random_state: seed of weights, triplets and dropout; None: a fresh one. Equal seeds give equal results
-            on the same device and number of threads.
-        n_jobs: threads; None: as the process is set, -1: all.
-
     Attributes set by fitting:
         loss_history_: training loss of each epoch, dropout on: the mean over its rows.
         diagnostics_: `fit_diagnostics`.
         encoder_: the trained network, on the CPU.
+
+    Parameters
+    ----------
+    embedding_dims
+        Dimensions of the embedding.
+    k
+        Neighbours a positive is drawn from; what it counts is `compat`'s matter. The loss depends on k and n before
+        it depends on the layer.
+    distance
+        "pn" also holds the negative away from the positive, "euclidean" from the anchor alone. The preset "paper" is
+        the second whatever stands here.
+    batch_size
+        Rows of a batch, at most n.
+    epochs
+        At most so many.
+    n_epochs_without_progress
+        Stop when the training loss has had no new minimum for so many epochs; the last weights are kept, not the
+        best.
+    margin
+        Of the hinge, in units of the embedding.
+    model
+        Hidden layers: "szubert" 128-128-128, "hinton" 2000-1000-500, "maaten" 500-500-2000.
+    metric
+        Of the neighbours.
+    compat
+        Whose defaults the next four take where they are None: `preset_of`.
+    loss_variant
+        "both", "min" or "an": `TripletLoss`.
+    squared
+        Squared distances in the loss.
+    sampling
+        "rank_per_batch" or "per_row".
+    negative
+        "random": uniform among rows outside the anchor's list; "hard": of those drawn for the batch, the nearest to
+        the anchor as embedded now that is outside its list.
+    learning_rate
+        Of Adam.
+    scaling
+        Of the input: "minmax" each feature to 0..1 (assumption LW-A9), "unit-std" by one factor, "none".
+    precision
+        "bfloat16" multiplies the hidden layers so in training, and sums in float32: faster where the hardware has it.
+    device
+        "cpu", "cuda", "cuda:1", ...; "auto": CUDA where there is one.
+    pca
+        See so many principal components in place of the rows; None: the rows. See `BaseReducer`.
+    random_state
+        Seed of weights, triplets and dropout; None: a fresh one. Equal seeds give equal results on the same device
+        and number of threads.
+    n_jobs
+        Threads; None: as the process is set, -1: all.
     """
 
     component = "ivis-torch"
@@ -181,8 +201,7 @@ class IvisTorch(BaseReducer):
     def neighbours_wanted(self, n_samples: int) -> tuple[int, NeighbourMetric]:
         """k - 1 for compat "2.0.11", whose lists count the row itself; k for the others.
 
-        Raises:
-            kdbench.errors.UsageError: k or the batch is too large for `n_samples` rows.
+        Raises UsageError if k or the batch is too large for `n_samples` rows.
         """
         refuse_small(self.component, n_samples, self.k, self.batch_size)
         return self.k + preset_of(self.compat).list_extra, self.metric
@@ -242,11 +261,7 @@ class IvisTorch(BaseReducer):
         return points
 
     def resolved_device(self) -> str:
-        """The device that "auto" stands for here, or the one named.
-
-        Raises:
-            kdbench.errors.UsageError: it is not there.
-        """
+        """The device that "auto" stands for here, or the one named. Raises UsageError if it is not there."""
         import torch
 
         if self.device == "auto":

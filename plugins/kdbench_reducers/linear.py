@@ -16,14 +16,19 @@ class PCA(BaseReducer):
     Centring happens here, with a mean taken in float64, because scikit-learn's covariance solver subtracts
     the mean from a float32 product and loses small variances beside large means.
 
-    Args:
-        n_components: dimensions of the embedding.
-        solver: "auto" (randomized where the data is wide), "full" or "randomized".
-        random_state: seed of the randomized solver; None: a fresh one.
-        n_jobs: threads; None: as the process is set, -1: all.
-
     Attributes set by fitting:
         diagnostics_: "explained_variance_ratio", of all components together, 0..1.
+
+    Parameters
+    ----------
+    n_components
+        Dimensions of the embedding.
+    solver
+        "auto" (randomized where the data is wide), "full" or "randomized".
+    random_state
+        Seed of the randomized solver; None: a fresh one.
+    n_jobs
+        Threads; None: as the process is set, -1: all.
     """
 
     component = "pca"
@@ -74,12 +79,15 @@ class PCA(BaseReducer):
 class RandomProjection(BaseReducer):
     """Gaussian random projection: entries drawn from N(0, 1/n_components). The negative control.
 
-    Args:
-        n_components: dimensions of the embedding.
-        random_state: seed of the matrix; None: a fresh one.
-
     Attributes set by fitting:
         components_: float32, (n_components, n_features).
+
+    Parameters
+    ----------
+    n_components
+        Dimensions of the embedding.
+    random_state
+        Seed of the matrix; None: a fresh one.
     """
 
     component = "random-projection"

@@ -17,23 +17,39 @@ class TSNE(BaseReducer):
     openTSNE's own neighbours are Annoy's from 1,000 rows on, which at 16,384 features takes far longer than
     exact ones by matrix products and gives the same affinities.
 
-    Args:
-        n_components: dimensions of the embedding.
-        perplexity: effective number of neighbours; int(3 * perplexity) are used. LW section 3.2: 150.
-        metric: "euclidean", or "angular": the Euclidean distance between rows of unit length.
-        early_exaggeration_iter, n_iter: gradient steps with and without exaggerated attraction.
-        early_exaggeration: factor of the attraction in the first of them.
-        exaggeration: factor in the second; 1 is t-SNE.
-        learning_rate: "auto" (n / exaggeration, at least 200), or a number.
-        initialization: "pca", "spectral" or "random".
-        negative_gradient_method: "bh" (Barnes-Hut), "fft" (FIt-SNE) or "auto": "bh" below 10,000 rows.
-        theta: accuracy of Barnes-Hut; 0 is exact.
-        pca: see so many principal components in place of the rows; None: the rows. See `BaseReducer`.
-        random_state: seed of the initial positions; None: a fresh one.
-        n_jobs: threads; None: as the process is set, -1: all.
-
     Attributes set by fitting:
         diagnostics_: "kl_divergence" of the final positions, in nats.
+
+    Parameters
+    ----------
+    n_components
+        Dimensions of the embedding.
+    perplexity
+        Effective number of neighbours; int(3 * perplexity) are used. LW section 3.2: 150.
+    metric
+        "euclidean", or "angular": the Euclidean distance between rows of unit length.
+    early_exaggeration_iter
+        Gradient steps with and without exaggerated attraction.
+    n_iter
+        Gradient steps with and without exaggerated attraction.
+    early_exaggeration
+        Factor of the attraction in the first of them.
+    exaggeration
+        Factor in the second; 1 is t-SNE.
+    learning_rate
+        "auto" (n / exaggeration, at least 200), or a number.
+    initialization
+        "pca", "spectral" or "random".
+    negative_gradient_method
+        "bh" (Barnes-Hut), "fft" (FIt-SNE) or "auto": "bh" below 10,000 rows.
+    theta
+        Accuracy of Barnes-Hut; 0 is exact.
+    pca
+        See so many principal components in place of the rows; None: the rows. See `BaseReducer`.
+    random_state
+        Seed of the initial positions; None: a fresh one.
+    n_jobs
+        Threads; None: as the process is set, -1: all.
     """
 
     component = "tsne"
@@ -94,8 +110,7 @@ class TSNE(BaseReducer):
     def neighbours_wanted(self, n_samples: int) -> tuple[int, NeighbourMetric]:
         """int(3 * perplexity), as openTSNE takes.
 
-        Raises:
-            kdbench.errors.UsageError: there are not so many; openTSNE would quietly lower the perplexity.
+        Raises UsageError if there are not so many; openTSNE would quietly lower the perplexity.
         """
         k = int(3 * self.perplexity)
         if k >= n_samples:

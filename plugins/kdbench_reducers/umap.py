@@ -53,18 +53,29 @@ def kept_numpy_state(reseed: bool) -> Iterator[None]:
 class UMAP(BaseReducer):
     """UMAP (McInnes et al. 2018) as umap-learn optimises it, with the fuzzy graph of exact neighbours.
 
-    Args:
-        n_components: dimensions of the embedding.
-        n_neighbors: neighbours of the graph; umap-learn counts the point itself as the first.
-        min_dist: how near points may come, in units of the embedding; at most `spread`.
-        spread: scale of the embedded points.
-        metric: "euclidean", or "angular": the Euclidean distance between rows of unit length.
-        n_epochs: optimisation epochs; None: 500 up to 10,000 rows, 200 above.
-        init: "spectral", "pca" or "random".
-        pca: see so many principal components in place of the rows; None: the rows. See `BaseReducer`.
-        random_state: seed; the optimisation then runs on one thread. None: a fresh seed each time, on
-            `n_jobs` threads whose races make it unrepeatable.
-        n_jobs: threads where there is no seed; None: as the process is set, -1: all.
+    Parameters
+    ----------
+    n_components
+        Dimensions of the embedding.
+    n_neighbors
+        Neighbours of the graph; umap-learn counts the point itself as the first.
+    min_dist
+        How near points may come, in units of the embedding; at most `spread`.
+    spread
+        Scale of the embedded points.
+    metric
+        "euclidean", or "angular": the Euclidean distance between rows of unit length.
+    n_epochs
+        Optimisation epochs; None: 500 up to 10,000 rows, 200 above.
+    init
+        "spectral", "pca" or "random".
+    pca
+        See so many principal components in place of the rows; None: the rows. See `BaseReducer`.
+    random_state
+        Seed; the optimisation then runs on one thread. None: a fresh seed each time, on `n_jobs` threads whose races
+        make it unrepeatable.
+    n_jobs
+        Threads where there is no seed; None: as the process is set, -1: all.
     """
 
     component = "umap"
@@ -110,8 +121,7 @@ class UMAP(BaseReducer):
     def neighbours_wanted(self, n_samples: int) -> tuple[int, NeighbourMetric]:
         """n_neighbors - 1: the point itself is the first of them.
 
-        Raises:
-            kdbench.errors.UsageError: there are not so many; umap-learn would take fewer.
+        Raises UsageError if there are not so many; umap-learn would take fewer.
         """
         if self.n_neighbors >= n_samples:
             raise self._too_few(
