@@ -27,6 +27,7 @@ test: lint  ## install everything, then lint and run all tests
 lint: $(VENV)/.test  ## check style, import order and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pydoclint --quiet kdbench plugins
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 

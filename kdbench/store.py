@@ -421,8 +421,17 @@ class Store:
 
         Parameters
         ----------
+        suite
+            Name of a suite; all by default.
+        scale
+            Name of a scale; all by default.
         damaged
             Gathers what is wrong with damaged records, which are then left out.
+
+        Returns
+        -------
+        list of CellRecord
+            The records.
 
         Raises
         ------

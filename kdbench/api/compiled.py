@@ -19,8 +19,13 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     Parameters
     ----------
-    options
+    **options
         Of `numba.njit`.
+
+    Returns
+    -------
+    Callable
+        The decorator.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:

@@ -94,14 +94,25 @@ def draw_fold(
     ----------
     labels
         Int (n,), of the training split.
+    n_classes
+        Number of classes.
     budget
         Labelled images over all classes.
+    fold
+        Number of the fold, from 0.
+    seed
+        Seed of the run.
     train
         Use only so many of the training images, a balanced draw that is the same for every fold.
     validation
         Held-out images over all classes.
     unlabelled
         "rest", or so many of the rest.
+
+    Returns
+    -------
+    Fold
+        Rows of the labelled, unlabelled and validation images.
 
     Raises
     ------

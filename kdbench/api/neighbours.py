@@ -48,6 +48,11 @@ def exact_neighbours(
     block
         Rows a block.
 
+    Returns
+    -------
+    Neighbours
+        Nearest first, the row itself excluded.
+
     Raises
     ------
     ValueError

@@ -152,6 +152,8 @@ class SchemeRun(Protocol):
 
         Parameters
         ----------
+        batch
+            The batch to augment.
         augment
             From uint8 (b, c, h, w) to the same shape and dtype, on the training device.
 

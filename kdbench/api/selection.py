@@ -58,6 +58,12 @@ class Largest:
             (rows, columns), of the dtype of the values.
         shift
             (n,), of that dtype.
+        first_row
+            Row of the block's first row.
+        first_column
+            Column of the block's first column.
+        both
+            Whether the block stands for its transpose too.
         """
         block = products, shift, first_row, first_column
         state = self.k, self.values, self.columns, self.count, self.least

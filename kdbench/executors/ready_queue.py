@@ -63,8 +63,15 @@ class Backlog:
 
         Parameters
         ----------
+        executor
+            The executor that will run the stages.
         idle
             Nothing is under way, so that there is nothing to wait for.
+
+        Returns
+        -------
+        list of Stage
+            Stages to run in turns; empty if none is ready.
         """
         bundles = self._bundles(executor.slots)
         if not bundles:

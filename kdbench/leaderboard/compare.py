@@ -100,6 +100,11 @@ def side(
     fetch_run
         The cells of a run by its id.
 
+    Returns
+    -------
+    Side
+        The cells and what kind of name it is.
+
     Raises
     ------
     UsageError
@@ -189,6 +194,10 @@ def compare(
 
     Parameters
     ----------
+    a
+        One side.
+    b
+        The other side.
     suites
         Decide which of several experiments with one name is the main one, as on a leaderboard; of a suite that is not
         among them it is the newest.
@@ -198,6 +207,11 @@ def compare(
         Metric to whether higher is better.
     every
         All values, not only those that metrics are ranked by (a value named in `metrics` always is).
+
+    Returns
+    -------
+    SideBySide
+        The rows that pair.
 
     Raises
     ------

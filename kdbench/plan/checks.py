@@ -86,6 +86,10 @@ def check_whole_passes(
 
     Parameters
     ----------
+    scheme
+        The scheme.
+    student
+        Its student.
     labelled
         Images of each kind.
     unlabelled

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 class MetricStages:
     """The stages of a suite that measure networks, each once.
 
+    Parameters
+    ----------
+    training
+        The stages that train the networks; these stages are added to them.
+
     Attributes
     ----------
     training

@@ -37,6 +37,21 @@ VIEWS_AHEAD = 2
 class TrainingStages:
     """The stages of a suite that train networks, each once.
 
+    Parameters
+    ----------
+    suite
+        The suite.
+    registry
+        Registry that it was loaded with.
+    data
+        The loaded dataset.
+    seed
+        Seed of the run.
+    auto_precision
+        What precision "auto" is.
+    source
+        The loaded dataset of the teacher's source task, if it has one.
+
     Attributes
     ----------
     stages

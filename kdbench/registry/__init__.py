@@ -107,6 +107,13 @@ class Registry:
         files
             One-file plugins, loaded besides. What is wrong with one of these is an error unless `broken_files`, which
             keeps it among the `failures`.
+        broken_files
+            Keep a broken one-file plugin among the `failures` instead of raising.
+
+        Returns
+        -------
+        Registry
+            All components of all plugins.
 
         Raises
         ------
@@ -310,10 +317,19 @@ class Registry:
 
         Parameters
         ----------
+        kind
+            Kind of the component.
+        name
+            Its name.
         params
             What the suite sets, or what `check` returned; the engine's may be among them.
-        engine
+        **engine
             Values for `random_state`, `n_jobs`, `device`; those that the constructor does not take are left out.
+
+        Returns
+        -------
+        object
+            The component.
 
         Raises
         ------

@@ -78,6 +78,11 @@ class LeaderboardTable:
         ----------
         where
             a reader finds it.
+
+        Returns
+        -------
+        str
+            The sentence, "" if no such number is quoted.
         """
         rows = [e.row for _, entries in self.lines for e in entries if e is not None]
         return about_spreads(((r.published_spread, r.published_spread_kind) for r in rows), where)

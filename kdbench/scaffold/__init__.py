@@ -64,6 +64,11 @@ def create(distribution: str, kind: str, into: str | Path, registry: Registry) -
     registry
         Plugins and components that are there already: their names are refused.
 
+    Returns
+    -------
+    list of Path
+        The files written.
+
     Raises
     ------
     UsageError

@@ -34,8 +34,17 @@ def hardware(device: str, threads: int, cores: int | None = None) -> dict[str, A
 
     Parameters
     ----------
+    device
+        "cpu", "cuda", ...
+    threads
+        Number of threads that the work uses.
     cores
         Of the run; those that this process may use for None. A worker is kept on some of the run's.
+
+    Returns
+    -------
+    dict
+        "device", "cpu", "cores", "threads", "os", "label" and more.
     """
     cores = cores or len(available_cores())
     info: dict[str, Any] = {"device": device, "cpu": cpu_name(), "cores": cores, "threads": threads}

@@ -133,8 +133,19 @@ def read(
         The test split of a dataset (its name, {"name": ..., parameters} or an `ImageData`); uint8 images (n, h, w,
         c); float tensors (n, c, h, w), normalised already; a pair of either with labels (n,); or a loader of batches
         of those, which is read once, into memory.
+    registry
+        Registry to look datasets up in.
+    places
+        Where a named dataset is looked for.
     size
         So many of them; of labelled ones a balanced draw of `seed`, else the first.
+    seed
+        Seed of the draw.
+
+    Returns
+    -------
+    Samples
+        The images, with labels if there are any.
 
     Raises
     ------

@@ -80,10 +80,21 @@ def build(
 
     Parameters
     ----------
+    network
+        The network.
+    registry
+        Registry to look architectures up in.
     n_classes
         Outputs of an architecture; read from the weights where they are a file's, for None 1000.
     input_shape
         (h, w, c) of the images.
+    device
+        Device to move it to.
+
+    Returns
+    -------
+    Built
+        The network in evaluation mode.
 
     Raises
     ------

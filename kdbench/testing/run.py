@@ -43,13 +43,13 @@ def run_checks(
         As `find_targets` takes them.
     params
         As `find_targets` takes them.
-    more
-        As `find_targets` takes them.
     expected_failed_checks
         Check to reason, beside those of the component's attribute of this name. Such a check has to fail: one that is
         kept is broken as an expectation.
     progress
         Called with each finding as it is made.
+    **more
+        As `find_targets` takes them.
 
     Returns
     -------
@@ -144,6 +144,11 @@ def parametrize_with_checks(
     expected_failed_checks
         Check to reason; such a check is a strict xfail, with the reason. A component can say so itself, in an
         attribute of this name.
+
+    Returns
+    -------
+    Callable
+        A decorator of a test function.
     """
     import pytest
 

@@ -97,6 +97,13 @@ def find_targets(
         The component's parameters.
     registry
         To look in; that of the installed plugins by default.
+    **setting
+        Passed on to the targets.
+
+    Returns
+    -------
+    list of Target
+        The targets.
 
     Raises
     ------

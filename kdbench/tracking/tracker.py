@@ -158,6 +158,11 @@ class Tracker:
 
         A run whose record was damaged or changed since it was logged holds nothing: its cell is logged again.
 
+        Parameters
+        ----------
+        records
+            Records of a workspace.
+
         Returns
         -------
         dict[str, int]

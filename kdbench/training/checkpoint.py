@@ -34,10 +34,16 @@ class Checkpointer:
 
     Parameters
     ----------
+    folder
+        Where checkpoints are written.
     networks
         By name, whatever has weights that live across epochs: the student, its average, what the scheme keeps.
+    optimizer
+        The optimiser.
     parameters
         Those that the optimiser trains, in its order.
+    seconds
+        Least time between two checkpoints.
     """
 
     def __init__(

@@ -15,8 +15,12 @@ class Compiled(nn.Module):
 
     Parameters
     ----------
+    network
+        The network.
     full
         The smallest size of a batch that is worth a program.
+    device
+        Its device.
     """
 
     def __init__(self, network: nn.Module, full: int, device: str) -> None:

@@ -111,6 +111,12 @@ class ImageSource:
         uint8 (n, h, w, c).
     rows
         The images to hold, as rows of `images`; batches name them by these rows.
+    normalization
+        Mean and standard deviation by channel.
+    augmentation
+        The augmentation.
+    device
+        Device of the batches.
     """
 
     def __init__(
@@ -161,6 +167,12 @@ class FeatureSource:
     ----------
     features
         (views, n, d) of all images; `rows` picks those to hold.
+    rows
+        Rows (n,) of the features.
+    augmentation
+        The augmentation.
+    device
+        Device of the batches.
     """
 
     def __init__(

@@ -37,8 +37,23 @@ def predict(
 
     Parameters
     ----------
+    model
+        The network.
+    source
+        Images or features.
+    precision
+        "float32" or "bfloat16".
+    view
+        Number of the augmented view.
     upsampled
         The network enlarges its input, so that small batches are the fast ones.
+    progress
+        Called with the number of images done.
+
+    Returns
+    -------
+    Tensor
+        Logits (n, n_classes), float32.
     """
     was_training = model.training
     model.eval()
@@ -74,9 +89,19 @@ def activations(
 
     Parameters
     ----------
+    model
+        The network.
+    source
+        The images.
+    taps
+        Name to module path.
+    precision
+        "float32" or "bfloat16".
     allocate
         Called once a tap with its name, (n, d) and the dtype to keep it in (`kept_in`); its result is filled row by
         row. Activations are flattened channel-first, whatever the memory layout.
+    progress
+        Called with the number of images done.
 
     Returns
     -------

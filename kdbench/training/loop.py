@@ -239,15 +239,30 @@ def training_steps(
 
     Parameters
     ----------
+    run
+        The training.
+    scheme
+        The scheme.
+    recipe
+        The recipe.
+    precision
+        "float32" or "bfloat16".
     evaluate
         Called after every `eval_every` epochs (0: none of them) and after the last; its numbers join the history, NaN
         standing for the epochs between.
+    eval_every
+        Evaluate every so many epochs; 0 for the end only.
     checkpoints
         a folder to save to now and then, and to resume from.
     save_every
         Seconds between two saves, which are made at the ends of epochs.
     progress
         Called after each epoch with the images seen in it and the epoch's mean losses.
+
+    Returns
+    -------
+    Trained
+        Histories and counts.
 
     Raises
     ------

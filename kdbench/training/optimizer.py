@@ -33,9 +33,18 @@ def learning_rate(recipe: Recipe, epoch: int, progress: float) -> float:
 
     Parameters
     ----------
+    recipe
+        The recipe.
+    epoch
+        Number of the epoch, from 0.
     progress
         Share of the training that is done, 0..1; what the cosines go by. A half cosine falls to 0, "cosine-7-16" to
         0.195 of the first rate (FixMatch, section 2.3).
+
+    Returns
+    -------
+    float
+        The learning rate.
     """
     if recipe.schedule == "step":  # LW 4.2
         return recipe.learning_rate * recipe.decay_factor ** (epoch // recipe.decay_every)

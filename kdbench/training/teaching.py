@@ -40,8 +40,14 @@ class LiveTeacher:
 
     Parameters
     ----------
+    model
+        The teacher.
     source
         All rows of the training split, normalised for the teacher, with the student's augmentation.
+    anatomy
+        Finds its taps and head.
+    precision
+        "float32" or "bfloat16".
     """
 
     def __init__(self, model: nn.Module, source: ImageSource, anatomy: Anatomy, precision: str) -> None:
@@ -162,10 +168,14 @@ class CachedLogits:
 
     Parameters
     ----------
+    cache
+        Logits computed so far.
     teacher
         Makes the live teacher, when an entry is first found missing.
     rows
         int64 (n,), rows of the training split in the cache's order.
+    n_train
+        Number of training images.
     """
 
     def __init__(

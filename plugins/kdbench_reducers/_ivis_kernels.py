@@ -214,6 +214,10 @@ def points_backward(
     ----------
     gradient
         float32 (rows, d), of the points.
+    units
+        Activations of the last hidden layer.
+    weight
+        Weights of the output layer.
     slope
         (rows, units), of the activation.
     weight_gradient
@@ -272,10 +276,24 @@ def adam(
 
     Parameters
     ----------
+    weights
+        Parameters, changed in place.
+    mean
+        First moments, changed in place.
+    square
+        Second moments, changed in place.
+    gradient
+        Their gradient.
     rate
         Learning rate / (1 - beta1^t).
+    beta1
+        Decay of the first moments.
+    beta2
+        Decay of the second moments.
     root
         1 / sqrt(1 - beta2^t).
+    epsilon
+        Added to the denominator.
     """
     for i in range(weights.shape[0]):
         weights[i] = _moved(weights, mean, square, gradient, i, rate, beta1, beta2, root, epsilon)
@@ -337,8 +355,17 @@ def triplet_gradient(
         int64 (b,), the column of the negative that each anchor takes.
     variant
         0 "both", 1 "min", 2 "an".
+    squared
+        Whether distances are squared.
+    margin
+        Margin of the loss.
     gradient
         float32 (3, b, d), filled.
+
+    Returns
+    -------
+    float
+        The loss.
     """
     gradient[:] = _ZERO
     count = points.shape[1]

@@ -63,6 +63,11 @@ class TripletLoss:
         ----------
         distance
             (3, b): ap, an, pn.
+
+        Returns
+        -------
+        Tensor
+            Loss by triplet.
         """
         ap, an, pn = distance
         if self.variant == "both":
@@ -86,6 +91,19 @@ def fit_diagnostics(
     The training loss is a mean over an epoch in which units are dropped and weights move, and stopping early
     selects a lucky minimum; so a loss without dropout on fixed triplets stands beside it. All of them depend
     on n and k before anything else.
+
+    Parameters
+    ----------
+    points
+        Embedding (n, d).
+    lists
+        Neighbours (n, k).
+    history
+        Loss by epoch.
+    loss
+        The loss.
+    k
+        Number of neighbours.
 
     Returns
     -------

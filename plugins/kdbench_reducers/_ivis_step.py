@@ -92,10 +92,17 @@ class Step:
 
         Parameters
         ----------
+        rows
+            Anchors, positives and negatives.
         draws
             Of `draw`.
         hard
             From points (3, b, d) to the column of the negative that each anchor takes; None: its own.
+
+        Returns
+        -------
+        Tensor
+            The loss.
         """
         points = self.forward(rows, draws)
         total, gradient = self.loss_gradient(points, None if hard is None else hard(points))
@@ -203,6 +210,11 @@ class Step:
 
 def flat_parameters(encoder: Encoder) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
     """The encoder's parameters in one vector, weights first, which they become views of: one Adam for all.
+
+    Parameters
+    ----------
+    encoder
+        The network.
 
     Returns
     -------

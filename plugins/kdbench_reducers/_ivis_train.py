@@ -52,10 +52,17 @@ def train(
         On one device; `data` (n, n_features), `lists` as of `neighbour_lists`.
     lists
         On one device; `data` (n, n_features), `lists` as of `neighbour_lists`.
+    recipe
+        How to train.
     triplets
         a generator on that device.
     dropout
         Its seed.
+
+    Returns
+    -------
+    list of float
+        Loss by epoch.
     """
     n, size = len(data), recipe.batch_size
     sampler = TripletSampler(lists, batch_size=size, sampling=recipe.sampling, generator=triplets)
@@ -107,6 +114,13 @@ def hardest(points: torch.Tensor, rows: torch.Tensor, lists: torch.Tensor) -> to
         (3, b, d).
     rows
         int64, (3, b), the triplets; their own negatives are always allowed.
+    lists
+        Candidates.
+
+    Returns
+    -------
+    Tensor
+        The hardest of them.
     """
     anchors, negatives = rows[0], rows[2]
     taken = (lists[anchors][:, None, :] == negatives[None, :, None]).any(-1) | (

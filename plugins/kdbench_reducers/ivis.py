@@ -43,6 +43,8 @@ class Ivis(BaseReducer):
         As in `IvisTorch`. k counts the row itself, as Annoy returns it.
     k
         As in `IvisTorch`. k counts the row itself, as Annoy returns it.
+    distance
+        "pn" or "euclidean".
     batch_size
         As in `IvisTorch`. k counts the row itself, as Annoy returns it.
     epochs
@@ -51,8 +53,6 @@ class Ivis(BaseReducer):
         As in `IvisTorch`. k counts the row itself, as Annoy returns it.
     model
         As in `IvisTorch`. k counts the row itself, as Annoy returns it.
-    distance
-        "pn" or "euclidean".
     metric
         Of the neighbours.
     neighbours

@@ -106,10 +106,10 @@ class IvisTorch(BaseReducer):
         Of the input: "minmax" each feature to 0..1 (assumption LW-A9), "unit-std" by one factor, "none".
     precision
         "bfloat16" multiplies the hidden layers so in training, and sums in float32: faster where the hardware has it.
-    device
-        "cpu", "cuda", "cuda:1", ...; "auto": CUDA where there is one.
     pca
         See so many principal components in place of the rows; None: the rows. See `BaseReducer`.
+    device
+        "cpu", "cuda", "cuda:1", ...; "auto": CUDA where there is one.
     random_state
         Seed of weights, triplets and dropout; None: a fresh one. Equal seeds give equal results on the same device
         and number of threads.

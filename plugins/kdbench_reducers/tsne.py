@@ -30,10 +30,10 @@ class TSNE(BaseReducer):
         "euclidean", or "angular": the Euclidean distance between rows of unit length.
     early_exaggeration_iter
         Gradient steps with and without exaggerated attraction.
-    n_iter
-        Gradient steps with and without exaggerated attraction.
     early_exaggeration
         Factor of the attraction in the first of them.
+    n_iter
+        Gradient steps with and without exaggerated attraction.
     exaggeration
         Factor in the second; 1 is t-SNE.
     learning_rate

@@ -93,7 +93,7 @@ def comparable(report: RunReport) -> dict[str, dict]:
 def without_times(cell: CellRecord) -> dict:
     left_out = {"seconds", "created", "hardware", "git_commit"}
     kept = {k: v for k, v in cell.to_json().items() if k not in left_out}
-    return kept | {"results": [r for r in kept["results"] if r.metric != "embedding-time"]}
+    return kept | {"results": [r for r in kept["results"] if r["metric"] != "embedding-time"]}
 
 
 @pytest.fixture(scope="session")
