@@ -151,6 +151,9 @@ def comparison_table(found: Comparison) -> Group:
     from rich.text import Text
 
     from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW
+    from kdbench.rendering.numbers import number, signed
+    from kdbench.rendering.tables import in_percent
+    from kdbench.rendering.views import DESCRIPTIVE
 
     parts: list[Text | Table] = [Text(f"A = {found.left}   B = {found.right}", style="bold")]
     groups: dict[tuple, list] = {}
@@ -159,7 +162,8 @@ def comparison_table(found: Comparison) -> Group:
         where = (row.suite, row.scale, row.dataset) if len(experiments) > 1 else ()
         groups.setdefault((row.metric, row.reducer or "", row.setting, *where, row.variant), []).append(row)
     for labels_of, rows in groups.items():
-        title = " · ".join(p for p in labels_of if p)
+        percent = in_percent(rows[0].metric)
+        title = " · ".join(p for p in labels_of if p) + (" [%]" if percent else "")
         # without lines between its columns it fits 80 characters
         table = Table(
             title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
@@ -179,20 +183,23 @@ def comparison_table(found: Comparison) -> Group:
                 *([r.tap or ""] if with_tap else []),
                 *([getattr(r, context)] if several else []),
             ]
-            interval = "" if r.low is None else f"[{r.low:+.4f}, {r.high:+.4f}]"
-            numbers = [f"{r.left:.4f}", f"{r.right:.4f}", f"{r.difference:+.4f}", interval, str(r.n)]
+            difference, _, interval = signed(r.difference, r.low, r.high, percent=percent).partition(" ")
+            numbers = [
+                *(number(v, percent=percent) for v in (r.left, r.right)),
+                difference,
+                interval,
+                str(r.n),
+            ]
             table.add_row(*map(Text, labels + numbers), Text(r.verdict, _STYLES[r.verdict]))
         parts.append(table)
     schemes = {r.scheme for r in found.rows}
     for note in dict.fromkeys(r.notes for r in found.rows if r.notes):
         noted = {r.scheme for r in found.rows if r.notes == note}
         of = "" if noted == schemes else f" ({', '.join(sorted(noted))})"
-        parts.append(Text(f"they differ beside that{of}: {note}", style="yellow"))
+        parts.append(Text(f"other differences{of}: {note}", style="yellow"))
     alone = [f"{n} of {name}" for name, n in (("A", found.left_alone), ("B", found.right_alone)) if n]
     if alone:
         parts.append(Text(f"measurements without a partner: {', '.join(alone)}", style="dim"))
     if any(r.n < DESCRIPTIVE_BELOW for r in found.rows):
-        parts.append(
-            Text(f"fewer than {DESCRIPTIVE_BELOW} folds describe, they do not conclude", style="dim")
-        )
+        parts.append(Text(DESCRIPTIVE, style="dim"))
     return Group(*parts)

@@ -102,7 +102,7 @@ def plan_data(session: Session) -> dict[str, Any]:
 
 def cost_cells(work: list[WorkLeft]) -> tuple[str, ...]:
     """Format the work of one kind of stages, its time per unit and in total; guesses get a question mark."""
-    from kdbench.session.estimate import format_duration
+    from kdbench.rendering.numbers import duration
 
     if not work:
         return ()
@@ -112,8 +112,8 @@ def cost_cells(work: list[WorkLeft]) -> tuple[str, ...]:
     # the column before shows the number of stages already
     amount = "" if unit == "stage" else f"{amount_of(units)} {unit}"
     if not units:  # targets of no images, because every image has a label
-        return amount, "", format_duration(seconds)
-    return amount, f"{seconds_of(seconds / units)}{guess}", format_duration(seconds)
+        return amount, "", duration(seconds)
+    return amount, f"{seconds_of(seconds / units)}{guess}", duration(seconds)
 
 
 def amount_of(number: float) -> str:
@@ -149,7 +149,8 @@ def plan_table(session: Session) -> Group:
     from rich.text import Text
 
     from kdbench.plan import KINDS
-    from kdbench.session.estimate import format_duration, work_left
+    from kdbench.rendering.numbers import duration
+    from kdbench.session.estimate import work_left
 
     plan = session.plan
     stages = Counter(s.kind for s in plan.stages.values())
@@ -169,7 +170,7 @@ def plan_table(session: Session) -> Group:
             table.add_row(kind, *counts, *cost_cells([w for w in work if w.kind == kind]))
     counts = str(len(plan.stages)), str(len(session.cached)), str(len(session.outstanding))
     seconds = sum(w.seconds for w in work)
-    table.add_row("all", *counts, *(("", "", format_duration(seconds)) if work else ()), style="bold")
+    table.add_row("all", *counts, *(("", "", duration(seconds)) if work else ()), style="bold")
     schemes = Counter(c.scheme for c in plan.cells)
     cells = ", ".join(f"{n} {s}" for s, n in schemes.items())
     lines = [Text(f"{len(plan.cells)} results: {cells}")]
@@ -178,7 +179,7 @@ def plan_table(session: Session) -> Group:
         if session.problem is not None:
             lines.append(Text(f"can't be run yet: {session.problem.what}", style="yellow"))
             lines.append(Text(f"  hint: {session.problem.hint}", style="dim"))
-        lines.append(Text(f"time: about {format_duration(seconds)} of work; {basis(work)}"))
+        lines.append(Text(f"time: about {duration(seconds)} of work; {basis(work)}"))
     else:
         lines.append(Text("nothing to run: every stage is cached"))
     return Group(head, table, *lines)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from kdbench.api.records import CellRecord, RunSummary, StageSummary
 from kdbench.plan import Stage
+from kdbench.rendering.numbers import duration
 from kdbench.runner import Observer
-from kdbench.session.estimate import format_duration
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -78,7 +78,7 @@ class BarProgress(Observer):
         if self.overall is not None:
             left = self.clock.left(partial)
             note = f"{self.finished}/{self.n_stages}" + (
-                f" · {format_duration(left)} left" if left is not None else ""
+                f" · {duration(left)} left" if left is not None else ""
             )
             self.bars.update(self.overall, completed=self.clock.done + partial, note=note)
 
@@ -135,7 +135,7 @@ class LineProgress(Observer):
         if self.n_stages > self.MANY and stage.seconds < self.BRIEF and stage.status != "failed":
             return
         left = self.clock.left()
-        tail = f", {format_duration(left)} left" if left is not None else ""
+        tail = f", {duration(left)} left" if left is not None else ""
         self._say(
             f"[{self.finished}/{self.n_stages}{tail}] {stage.title}: {stage.status} in {stage.seconds:.1f} s"
         )

@@ -136,7 +136,7 @@ def _echo(session: Session, report: RunReport, board: Board, paths: list[Path]) 
                 "failed": len(report.failed),
             },
             "seconds": round(report.seconds, 1),
-            "leaderboard": rounded([dict(row) for row in board.rows]),
+            "leaderboard": rounded([row.to_dict() for row in board.rows]),
             "claims": rounded([v.to_json() for v in board.claims]),
             "warnings": report.warnings,
             "files": [str(p) for p in paths],
@@ -148,8 +148,8 @@ def _echo(session: Session, report: RunReport, board: Board, paths: list[Path]) 
 def _print(session: Session, report: RunReport, board: Board, paths: list[Path]) -> None:
     """Print leaderboard, verdicts, warnings, and where the files are."""
     from kdbench.cli.options import console
+    from kdbench.rendering.numbers import duration
     from kdbench.rendering.terminal import claims_table, terminal_table
-    from kdbench.session.estimate import format_duration
 
     assert session.tracking is not None
     out = console()
@@ -164,7 +164,7 @@ def _print(session: Session, report: RunReport, board: Board, paths: list[Path])
     counts = [f"{report.executed} run", f"{report.cached} cached"]
     counts += [f"{len(report.failed)} failed"] if report.failed else []
     counts += [f"{report.skipped} skipped"] if report.skipped else []
-    out.print(f"{len(session.plan.stages)} stages: {', '.join(counts)}, {format_duration(report.seconds)}")
+    out.print(f"{len(session.plan.stages)} stages: {', '.join(counts)}, {duration(report.seconds)}")
     shown = {"leaderboard": paths[0], "report": next((p for p in paths if p.name == "report.html"), None)}
     for name, path in shown.items():
         if path is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kdbench.api.records import CellRecord
 from kdbench.leaderboard.claims import ClaimVerdict
-from kdbench.leaderboard.collate import Row
+from kdbench.leaderboard.rows import Row
 
 if TYPE_CHECKING:
     from kdbench.registry import Registry

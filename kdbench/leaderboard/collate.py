@@ -4,32 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kdbench.api.records import CellRecord
+from kdbench.leaderboard.rows import Row
 from kdbench.leaderboard.samples import Sample, base_name, samples
 from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW, estimate, paired
 
 if TYPE_CHECKING:
     from kdbench.plan.settings import SuiteSettings
     from kdbench.suite.schema import Published, Suite
-
-#: Columns of a row, in order. `metric` is "<metric>.<value>"; `n` counts folds; `ci_*` and `difference_*` are
-#: 95 % intervals; `difference` is paired by fold, to `undistilled`, over `difference_n` folds; `descriptive`
-#: marks rows of too few folds to conclude from; `variant` says what a row differs in from the main one.
-#: `published*` are quoted from the paper, beside rows of its own dataset alone. `steps` are those of the
-#: optimiser and `images_seen` what the training looked at, of the network that the row is of, in one fold.
-#: `hardware` and `kdbench_version` are those that the numbers came from: "; " stands between those of training,
-#: embedding and measuring, where they are not the same, and " + " between those of several folds.
-COLUMNS = (
-    "suite", "scale", "dataset", "budget", "scheme", "student", "teacher", "tap", "reducer", "metric",
-    "n", "mean", "ci_low", "ci_high", "difference", "difference_low", "difference_high",
-    "published", "published_source", "hardware", "kdbench_version",
-    "sd", "setting", "variant", "failed", "descriptive", "primary", "difference_n", "steps",
-    "images_seen", "published_spread", "published_spread_kind",
-)  # fmt: skip
-
-Row = dict[str, Any]
 
 
 def collate(
@@ -65,34 +49,34 @@ def collate(
         row, measured = sample.row, sample.measured
         steps, images_seen = sample.cost
         rows.append(
-            {
+            Row(
                 **row._asdict(),
-                "tap": measured.tap,
-                "reducer": measured.reducer,
-                "metric": f"{measured.metric}.{measured.value_name}",
-                "n": values.n,
-                "mean": values.mean,
-                "ci_low": values.low,
-                "ci_high": values.high,
-                "difference": difference.mean if difference else None,
-                "difference_low": difference.low if difference else None,
-                "difference_high": difference.high if difference else None,
-                "published": published.value if published else None,
-                "published_source": published.source if published else None,
-                "hardware": _origins(sample, "hardware"),
-                "kdbench_version": _origins(sample, "kdbench"),
-                "sd": values.sd,
-                "setting": measured.setting,
-                "variant": sample.variant,
-                "failed": sample.failed,
-                "descriptive": values.n < DESCRIPTIVE_BELOW,
-                "primary": sample.primary,
-                "difference_n": difference.n if difference else None,
-                "steps": steps,
-                "images_seen": images_seen,
-                "published_spread": published.spread if published else None,
-                "published_spread_kind": (published.spread_kind or None) if published else None,
-            }
+                tap=measured.tap,
+                reducer=measured.reducer,
+                metric=f"{measured.metric}.{measured.value_name}",
+                n=values.n,
+                mean=values.mean,
+                ci_low=values.low,
+                ci_high=values.high,
+                difference=difference.mean if difference else None,
+                difference_low=difference.low if difference else None,
+                difference_high=difference.high if difference else None,
+                published=published.value if published else None,
+                published_source=published.source if published else None,
+                hardware=_origins(sample, "hardware"),
+                kdbench_version=_origins(sample, "kdbench"),
+                sd=values.sd,
+                setting=measured.setting,
+                variant=sample.variant,
+                failed=sample.failed,
+                descriptive=values.n < DESCRIPTIVE_BELOW,
+                primary=sample.primary,
+                difference_n=difference.n if difference else None,
+                steps=steps,
+                images_seen=images_seen,
+                published_spread=published.spread if published else None,
+                published_spread_kind=(published.spread_kind or None) if published else None,
+            )
         )
     return _ordered(rows, suite)
 
@@ -185,15 +169,15 @@ def _ordered(rows: list[Row], suite: Suite | None) -> list[Row]:
     schemes = [c.title for c in suite.schemes] if suite else []
     taps = list(suite.taps) if suite else []
     for row in rows:  # a network's taps come in its own order, input to output
-        if row["tap"] is not None and row["tap"] not in taps:
-            taps.append(row["tap"])
+        if row.tap is not None and row.tap not in taps:
+            taps.append(row.tap)
 
     def place(row: Row) -> tuple:
         return (
-            row["suite"], row["scale"], row["dataset"], row["student"] == "", row["student"],
-            row["metric"], row["reducer"] or "", row["setting"], row["variant"],
-            row["budget"], scheme_place(row["scheme"], schemes), row["teacher"],
-            -1 if row["tap"] is None else taps.index(row["tap"]),
+            row.suite, row.scale, row.dataset, row.student == "", row.student,
+            row.metric, row.reducer or "", row.setting, row.variant,
+            row.budget, scheme_place(row.scheme, schemes), row.teacher,
+            -1 if row.tap is None else taps.index(row.tap),
         )  # fmt: skip
 
     return sorted(rows, key=place)

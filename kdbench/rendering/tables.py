@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from kdbench.leaderboard.board import Directions
-from kdbench.leaderboard.collate import Row
+from kdbench.leaderboard.rows import Row
 from kdbench.leaderboard.samples import base_name
+from kdbench.rendering.numbers import number
 
 #: What is known without any plugin.
 DEFAULT_DIRECTIONS: Directions = {"accuracy": True}
@@ -23,29 +24,31 @@ class Entry:
 
     @property
     def percent(self) -> bool:
-        return in_percent(self.row["metric"])
+        return in_percent(self.row.metric)
 
     def text(self, plus_minus: str = "±") -> str:
-        return number(self.row["mean"], self.row["sd"], percent=self.percent, plus_minus=plus_minus)
+        return number(self.row.mean, self.row.sd, percent=self.percent, plus_minus=plus_minus)
 
     @property
     def failed(self) -> str:
         """ "(1 failed)": folds that the number is without; "" where there is none."""
-        return f"({self.row['failed']} failed)" if self.row["failed"] else ""
+        return f"({self.row.failed} failed)" if self.row.failed else ""
 
     def quoted(self, plus_minus: str = "±") -> str:
         """With its spread where that is what ± says of our own numbers: a standard deviation."""
         row = self.row
-        if row["published"] is None:
+        if row.published is None:
             return ""
-        sd = row["published_spread"] if is_deviation(row["published_spread_kind"]) else None
-        return number(row["published"], sd, percent=self.percent, plus_minus=plus_minus)
+        sd = row.published_spread if is_deviation(row.published_spread_kind) else None
+        return number(row.published, sd, percent=self.percent, plus_minus=plus_minus)
 
     @property
     def source(self) -> str:
         """Where the quoted number stands; see `source_text`."""
-        source, spread, kind = (self.row[f"published_{part}"] for part in ("source", "spread", "spread_kind"))
-        return source_text(source, spread, kind, percent=self.percent)
+        row = self.row
+        return source_text(
+            row.published_source or "", row.published_spread, row.published_spread_kind, percent=self.percent
+        )
 
 
 @dataclass
@@ -65,7 +68,7 @@ class Table:
     @property
     def quotes(self) -> bool:
         return any(
-            e is not None and e.row["published"] is not None for _, entries in self.lines for e in entries
+            e is not None and e.row.published is not None for _, entries in self.lines for e in entries
         )
 
     def spreads(self, where: str) -> str:
@@ -75,7 +78,7 @@ class Table:
             where: a reader finds it.
         """
         rows = [e.row for _, entries in self.lines for e in entries if e is not None]
-        return about_spreads(((r["published_spread"], r["published_spread_kind"]) for r in rows), where)
+        return about_spreads(((r.published_spread, r.published_spread_kind) for r in rows), where)
 
 
 def is_deviation(kind: str | None) -> bool:
@@ -106,24 +109,6 @@ def about_spreads(quoted: Iterable[tuple[float | None, str | None]], where: str)
     )
 
 
-def number(
-    mean: float | None, sd: float | None = None, *, percent: bool = False, plus_minus: str = "±"
-) -> str:
-    """ "23.75 ± 0.85" of 0.2375 and 0.0085 as percent; else three decimals, fewer of large ones."""
-    if mean is None:
-        return ""
-    if math.isnan(mean):
-        return "nan"
-    if percent:
-        digits, scale = 2, 100.0
-    else:
-        digits, scale = (3 if abs(mean) < 100 else 0 if abs(mean) >= 1000 else 1), 1.0
-        if 0 < abs(mean) < 0.001:
-            return f"{mean:.2e}" if sd is None else f"{mean:.2e} {plus_minus} {sd:.1e}"
-    text = f"{mean * scale:.{digits}f}"
-    return text if sd is None or math.isnan(sd) else f"{text} {plus_minus} {sd * scale:.{digits}f}"
-
-
 def in_percent(metric: str) -> bool:
     """Whether a metric's values are written in percent: those of accuracy, whatever its parameters."""
     return base_name(metric).partition(".")[0] == "accuracy"
@@ -135,37 +120,24 @@ def short(metric: str) -> str:
     return name if base_name(name) == value else metric
 
 
-def difference(row: Row, *, percent: bool) -> str:
-    """ "+18.15 [+16.90, +19.40]", without the interval where there is none."""
-    if row["difference"] is None:
-        return ""
-    scale, digits = (100.0, 2) if percent else (1.0, 3)
-    text = f"{row['difference'] * scale:+.{digits}f}"
-    if row["difference_low"] is None:
-        return text
-    return (
-        f"{text} [{row['difference_low'] * scale:+.{digits}f}, {row['difference_high'] * scale:+.{digits}f}]"
-    )
-
-
 def scheme_labels(rows: Iterable[Row]) -> Callable[[Row], str]:
     """Names a row among `rows`: the scheme, with the networks where they are needed to tell rows apart, and the
     variant."""
     students, teachers = set(), set()
     for row in rows:
-        students.add(row["student"])
-        teachers.add(row["teacher"])
+        students.add(row.student)
+        teachers.add(row.teacher)
     several_students, several_teachers = len(students - {""}) > 1, len(teachers - {""}) > 1
 
     def label(row: Row) -> str:
         inside = []
-        if row["student"] and several_students:
-            inside.append(row["student"])
-        if row["teacher"] and (not row["student"] or several_teachers):
-            inside.append(row["teacher"])
-        if row["variant"]:
-            inside.append(row["variant"])
-        return f"{row['scheme']} ({'; '.join(inside)})" if inside else str(row["scheme"])
+        if row.student and several_students:
+            inside.append(row.student)
+        if row.teacher and (not row.student or several_teachers):
+            inside.append(row.teacher)
+        if row.variant:
+            inside.append(row.variant)
+        return f"{row.scheme} ({'; '.join(inside)})" if inside else str(row.scheme)
 
     return label
 
@@ -182,7 +154,7 @@ def whole_network_tables(rows: Sequence[Row], directions: Directions | None = No
             by_tap=False,
         )
         for (dataset, metric, setting), group in _groups(
-            [r for r in rows if r["primary"] and r["tap"] is None and r["reducer"] is None],
+            [r for r in rows if r.primary and r.tap is None and r.reducer is None],
             ("dataset", "metric", "setting"),
         )
     ]
@@ -200,14 +172,14 @@ def tap_tables(rows: Sequence[Row], directions: Directions | None = None) -> lis
             by_tap=True,
         )
         for (dataset, metric, reducer, setting), group in _groups(
-            [r for r in rows if r["primary"] and r["tap"] is not None],
+            [r for r in rows if r.primary and r.tap is not None],
             ("dataset", "metric", "reducer", "setting"),
         )
     ]
 
 
 def _of(dataset: str, rows: Sequence[Row]) -> str:
-    return f" on {dataset}" if len({r["dataset"] for r in rows}) > 1 else ""
+    return f" on {dataset}" if len({r.dataset for r in rows}) > 1 else ""
 
 
 def _with(setting: str) -> str:
@@ -217,7 +189,7 @@ def _with(setting: str) -> str:
 def _groups(rows: Sequence[Row], columns: tuple[str, ...]) -> list[tuple[tuple, list[Row]]]:
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[c] for c in columns), []).append(row)
+        groups.setdefault(tuple(getattr(row, c) for c in columns), []).append(row)
     return list(groups.items())
 
 
@@ -231,13 +203,14 @@ def _pivot(
     by_tap: bool,
 ) -> Table:
     column = "tap" if by_tap else "budget"
-    values = list(dict.fromkeys(r[column] for r in group)) if by_tap else sorted({r[column] for r in group})
+    present = dict.fromkeys(getattr(r, column) for r in group)
+    values = list(present) if by_tap else sorted(present)
     lines: dict[tuple[str, ...], dict] = {}
     label_of = scheme_labels(rows)
     for row in group:
         label = label_of(row)
-        labels: tuple[str, ...] = (str(row["budget"]), label) if by_tap else (label,)
-        lines.setdefault(labels, {})[row[column]] = row
+        labels: tuple[str, ...] = (str(row.budget), label) if by_tap else (label,)
+        lines.setdefault(labels, {})[getattr(row, column)] = row
     # An order of its own: budgets within variants within networks would tear a scheme's line apart.
     if by_tap:
         lines = dict(sorted(lines.items(), key=lambda item: int(item[0][0])))
@@ -261,9 +234,9 @@ def _best(group: list[Row], higher: bool | None, within: tuple[str, ...]) -> set
     best: set[int] = set()
     if higher is None:
         return best
-    students = [r for r in group if r["student"] and not math.isnan(r["mean"])]
+    students = [r for r in group if r.student and not math.isnan(r.mean)]
     for _, rivals in _groups(students, within):
         if len(rivals) > 1:
-            top = (max if higher else min)(r["mean"] for r in rivals)
-            best |= {id(r) for r in rivals if r["mean"] == top}
+            top = (max if higher else min)(r.mean for r in rivals)
+            best |= {id(r) for r in rivals if r.mean == top}
     return best

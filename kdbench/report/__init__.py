@@ -1,14 +1,16 @@
-"""A suite's figures and tables beside the published ones: one HTML page, and each figure as PNG and SVG."""
+"""A suite's figures and tables next to the published ones: one HTML page, and each figure as PNG and SVG."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kdbench.api import CellRecord
     from kdbench.api.data import ImageData
+    from kdbench.leaderboard.claims import ClaimVerdict
+    from kdbench.leaderboard.rows import Row
     from kdbench.suite.schema import Suite
 
 
@@ -18,8 +20,8 @@ def write_report(
     suite: Suite,
     out: Path,
     store_root: Path,
-    leaderboard_rows: Sequence[Mapping[str, Any]] | None = None,
-    claims: Sequence[Mapping[str, Any]] | None = None,
+    rows: Sequence[Row] = (),
+    claims: Sequence[ClaimVerdict] = (),
     superclass_of: Sequence[int] | None = None,
     superclass_names: Sequence[str] = (),
     dataset: Callable[[], ImageData] | None = None,
@@ -28,36 +30,46 @@ def write_report(
 ) -> list[Path]:
     """Write `out`/report.html and `out`/figures/*.png, *.svg; the same bytes for the same input.
 
-    Args:
-        records: cells of one suite at one scale, failed ones included.
-        suite: with its scale merged in: titles, order of schemes and taps, published numbers, assumptions.
-        out: a folder, made where it is missing; files of an earlier report there are replaced.
-        store_root: what the paths in `CellRecord.arrays` are relative to.
-        leaderboard_rows: rows of `leaderboard.csv`, shown as they are.
-        claims: verdicts with "text", "where", "verdict" and, where known, "effect", "low", "high", "n",
-            "descriptive" and "decisive" (what was compared).
-        superclass_of, superclass_names: of the dataset, where neither it nor the records' arrays say: the
-            metric superclass-correlation leaves "names", class-area leaves "label" and "superclass".
-        dataset: loads what the records are of: the classes of embedded points, and the names of classes and
-            superclasses. Asked for when the page is drawn. An embedding whose points have no known class is
-            drawn in one colour.
-        changes: what was done otherwise than the suite file says.
-        again: with False, a page in `out` that was made from this very input is left as it is.
+    Parameters
+    ----------
+    records
+        Cells of one suite at one scale, failed ones included.
+    suite
+        Gives titles, the order of schemes and taps, published numbers and assumptions.
+    out
+        A folder, created if needed; files of an earlier report there are replaced.
+    store_root
+        What the paths in `CellRecord.arrays` are relative to.
+    rows, claims
+        Of the leaderboard.
+    superclass_of, superclass_names
+        Of the dataset, where neither it nor the records' arrays have them.
+    dataset
+        Loads the dataset, for classes of embedded points and their names. An embedding whose points have no known
+        class is drawn in one colour.
+    changes
+        Overrides.
+    again
+        Whether to draw the page even if one of the same input is there.
 
-    Returns:
-        The files written, the page first; the page alone where it was left. What could not be drawn is named on
+    Returns
+    -------
+    list of Path
+        The files written, the page first; only the page if it was left as it is. What could not be drawn is named on
         the page, with the reason.
 
-    Raises:
-        WorkspaceError: `out` can't be written.
+    Raises
+    ------
+    WorkspaceError
+        `out` can't be written.
     """
     from kdbench.report.fingerprint import digest, is_current
 
     of = digest(
         records,
         suite,
-        rows=list(leaderboard_rows or ()),
-        claims=list(claims or ()),
+        rows=[row.to_dict() for row in rows],
+        claims=[v.to_json() for v in claims],
         superclasses=[[int(s) for s in (() if superclass_of is None else superclass_of)], *superclass_names],
         changes=list(changes),
     )
@@ -70,8 +82,8 @@ def write_report(
         suite=suite,
         out=out,
         store_root=store_root,
-        leaderboard_rows=leaderboard_rows or (),
-        claims=claims or (),
+        rows=rows,
+        claims=claims,
         superclass_of=superclass_of,
         superclass_names=superclass_names,
         dataset=dataset,

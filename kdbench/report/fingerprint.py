@@ -27,8 +27,10 @@ def digest(records: Sequence[CellRecord], suite: Suite, **rest: Any) -> str:
     What lies in the store is known by the records: its paths are content keys.
     """
     found = hashlib.sha256(__version__.encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):  # a page of older code is drawn again
-        found.update(source.read_bytes())
+    here = Path(__file__).parent
+    for folder in (here, here.parent / "rendering"):  # a page of older code is drawn again
+        for source in sorted(p for p in folder.rglob("*") if p.suffix in {".py", ".j2", ".css"}):
+            found.update(source.read_bytes())
     data = {
         "records": [r.to_json() for r in sorted(records, key=lambda r: r.key)],
         "suite": suite.model_dump(mode="json"),

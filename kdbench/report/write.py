@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kdbench.errors import DataError, WorkspaceError
 from kdbench.report import figures, tables
@@ -20,6 +20,8 @@ from kdbench.store import replace_files
 if TYPE_CHECKING:
     from kdbench.api import CellRecord
     from kdbench.api.data import ImageData
+    from kdbench.leaderboard.claims import ClaimVerdict
+    from kdbench.leaderboard.rows import Row
     from kdbench.suite.schema import Suite
 
 
@@ -29,19 +31,15 @@ def write(
     suite: Suite,
     out: Path,
     store_root: Path,
-    leaderboard_rows: Sequence[Mapping[str, Any]],
-    claims: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
+    claims: Sequence[ClaimVerdict],
     superclass_of: Sequence[int] | None,
     superclass_names: Sequence[str],
     dataset: Callable[[], ImageData] | None,
     changes: Sequence[str],
     digest: str,
 ) -> list[Path]:
-    """See `kdbench.report.write_report`.
-
-    Args:
-        digest: of the input, kept beside the page.
-    """
+    """See `kdbench.report.write_report`; `digest` is that of the input, kept next to the page."""
     data = Selection.of(records, suite, store_root)
     known = known_classes(data.records, suite, dataset, superclass_of, superclass_names)
     ordered = sorted(records, key=lambda r: (r.budget, r.fold, r.scheme, r.key))
@@ -67,7 +65,7 @@ def write(
             items,
             suite=suite,
             records=ordered,
-            leaderboard_rows=leaderboard_rows,
+            rows=rows,
             claims=claims,
             changes=changes,
         )

@@ -103,16 +103,6 @@ def stage_seconds(store: Store, outstanding: tuple[Stage, ...], device: str) -> 
     return {s.key: s.work * costs[s.kind, s.component, s.unit] for s in outstanding}
 
 
-def format_duration(seconds: float) -> str:
-    """Format a time with the units of everyday use: 3 s, 4 min, 2 h 10 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def _seconds_per_unit(store: Store, device: str) -> dict[tuple[str, str, str], float]:
     from kdbench.api import available_cores
     from kdbench.stages.provenance import hardware

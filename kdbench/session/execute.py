@@ -90,7 +90,6 @@ def conclude(session: Session, report: RunReport) -> tuple[Board, list[Path]]:
     tuple
         The leaderboard, and the paths of all files.
     """
-    from kdbench.rendering.export import rounded
     from kdbench.rendering.files import write
     from kdbench.report import write_report
     from kdbench.session.leaderboards import leaderboard
@@ -103,8 +102,8 @@ def conclude(session: Session, report: RunReport) -> tuple[Board, list[Path]]:
         suite=suite,
         out=root / "reports" / suite.name / suite.scale,
         store_root=root,
-        leaderboard_rows=rounded([dict(row) for row in board.rows]),
-        claims=[v.to_json() for v in board.claims],
+        rows=board.rows,
+        claims=board.claims,
         dataset=lambda: session.data,
         changes=board.changes,
         again=bool(report.executed or report.failed),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,16 +31,26 @@ class Tracking(Observer):
         Connection to the store.
     idle
         Whether nothing is left to execute. An idle run is logged only if a cell is missing in the store.
+    logged
+        Records by key that earlier runs logged, known without asking the store.
     warn
         Called when the store is lost.
     """
 
-    def __init__(self, tracker: Tracker, *, idle: bool = False, warn: Warn = python_warning) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        *,
+        idle: bool = False,
+        logged: Mapping[str, CellRecord] | None = None,
+        warn: Warn = python_warning,
+    ) -> None:
         self.tracker = tracker
         #: Why the store was lost; None if it was not.
         self.failure: WorkspaceError | None = None
         self._idle, self._warn = idle, warn
         self._run: RunSummary | None = None
+        self._known = logged or {}
         self._logged: list[CellRecord] = []  # cells of an idle run that the store has already
 
     def _try(self, call: Callable[..., T], *arguments: Any) -> T | None:
@@ -82,12 +92,15 @@ class Tracking(Observer):
 
     def cell_finished(self, run: RunSummary, cell: CellRecord) -> None:
         """Log a cell; an idle run begins with the first cell that is missing in the store."""
-        if self._idle and cell.status == "finished" and self._try(self.tracker.holds, cell):
+        if self._idle and cell.status == "finished" and self._is_logged(cell):
             self._logged.append(cell)
             return
         if self._idle:
             self._begin()
         self._try(self.tracker.cell_finished, run, cell)
+
+    def _is_logged(self, cell: CellRecord) -> bool:
+        return self._known.get(cell.key) == cell or bool(self._try(self.tracker.holds, cell))
 
     def run_finished(self, run: RunSummary) -> None:
         """End the run in the store, if it was started."""

@@ -12,6 +12,7 @@ from kdbench.locations import Warn, python_warning
 
 if TYPE_CHECKING:
     from kdbench.api.data import DataPlaces, ImageData
+    from kdbench.api.records import CellRecord
     from kdbench.plan import Plan, Stage
     from kdbench.registry import Registry
     from kdbench.session.observers import Tracking
@@ -189,8 +190,14 @@ def _tracked(session: Session, uri: str | None) -> Session:
     from kdbench.tracking import Tracker
 
     tracker, idle = Tracker(uri, session.store.root), not session.outstanding
-    tracker.check()
-    return replace(session, tracking=Tracking(tracker, idle=idle, warn=session.warn))
+    logged: dict[str, CellRecord] = {}
+    database = session.store.root / "mlflow.db"
+    if idle and tracker.uri == f"sqlite:///{database.resolve()}" and database.is_file():
+        suite = session.resolved.suite  # records in the workspace were logged by the runs that wrote them
+        logged = {cell.key: cell for cell in session.store.cells(suite.name, suite.scale, damaged=[])}
+    else:
+        tracker.check()
+    return replace(session, tracking=Tracking(tracker, idle=idle, logged=logged, warn=session.warn))
 
 
 def _check_executor(registry: Registry, name: str, params: Mapping[str, Any], *, parallel: bool) -> None:

@@ -424,7 +424,7 @@ class Results:
         from kdbench.session.leaderboards import leaderboard
 
         board = leaderboard(self.cells, self.resolved, self.registry)
-        return pd.DataFrame(board.rows, columns=list(COLUMNS))
+        return pd.DataFrame([row.to_dict() for row in board.rows], columns=list(COLUMNS))
 
     def claims(self) -> pd.DataFrame:
         """Return the verdict on each claim of the suite, one row per claim."""

@@ -557,6 +557,6 @@ def test_a_verdict_of_few_folds_is_marked_wherever_it_is_shown(folds):
     few = folds < 5
     shown = " ".join(console.export_text().split())
     assert ("(descriptive)" in shown) == few
-    assert ("fewer than 5 folds describe" in shown) == few
+    assert ("descriptive only (fewer than 5 folds)" in shown) == few
     assert ("supported (descriptive)" in to_markdown(board)) == few
     assert ("supported</span> <small>descriptive" in to_html(board)) == few

@@ -13,7 +13,7 @@ from kdbench.leaderboard.samples import failures
 
 
 def rows_of(rows, **fields):
-    return [r for r in rows if all(r[k] == v for k, v in fields.items())]
+    return [r for r in rows if all(getattr(r, k) == v for k, v in fields.items())]
 
 
 def row_of(rows, **fields):
@@ -34,19 +34,19 @@ def test_a_row_is_the_mean_over_folds_and_the_paired_difference():
     )
     own = stats.t.interval(0.95, 4, loc=np.mean(kl), scale=stats.sem(kl))
     apart = stats.ttest_rel(kl, ud).confidence_interval(0.95)
-    assert (row["n"], row["mean"], row["ci_low"], row["ci_high"]) == pytest.approx((5, np.mean(kl), *own))
-    assert row["difference"] == pytest.approx(np.mean(kl) - np.mean(ud))
-    assert (row["difference_low"], row["difference_high"]) == pytest.approx((apart.low, apart.high))
-    assert (row["published"], row["published_source"]) == (0.2375, "Table 1")
-    assert (row["hardware"], row["kdbench_version"], row["variant"]) == ("2 cores", "0.1.0", "")
+    assert (row.n, row.mean, row.ci_low, row.ci_high) == pytest.approx((5, np.mean(kl), *own))
+    assert row.difference == pytest.approx(np.mean(kl) - np.mean(ud))
+    assert (row.difference_low, row.difference_high) == pytest.approx((apart.low, apart.high))
+    assert (row.published, row.published_source) == (0.2375, "Table 1")
+    assert (row.hardware, row.kdbench_version, row.variant) == ("2 cores", "0.1.0", "")
 
 
 def test_one_row_a_result_and_every_column():
     rows = collate(cells(), suite())
-    assert all(tuple(r) == COLUMNS for r in rows)
+    assert all(tuple(r.to_dict()) == COLUMNS for r in rows)
     per_budget = 2 * (2 + 3) + 2
     assert len(rows) == 2 * per_budget
-    assert {r["scheme"] for r in rows_of(rows, student="")} == {"teacher"}
+    assert {r.scheme for r in rows_of(rows, student="")} == {"teacher"}
 
 
 def test_rows_do_not_depend_on_the_order_of_cells():
@@ -57,16 +57,16 @@ def test_rows_do_not_depend_on_the_order_of_cells():
 def test_schemes_stand_in_the_suites_order_with_the_teacher_last():
     extra = [replace(cell("kl", fold=f), scheme="aaa", key=f"aaa-{f}") for f in range(5)]
     rows = rows_of(collate(extra + cells(), suite()), metric="accuracy.accuracy", budget=400)
-    assert [r["scheme"] for r in rows] == ["undistilled", "kl", "aaa", "teacher"]
+    assert [r.scheme for r in rows] == ["undistilled", "kl", "aaa", "teacher"]
 
 
 def test_differences_are_of_like_with_like_only():
     rows = collate(cells(), suite())
-    assert all(r["difference"] is None for r in rows if r["scheme"] in ("undistilled", "teacher"))
+    assert all(r.difference is None for r in rows if r.scheme in ("undistilled", "teacher"))
     longer = [with_params(c, "long", {"student.epochs": 40}) for c in cells() if c.scheme == "kl"]
     rows = collate(cells() + longer, suite())
     (row,) = rows_of(rows, scheme="kl", budget=400, metric="accuracy.accuracy", variant="student.epochs=40")
-    assert row["difference"] is None  # no undistilled student was trained for 40 epochs
+    assert row.difference is None  # no undistilled student was trained for 40 epochs
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_other_parameters_are_never_merged(name, changed):
     plain = [c for c in cells() if c.scheme == "kl"]
     others = [with_params(c, "x", {name: changed}) for c in plain if c.fold < 3]
     rows = rows_of(collate(plain + others, suite()), budget=400, metric="accuracy.accuracy")
-    assert sorted((r["variant"], r["n"]) for r in rows) == [("", 5), (f"{name}={changed}", 3)]
+    assert sorted((r.variant, r.n) for r in rows) == [("", 5), (f"{name}={changed}", 3)]
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_other_data_precision_networks_and_scales_are_never_merged(changes):
     fields = {name: value for name, value in changes.items() if "." not in name}
     others = [changed(c, settings, key=c.key + "x", **fields) for c in plain]
     rows = rows_of(collate(plain + others, suite()), budget=400, metric="accuracy.accuracy")
-    assert [r["n"] for r in rows] == [5, 5]
-    shown = [tuple(r[k] for k in (*COLUMNS[:10], "variant")) for r in rows]
+    assert [r.n for r in rows] == [5, 5]
+    shown = [tuple(getattr(r, k) for k in (*COLUMNS[:10], "variant")) for r in rows]
     assert shown[0] != shown[1]
 
 
@@ -115,12 +115,12 @@ def test_folds_budgets_and_machines_do_not_make_variants():
     ]
     more = [replace(c, hardware={"label": "a GPU", "precision": "float32"}) for c in more]
     row = row_of(collate(plain + more, suite()), scheme="kl", budget=400, metric="accuracy.accuracy")
-    assert (row["n"], row["variant"], row["hardware"]) == (5, "", "2 cores + a GPU")
+    assert (row.n, row.variant, row.hardware) == (5, "", "2 cores + a GPU")
 
 
 def test_unlabelled_images_that_follow_from_the_budget_make_no_variant():
     rows = rows_of(collate(cells(), suite()), scheme="kl", metric="accuracy.accuracy")
-    assert [(r["budget"], r["variant"], r["difference"] is not None) for r in rows] == [
+    assert [(r.budget, r.variant, r.difference is not None) for r in rows] == [
         (400, "", True),
         (2500, "", True),
     ]
@@ -130,22 +130,22 @@ def test_the_suite_says_which_experiment_is_the_main_one():
     odd = [with_params(c, "x", {"student.epochs": 1}) for c in cells(5)]
     rows = collate(cells(3) + odd, suite())  # the odd one has more cells and is newer
     row = row_of(rows, scheme="kl", budget=400, metric="accuracy.accuracy", variant="")
-    assert row["n"] == 3
+    assert row.n == 3
 
 
 def test_of_two_records_of_one_fold_the_newer_counts_and_old_results_stay():
     old = cell("kl")
     new = replace(old, key="new", results=(Result("accuracy", "accuracy", 0.9, primary=True),))
     rows = collate([old, new])
-    assert row_of(rows, metric="accuracy.accuracy")["mean"] == 0.9
-    assert row_of(rows, metric="accuracy.accuracy")["n"] == 1
+    assert row_of(rows, metric="accuracy.accuracy").mean == 0.9
+    assert row_of(rows, metric="accuracy.accuracy").n == 1
     assert len(rows_of(rows, metric="ivis-loss.last")) == 3
 
 
 def test_two_seeds_are_more_replicates():
     both = cells(3) + [replace(c, seed=1, key=c.key + "-1") for c in cells(3)]
     row = row_of(collate(both), scheme="kl", budget=400, metric="accuracy.accuracy")
-    assert (row["n"], row["difference_n"]) == (6, 6)
+    assert (row.n, row.difference_n) == (6, 6)
 
 
 def test_metric_parameters_are_told_apart():
@@ -153,16 +153,16 @@ def test_metric_parameters_are_told_apart():
     b = with_params(cell("kl"), "b", {"metrics.ivis-loss.tail": 5})
     rows = rows_of(collate([a, b]), metric="ivis-loss.last", tap="A")
     assert len(rows) == 2
-    assert sum(r["variant"] == "" for r in rows) == 1
+    assert sum(r.variant == "" for r in rows) == 1
     assert len(rows_of(collate([a, b]), metric="accuracy.accuracy")) == 1
 
 
 def test_failed_cells_are_counted_until_made_good():
     failed = replace(cell("kl", fold=5), status="failed", results=(), error="Traceback\nValueError: NaN loss")
     row = row_of(collate([*cells(), failed]), scheme="kl", budget=400, metric="accuracy.accuracy")
-    assert (row["n"], row["failed"]) == (5, 1)
+    assert (row.n, row.failed) == (5, 1)
     row = row_of(collate([failed, *cells(6)]), scheme="kl", budget=400, metric="accuracy.accuracy")
-    assert (row["n"], row["failed"]) == (6, 0)
+    assert (row.n, row.failed) == (6, 0)
 
 
 def test_what_a_failed_cell_measured_beside_its_failure_counts():
@@ -170,13 +170,13 @@ def test_what_a_failed_cell_measured_beside_its_failure_counts():
     broken = [replace(c, status="failed", error="embedding boom\nValueError") for c in cells(3)]
     rows = collate(broken)
     assert rows == collate(cells(3))
-    assert {(r["n"], r["failed"]) for r in rows} == {(3, 0)}
+    assert {(r.n, r.failed) for r in rows} == {(3, 0)}
     less = replace(broken[0], results=broken[0].results[:1])  # of this one the embeddings were not made
     rows = collate([less, *broken[1:]])
     kept = broken[0].results[0]
     for row in rows_of(rows, scheme=less.scheme, budget=less.budget):
-        whole = row["metric"] == f"{kept.metric}.{kept.value_name}"
-        assert (row["n"], row["failed"]) == ((3, 0) if whole else (2, 1))
+        whole = row.metric == f"{kept.metric}.{kept.value_name}"
+        assert (row.n, row.failed) == ((3, 0) if whole else (2, 1))
 
 
 @pytest.mark.parametrize("age", [-1.0, 1.0])
@@ -188,8 +188,8 @@ def test_beside_a_whole_cell_a_failed_one_adds_what_it_alone_has(age):
         for c in whole
     ]
     rows = collate([*whole, *broken])
-    added = [r for r in rows if r["metric"] == "extra.value"]
-    assert {(r["n"], r["mean"]) for r in added} == {(3, 1.0)}
+    added = [r for r in rows if r.metric == "extra.value"]
+    assert {(r.n, r.mean) for r in added} == {(3, 1.0)}
     assert [r for r in rows if r not in added] == collate(whole)
 
 
@@ -221,12 +221,12 @@ def test_beside_a_whole_cell_a_failed_one_of_another_network_tells_nothing(age):
 
 
 def test_few_folds_are_marked_descriptive():
-    assert {r["descriptive"] for r in collate(cells(4))} == {True}
-    assert {r["descriptive"] for r in collate(cells(5))} == {False}
+    assert {r.descriptive for r in collate(cells(4))} == {True}
+    assert {r.descriptive for r in collate(cells(5))} == {False}
     single = row_of(collate(cells(1)), scheme="kl", budget=400, metric="accuracy.accuracy")
-    assert single["ci_low"] is None
-    assert single["difference"] is not None
-    assert single["difference_low"] is None
+    assert single.ci_low is None
+    assert single.difference is not None
+    assert single.difference_low is None
 
 
 def test_the_most_specific_published_number_is_quoted():
@@ -243,8 +243,8 @@ def test_the_most_specific_published_number_is_quoted():
         },
     ]
     rows = collate(cells(), suite(published=numbers))
-    assert row_of(rows, scheme="kl", budget=400, metric="accuracy.accuracy")["published_source"] == "budget"
-    assert row_of(rows, scheme="kl", budget=2500, metric="accuracy.accuracy")["published_source"] == "any"
+    assert row_of(rows, scheme="kl", budget=400, metric="accuracy.accuracy").published_source == "budget"
+    assert row_of(rows, scheme="kl", budget=2500, metric="accuracy.accuracy").published_source == "any"
 
 
 def test_no_cells_are_no_rows():
@@ -276,11 +276,12 @@ def test_every_row_is_compared_with_the_one_undistilled_row_like_it():
     )
     compared = 0
     for row in rows:
-        alike = [r for r in rows if r["scheme"] == "undistilled" and all(r[c] == row[c] for c in place)]
-        if row["scheme"] in ("teacher", "undistilled") or not alike:
-            assert row["difference"] is None
+        undistilled = [r for r in rows if r.scheme == "undistilled"]
+        alike = [r for r in undistilled if all(getattr(r, c) == getattr(row, c) for c in place)]
+        if row.scheme in ("teacher", "undistilled") or not alike:
+            assert row.difference is None
             continue
         (reference,) = alike
-        assert row["difference"] == pytest.approx(row["mean"] - reference["mean"])
+        assert row.difference == pytest.approx(row.mean - reference.mean)
         compared += 1
     assert compared > 20

@@ -144,8 +144,8 @@ def test_runs_say_what_was_set_otherwise_of_schemes_and_teachers_too(capsys):
     }
     Console(width=200).print(comparison_table(found))
     shown = capsys.readouterr().out
-    assert f"they differ beside that (kl): {notes['kl']}" in shown
-    assert f"they differ beside that (teacher): {notes['teacher']}" in shown
+    assert f"other differences (kl): {notes['kl']}" in shown
+    assert f"other differences (teacher): {notes['teacher']}" in shown
     stopped = [changed(c, {"steps": 4}) if c.scheme == "kl" else c for c in one]
     found = compare(Side("run", "one", one), Side("run", "two", stopped))
     assert {r.notes for r in found.rows if r.scheme == "kl"} == {"A: steps=3; B: steps=4"}
@@ -252,7 +252,7 @@ def test_the_command_prints_a_table_and_json(workspace, capsys, monkeypatch):
     assert invoke(["compare", "kl", "undistilled", *where]) == 0
     shown = capsys.readouterr().out
     assert "A = kl   B = undistilled" in shown
-    assert "fewer than 5 folds describe" in shown
+    assert "descriptive only (fewer than 5 folds)" in shown
     assert invoke(["compare", "kl", "undistilled", "--json", "--metric", "accuracy", *where]) == 0
     row = json.loads(capsys.readouterr().out)["rows"][0]
     assert row["difference"] == pytest.approx(

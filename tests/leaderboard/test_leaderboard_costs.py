@@ -19,20 +19,20 @@ from kdbench.rendering.tables import whole_network_tables
 
 
 def accuracies(given, **wanted):
-    rows = [r for r in collate(given, recorded_suite()) if r["metric"] == "accuracy.accuracy"]
-    return [r for r in rows if all(r[k] == v for k, v in wanted.items())]
+    rows = [r for r in collate(given, recorded_suite()) if r.metric == "accuracy.accuracy"]
+    return [r for r in rows if all(getattr(r, k) == v for k, v in wanted.items())]
 
 
 def test_rows_say_what_the_training_of_their_network_came_to():
-    rows = {(r["scheme"], r["budget"]): (r["steps"], r["images_seen"]) for r in accuracies(all_recorded())}
+    rows = {(r.scheme, r.budget): (r.steps, r.images_seen) for r in accuracies(all_recorded())}
     assert rows == {(c.scheme, c.budget): (c.steps, c.images_seen) for c in all_recorded(1)}
     read = list(csv.DictReader(io.StringIO(to_csv(collate(all_recorded(), recorded_suite())))))
     assert {(r["steps"], r["images_seen"]) for r in read if r["scheme"] == "distilled"} == {("937", "60000")}
 
 
 def test_records_without_steps_leave_the_columns_empty():
-    (row,) = [r for r in collate(cells(1)) if r["scheme"] == "kl" and r["metric"] == "accuracy.top5"][:1]
-    assert (row["steps"], row["images_seen"]) == (None, None)
+    (row,) = [r for r in collate(cells(1)) if r.scheme == "kl" and r.metric == "accuracy.top5"][:1]
+    assert (row.steps, row.images_seen) == (None, None)
     board = board_of(cells(1))
     assert "Steps and images seen" not in to_markdown(board)
     assert "<td></td>" in to_html(board)
@@ -53,11 +53,11 @@ def test_records_without_steps_leave_the_columns_empty():
 def test_other_steps_images_networks_and_data_are_never_averaged(changed):
     several = all_recorded(2) + [with_params(c, "other", changed) for c in all_recorded(2)]
     found = accuracies(several, scheme="distilled", budget=400)
-    assert sorted(r["n"] for r in found) == [2, 2]
-    assert len({r["variant"] for r in found}) == 2
+    assert sorted(r.n for r in found) == [2, 2]
+    assert len({r.variant for r in found}) == 2
     name = next(iter(changed))
     if name in ("steps", "images_seen"):
-        assert {r[name] for r in found} == {getattr(recorded(), name), changed[name]}
+        assert {getattr(r, name) for r in found} == {getattr(recorded(), name), changed[name]}
 
 
 def test_the_page_to_read_lists_steps_and_images_once_a_network():

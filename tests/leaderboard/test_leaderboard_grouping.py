@@ -18,7 +18,7 @@ from kdbench.suite.schema import Component
 
 
 def rows_of(rows, **fields):
-    return [r for r in rows if all(r[k] == v for k, v in fields.items())]
+    return [r for r in rows if all(getattr(r, k) == v for k, v in fields.items())]
 
 
 def accuracies(cells, suite=None, **fields):
@@ -27,13 +27,11 @@ def accuracies(cells, suite=None, **fields):
 
 def test_steps_that_follow_from_the_budget_make_no_variant():
     rows = accuracies(all_recorded())
-    assert sorted((r["budget"], r["scheme"]) for r in rows) == sorted(
-        (b, s) for b in BUDGETS for s in SCHEMES
-    )
-    assert {(r["variant"], r["n"]) for r in rows} == {("", 3)}
-    shown = {(r["budget"], r["scheme"]): r["published"] for r in rows if r["published"] is not None}
+    assert sorted((r.budget, r.scheme) for r in rows) == sorted((b, s) for b in BUDGETS for s in SCHEMES)
+    assert {(r.variant, r.n) for r in rows} == {("", 3)}
+    shown = {(r.budget, r.scheme): r.published for r in rows if r.published is not None}
     assert shown == {(400, "distilled"): 0.24, (2500, "distilled"): 0.44, (2500, "teacher"): 0.5}
-    assert all(r["difference_n"] == 3 for r in rows if r["scheme"] == "distilled")
+    assert all(r.difference_n == 3 for r in rows if r.scheme == "distilled")
     (claim,) = evaluate(all_recorded(folds=5), recorded_suite())
     assert (claim.verdict, len(claim.comparisons)) == ("supported", 2)
 
@@ -41,7 +39,7 @@ def test_steps_that_follow_from_the_budget_make_no_variant():
 def test_other_steps_within_a_budget_are_another_experiment():
     longer = [recorded(fold=f, set_={"steps": 7}, key=f"longer-{f}") for f in range(2)]
     rows = accuracies(all_recorded() + longer, scheme="distilled")
-    assert [(r["budget"], r["variant"], r["n"]) for r in rows] == [
+    assert [(r.budget, r.variant, r.n) for r in rows] == [
         (400, "", 3), (2500, "", 3), (400, "steps=7", 2),
     ]  # fmt: skip
 
@@ -53,8 +51,8 @@ def test_a_cell_whose_network_failed_belongs_to_its_siblings():
     ]
     cells = all_recorded() + broken
     rows = accuracies(cells)
-    assert {r["variant"] for r in rows} == {""}
-    counts = {(r["budget"], r["scheme"]): r["failed"] for r in rows if r["failed"]}
+    assert {r.variant for r in rows} == {""}
+    counts = {(r.budget, r.scheme): r.failed for r in rows if r.failed}
     assert counts == {(2500, "distilled"): 1, (400, "teacher"): 1}
     assert [c.scheme for c in failures(cells)] == ["teacher", "distilled"]
 
@@ -63,7 +61,7 @@ def test_a_failed_cell_is_made_good_by_one_with_steps():
     broken = recorded("distilled", 400, 1, network_failed=True, key="broken")
     for cells in ([broken, *all_recorded()], [*all_recorded(), broken]):
         assert failures(cells) == []
-        assert {r["failed"] for r in accuracies(cells)} == {0}
+        assert {r.failed for r in accuracies(cells)} == {0}
 
 
 def test_of_two_experiments_a_failed_cell_counts_to_one():
@@ -71,7 +69,7 @@ def test_of_two_experiments_a_failed_cell_counts_to_one():
     rows = accuracies(
         [*few, *all_recorded(), recorded(fold=9, network_failed=True)], scheme="distilled", budget=400
     )
-    assert [(r["variant"], r["failed"]) for r in rows] == [("", 1), ("steps=7", 0)]
+    assert [(r.variant, r.failed) for r in rows] == [("", 1), ("steps=7", 0)]
 
 
 def test_cells_of_a_network_that_never_worked_are_failures_alone():
@@ -106,8 +104,8 @@ def test_the_suites_own_setting_stays_the_main_one(name):
     ]
     rows = accuracies(all_recorded() + odd, scheme="distilled")
     value = text_of(OVERRIDES[name])
-    assert sorted((r["variant"], r["n"]) for r in rows) == [("", 3)] * 2 + [(f"{name}={value}", 5)] * 2
-    assert all((r["published"] is None) == bool(r["variant"]) for r in rows)
+    assert sorted((r.variant, r.n) for r in rows) == [("", 3)] * 2 + [(f"{name}={value}", 5)] * 2
+    assert all((r.published is None) == bool(r.variant) for r in rows)
 
 
 @pytest.mark.parametrize("name", OVERRIDES)
@@ -127,7 +125,7 @@ def test_where_all_cells_depart_from_the_suite_the_board_says_so(name):
     (change,) = told.changes
     shown = name.replace("scheme.", "distilled: ")
     assert change.startswith(f"{shown}={text_of(OVERRIDES[name])}, not ")
-    assert f"| changed | `{change}` |" in to_markdown(told)
+    assert f"| overrides | `{change}` |" in to_markdown(told)
     assert change in to_html(told)
 
 
@@ -136,7 +134,7 @@ def test_folds_of_several_seeds_are_told_and_made_again():
     assert "seeds" not in to_markdown(board_of(cells, recorded_suite()))
     cells += [replace(c, seed=7, key=f"{c.key}-7") for c in cells]
     board = board_of(cells, recorded_suite(), given="own.toml --plugin nets.py")
-    assert {r["n"] for r in board.rows} == {6}
+    assert {r.n for r in board.rows} == {6}
     text = to_markdown(board)
     assert "| seeds | 0, 7 |" in text
     assert json.loads(to_json(board))["seeds"] == [0, 7]
@@ -152,7 +150,7 @@ def test_a_suite_with_overrides_is_held_to_the_one_without():
     told = board_of(cells, longer, base=suite)
     assert told.changes == ["student.epochs=9, not 6"]
     assert json.loads(to_json(told))["changes"] == told.changes
-    assert {r["variant"] for r in told.rows} == {""}
+    assert {r.variant for r in told.rows} == {""}
 
 
 def test_fewer_unlabelled_images_and_files_of_weights_in_departures():
@@ -174,9 +172,9 @@ def test_schemes_whose_students_the_suite_trains_otherwise_are_no_variants():
         for s in SCHEMES for b in BUDGETS for f in range(3)
     ]  # fmt: skip
     rows = accuracies(cells, suite)
-    assert {r["variant"] for r in rows} == {""}
+    assert {r.variant for r in rows} == {""}
     assert departures(cells, suite) == []
-    assert all(r["published"] for r in rows if r["scheme"] == "distilled")
+    assert all(r.published for r in rows if r.scheme == "distilled")
 
 
 def test_fewer_unlabelled_images_than_the_rest_are_the_variant():
@@ -184,11 +182,11 @@ def test_fewer_unlabelled_images_than_the_rest_are_the_variant():
         recorded(fold=f, set_={"data.unlabelled": 1000}, key=f"fewer-{f}", created=9.0) for f in range(5)
     ]
     rows = accuracies(all_recorded() + fewer, scheme="distilled", budget=400)
-    assert [(r["variant"], r["n"]) for r in rows] == [("", 3), ("data.unlabelled=1000", 5)]
+    assert [(r.variant, r.n) for r in rows] == [("", 3), ("data.unlabelled=1000", 5)]
     told = recorded_suite()
     told = told.model_copy(update={"data": told.data.model_copy(update={"unlabelled": 1000})})
     rows = accuracies(all_recorded() + fewer, told, scheme="distilled", budget=400)
-    assert [(r["variant"], r["n"]) for r in rows] == [("", 5), ("data.unlabelled=9600", 3)]
+    assert [(r.variant, r.n) for r in rows] == [("", 5), ("data.unlabelled=9600", 3)]
 
 
 def test_a_variant_names_all_that_it_differs_in():
@@ -206,7 +204,7 @@ def test_a_variant_names_all_that_it_differs_in():
         for f in range(2)
     ]
     rows = accuracies(all_recorded() + odd, budget=400)
-    assert {(r["scheme"], r["variant"]) for r in rows if r["variant"]} == {
+    assert {(r.scheme, r.variant) for r in rows if r.variant} == {
         ("undistilled", "student.epochs=2"),
         ("distilled", "student.epochs=2, scheme.temperature=1.0"),
     }
@@ -223,8 +221,8 @@ def test_a_variant_is_held_to_the_undistilled_students_trained_like_its_own():
             for f in range(3)
         ]  # fmt: skip
     rows = accuracies(all_recorded() + odd, budget=400, scheme="distilled")
-    (variant,) = (r for r in rows if r["variant"])
-    assert variant["difference"] == pytest.approx(0.2)
+    (variant,) = (r for r in rows if r.variant)
+    assert variant.difference == pytest.approx(0.2)
 
 
 def test_what_a_metric_sees_beside_is_held_to_the_suite():
@@ -245,7 +243,7 @@ def test_what_a_metric_sees_beside_is_held_to_the_suite():
 
     suite = recorded_suite(metrics=["accuracy", "ivis-loss", "fidelity"])
     rows = collate([*all_recorded(), *measured(60, 0.0), *measured(2, 9.0)], suite)
-    labels = {r["variant"]: r["mean"] for r in rows if r["metric"] == "fidelity.agreement"}
+    labels = {r.variant: r.mean for r in rows if r.metric == "fidelity.agreement"}
     assert labels == {"": pytest.approx(0.6), "metrics.fidelity.teacher.epochs=2": pytest.approx(0.02)}
 
 
@@ -269,7 +267,7 @@ def test_the_seed_of_a_dataset_is_no_seed_of_a_run(role):
         suite = suite.model_copy(update={"teacher": suite.teacher.model_copy(update={"source": source})})
     both = [*of(0, 0.0, "a" * 64), *of(5, 9.0, "b" * 64)]
     rows = accuracies(both, suite, scheme="distilled")
-    assert sorted((r["variant"], r["n"]) for r in rows) == [("", 3), (f"{role}.dataset.seed=5", 3)]
+    assert sorted((r.variant, r.n) for r in rows) == [("", 3), (f"{role}.dataset.seed=5", 3)]
     assert board_of(of(5, 9.0, "b" * 64), suite).changes == [f"{role}.dataset.seed=5, not 0"]
 
 
@@ -290,7 +288,7 @@ def test_values_that_begin_alike_are_written_out():
         ]
         cells += [recorded(fold=f, set_={"reducers.ivis.init": file}, key=f"r{file}{f}") for f in range(2)]
     board = board_of(cells, recorded_suite())
-    labels = [(r["scheme"], r["budget"], r["metric"], r["tap"], r["variant"]) for r in board.rows]
+    labels = [(r.scheme, r.budget, r.metric, r.tap, r.variant) for r in board.rows]
     assert len(set(labels)) == len(labels)
     markdown = to_markdown(board)
     for file in files:
@@ -318,7 +316,7 @@ def test_departures_in_code_in_measuring_and_in_images(name, change):
     # next to usual ones they are a variant, and the board is of the usual ones
     both = board_of([*usual, *(replace(c, key=c.key + "x") for c in odd)], recorded_suite())
     assert both.changes == []
-    assert any(name in r["variant"] for r in both.rows)
+    assert any(name in r.variant for r in both.rows)
 
 
 def test_a_teacher_without_a_source_task_is_the_main_one_where_the_suite_has_none():
@@ -330,9 +328,9 @@ def test_a_teacher_without_a_source_task_is_the_main_one_where_the_suite_has_non
         for c in full
     ]
     rows = accuracies(all_recorded() + without, bare, scheme="teacher", budget=400)
-    (main, other) = sorted(rows, key=lambda r: r["variant"])
-    assert (main["variant"], main["n"], other["n"]) == ("", 2, 3)
-    assert "teacher.source.epochs=5" in other["variant"]
+    (main, other) = sorted(rows, key=lambda r: r.variant)
+    assert (main.variant, main.n, other.n) == ("", 2, 3)
+    assert "teacher.source.epochs=5" in other.variant
 
 
 def test_defaults_that_a_suite_does_not_write_can_be_overridden_too():
@@ -342,7 +340,7 @@ def test_defaults_that_a_suite_does_not_write_can_be_overridden_too():
         for f in range(5)
     ]
     rows = accuracies(all_recorded() + odd, silent, scheme="distilled", budget=400)
-    assert sorted((r["variant"], r["n"]) for r in rows) == [("", 3), ("scheme.direction=backward", 5)]
+    assert sorted((r.variant, r.n) for r in rows) == [("", 3), ("scheme.direction=backward", 5)]
 
 
 def ages():
@@ -355,7 +353,7 @@ def ages():
 @pytest.mark.parametrize("order", [1, -1])
 def test_the_newest_cell_of_a_replicate_counts_in_whatever_order_they_come(order):
     (row,) = accuracies(ages()[::order])
-    assert (row["n"], row["mean"], row["kdbench_version"], row["hardware"]) == (1, 0.9, "0.1.0", "2 cores")
+    assert (row.n, row.mean, row.kdbench_version, row.hardware) == (1, 0.9, "0.1.0", "2 cores")
 
 
 def test_stored_cells_come_oldest_first(tmp_path):
@@ -382,12 +380,12 @@ def test_a_tracking_store_gives_cells_by_age_and_not_by_when_they_were_logged(tm
     found = fetch_cells(tracker.uri, "demo")
     assert [c.key for c in found] == ["b-old", "a-new"]
     (row,) = accuracies(found)
-    assert row["mean"] == 0.9
+    assert row.mean == 0.9
 
 
 def of_tap(cells, metric, suite=None):
     rows = rows_of(collate(cells, suite or recorded_suite()), metric=metric, scheme="distilled", budget=400)
-    return sorted((r["variant"], r["n"]) for r in rows)
+    return sorted((r.variant, r.n) for r in rows)
 
 
 @pytest.mark.parametrize(
@@ -447,7 +445,7 @@ def test_a_frame_has_what_two_cells_measured_of_one_fold_once(plain_registry):
     frame = results.frame().query("metric == 'accuracy' and variant == ''")
     assert len(frame) == len(cells)
     assert set(frame["key"]) == {c.key for c in again}  # the newest
-    rows = {(r["scheme"], r["budget"]): r["mean"] for r in accuracies(cells)}
+    rows = {(r.scheme, r.budget): r.mean for r in accuracies(cells)}
     means = frame.groupby(["scheme", "budget"])["value"].mean().to_dict()
     assert means == pytest.approx(rows)
 

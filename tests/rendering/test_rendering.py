@@ -56,7 +56,9 @@ def test_json_is_written_as_the_json_module_indents_it(board):
     for some in (board, replace(board, rows=board.rows[:1]), replace(board, rows=[])):
         text = to_json(some)
         assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
-        assert json.loads(text)["rows"] == json.loads(json.dumps(rounded(list(some.rows))))
+        assert json.loads(text)["rows"] == json.loads(
+            json.dumps(rounded([row.to_dict() for row in some.rows]))
+        )
 
 
 def test_csv_reads_back(board):
@@ -64,8 +66,8 @@ def test_csv_reads_back(board):
     assert tuple(read[0]) == COLUMNS
     assert len(read) == len(board.rows)
     for line, row in zip(read, board.rows, strict=True):
-        assert float(line["mean"]) == pytest.approx(row["mean"], rel=1e-5)
-        assert line["tap"] == (row["tap"] or "")
+        assert float(line["mean"]) == pytest.approx(row.mean, rel=1e-5)
+        assert line["tap"] == (row.tap or "")
 
 
 def test_json_reads_back_and_has_no_nan(board):
@@ -173,7 +175,7 @@ def test_a_board_needs_no_suite_and_no_finished_cell(with_suite, failed, tmp_pat
 def test_cells_of_other_scales_and_suites_are_left_out():
     others = [replace(c, scale="paper") for c in cells()] + [replace(c, suite="other") for c in cells()]
     board = board_of(cells() + others, suite())
-    assert {(r["suite"], r["scale"]) for r in board.rows} == {("demo", "quick")}
+    assert {(r.suite, r.scale) for r in board.rows} == {("demo", "quick")}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
@@ -243,7 +245,7 @@ def test_numbers_of_another_dataset_stand_apart():
     of_cifar = suite(published_dataset="cifar100")
     board = board_of(cells(), of_cifar)  # on shapes
     text = to_markdown(board)
-    assert {r["published"] for r in board.rows} == {None}
+    assert {r.published for r in board.rows} == {None}
     assert ", quoted*" not in text
     block = text[text.index("## Quoted from the paper on cifar100") :]
     assert "3 quoted numbers without a run" in block
@@ -258,7 +260,7 @@ def test_numbers_of_another_dataset_stand_apart():
 def test_numbers_of_the_papers_dataset_stand_beside_ours(title):
     ours = [replace(c, dataset=title) for c in cells()]
     mixed = board_of([*ours, *cells()], suite(published_dataset="cifar100"))
-    quoted = {(r["dataset"], r["budget"], r["scheme"]) for r in mixed.rows if r["published"] is not None}
+    quoted = {(r.dataset, r.budget, r.scheme) for r in mixed.rows if r.published is not None}
     assert quoted == {(title, 400, "kl")}
     text = to_markdown(mixed)
     assert "1 quoted number without a run" in text
@@ -314,8 +316,8 @@ def test_a_quoted_spread_stands_behind_plus_minus_where_it_is_a_standard_deviati
     assert f"another: {kind}; of an unknown kind." in text.split("## Quoted")[0]
     assert f"| *0.700* | Table 2; 0.123 ({kind}) |" in text.split("## Quoted")[1]
     page, tex = to_html(board), to_tex(board)
-    assert f"title='Table 2; 0.121 ({kind})'>0.255</i>" in page
-    assert "title='Table 2'>0.360 ± 0.012</i>" in page
+    assert f'title="Table 2; 0.121 ({kind})">0.255</i>' in page
+    assert 'title="Table 2">0.360 ± 0.012</i>' in page
     assert f"another: {kind}; of an unknown kind." in page
     whole = suite(published=[{**entries[0], "tap": None, "metric": "accuracy", "value_name": "accuracy"}])
     tex = to_tex(board_of(cells(), whole))

@@ -8,6 +8,7 @@ import numpy as np
 from flat_settings import settings_from
 
 from kdbench.api import CellRecord, Result
+from kdbench.leaderboard import COLUMNS, ClaimVerdict, Row
 from kdbench.suite.schema import Component, Data, Published, Student, Suite
 
 TAPS = ("A", "B", "C", "D", "E")
@@ -148,25 +149,44 @@ def records(root: Path | None, budgets=(400, 2500), folds=3, embed=False) -> lis
     return [record(b, f, s, root, embed=embed) for b in budgets for f in range(folds) for s in schemes]
 
 
-CLAIMS = [
-    {
-        "id": "kd-helps",
-        "text": "Distillation helps with <few> labels",
-        "where": "LW section 5.1",
-        "verdict": "supported",
-        "effect": 0.12,
-        "low": 0.1,
-        "high": 0.14,
-        "n": 3,
-        "descriptive": True,
-        "decisive": "kl · 400 labels against undistilled · 400 labels",
-    },
-    {
+def verdict(**fields) -> ClaimVerdict:
+    """A verdict on accuracy; fields as in `ClaimVerdict`."""
+    about = {
         "id": "x",
-        "text": "Deep layers embed better",
-        "where": "LW 5.3",
-        "verdict": "contradicted",
-        "effect": -0.01,
-    },
-    {"id": "y", "text": "No difference at A", "where": "LW 5.3", "verdict": "no data", "effect": None},
+        "text": "t",
+        "where": "w",
+        "metric": "accuracy.accuracy",
+        "expect": "greater",
+        "margin": 0.0,
+    }
+    return ClaimVerdict(**(about | {"verdict": "no data"} | fields))
+
+
+CLAIMS = [
+    verdict(
+        id="kd-helps",
+        text="Distillation helps with <few> labels",
+        where="LW section 5.1",
+        verdict="supported",
+        effect=0.12,
+        low=0.1,
+        high=0.14,
+        n=3,
+        descriptive=True,
+        decisive="kl · 400 labels against undistilled · 400 labels",
+    ),
+    verdict(
+        text="Deep layers embed better",
+        where="LW 5.3",
+        verdict="contradicted",
+        effect=-0.01,
+        metric="ivis-loss.last",
+    ),
+    verdict(id="y", text="No difference at A", where="LW 5.3"),
 ]
+
+
+def row(**fields) -> Row:
+    """A row of a leaderboard; a column that is not given does not apply."""
+    plain = dict.fromkeys(COLUMNS) | {"suite": "paper-reference", "scale": "small", "n": 5, "mean": 0.25}
+    return Row(**(plain | fields))

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 import pytest
-from report_synthetic import CLAIMS, SUPERCLASS_NAMES, SUPERCLASS_OF, record, records, suite
+from report_synthetic import CLAIMS, SUPERCLASS_NAMES, SUPERCLASS_OF, record, records, row, suite
 
 from kdbench.errors import WorkspaceError
 from kdbench.report import write_report
@@ -29,7 +29,7 @@ def full(store, tmp_path_factory):
     root, cells = store
     error = "Traceback (most recent call last):\n  ...\nValueError: loss is <NaN>"
     cells = [*cells, record(2500, 4, "kl", status="failed", error=error)]
-    rows = [{"dataset": "cifar100", "budget": 400, "metric": "accuracy.accuracy", "mean": 0.25, "tap": None}]
+    rows = [row(dataset="cifar100", budget=400, metric="accuracy.accuracy")]
     out = tmp_path_factory.mktemp("report")
     before = dict(matplotlib.rcParams)
     paths = write_report(
@@ -37,7 +37,7 @@ def full(store, tmp_path_factory):
         suite=suite(),
         out=out,
         store_root=root,
-        leaderboard_rows=rows,
+        rows=rows,
         claims=CLAIMS,
         superclass_of=SUPERCLASS_OF,
         superclass_names=SUPERCLASS_NAMES,
@@ -139,7 +139,7 @@ def test_table_1_has_ours_with_the_spread_and_the_papers_marked_as_quoted(full, 
     assert [row[0] for row in table] == ["scheme", "undistilled", "kl", "teacher"]
     cells = [c for c in store[1] if (c.budget, c.scheme) == (400, "kl")]
     ours = [100 * r.value for c in cells for r in c.results if r.metric == "accuracy"]
-    assert table[2][1] == f"{np.mean(ours):.1f} ± {np.std(ours, ddof=1):.1f} | 23.8 ± 0.8"
+    assert table[2][1] == f"{np.mean(ours):.2f} ± {np.std(ours, ddof=1):.2f} | 23.75 ± 0.80"
     assert "|" not in table[1][2]  # nothing was published for that one
     assert '<i class="quoted" title="LW Table 1; ± standard deviation over 5 folds">' in full[1]
 
@@ -163,21 +163,21 @@ def test_claims_assumptions_failures_and_rows_are_shown_and_escaped(full):
     text = full[1]
     assert '<span class="verdict supported">supported</span>' in text
     assert "Distillation helps with &lt;few&gt; labels" in text
-    assert "+0.12 [+0.1, +0.14]" in text
+    assert "+12.00 [+10.00, +14.00] %" in text
     assert "<dt>LW-A10</dt><dd>95 % region of a &lt;kernel&gt; density</dd>" in text
     assert "1 cell failed" in text
-    assert "2,500 labels · fold 5 · kl: ValueError: loss is &lt;NaN&gt;" in text
+    assert "2500 labels · fold 5 · kl: <code>ValueError: loss is &lt;NaN&gt;</code>" in text
     assert "made-up processor, float32" in text
     table = Reader(text).tables[-1]
     assert table == [
-        ["dataset", "budget", "metric", "mean"],
-        ["cifar100", "400", "accuracy.accuracy", "0.25"],
+        ["dataset", "budget", "metric", "n", "mean"],
+        ["cifar100", "400", "accuracy.accuracy", "5", "0.25"],
     ]
 
 
 def test_claims_without_data_are_folded_away(full):
     folded = full[1].split("<details", 1)[1].split("</details>", 1)[0]
-    silent = [c["text"] for c in CLAIMS if c.get("verdict", "no data") == "no data"]
+    silent = [c.text for c in CLAIMS if c.verdict == "no data"]
     assert silent
     assert f"{len(silent)} claim" in folded
     assert folded.count(">no data<") == len(silent)
@@ -224,7 +224,7 @@ def test_a_damaged_array_costs_its_figure_alone(tmp_path):
     paths = write_report(cells, suite=suite(), out=tmp_path / "out", store_root=tmp_path)
     assert {p.stem for p in paths} == {"report", "accuracy"}
     text = paths[0].read_text()
-    assert text.count("an array can&#x27;t be read") == 2
+    assert text.count("an array can&#39;t be read") == 2
     assert "400-0-kl/superclass-correlation.r.npy" in text
 
 
@@ -281,7 +281,7 @@ def test_schemes_that_only_the_paper_has_are_quoted_rows(tmp_path):
     given = suite(published=(*only, elsewhere))
     text = write_report(cells, suite=given, out=tmp_path, store_root=tmp_path)[0].read_text()
     table = Reader(text).tables[0]
-    assert table[2:] == [["FixMatch", "51.1", "–"]]
+    assert table[2:] == [["FixMatch", "51.15", "–"]]
 
 
 def test_a_label_of_a_scheme_finds_the_number_published_for_its_component(tmp_path):
@@ -292,7 +292,7 @@ def test_a_label_of_a_scheme_finds_the_number_published_for_its_component(tmp_pa
     cell = replace(record(400, 0, "kl"), scheme="distilled")
     given = suite(schemes=(Component(name="kl", params={"t2_scaling": True}, label="distilled"),))
     text = write_report([cell], suite=given, out=tmp_path, store_root=tmp_path)[0].read_text()
-    assert Reader(text).tables[0][1][1].endswith("| 23.8 ± 0.8")
+    assert Reader(text).tables[0][1][1].endswith("| 23.75 ± 0.80")
 
 
 def test_a_number_of_another_network_stands_beside_none_of_ours(tmp_path):
@@ -314,7 +314,7 @@ def test_a_number_of_another_network_stands_beside_none_of_ours(tmp_path):
     table = first_table(other, elsewhere)
     assert len(table) == 2
     assert "|" not in table[1][1]
-    assert first_table(other, of_ours)[1][1].endswith("| 11.1")
+    assert first_table(other, of_ours)[1][1].endswith("| 11.10")
     from dataclasses import replace
 
     mixed = (ours, replace(ours, key="b", student="WRN-28-8"))

@@ -93,7 +93,7 @@ def comparable(report: RunReport) -> dict[str, dict]:
 def without_times(cell: CellRecord) -> dict:
     left_out = {"seconds", "created", "hardware", "git_commit"}
     kept = {k: v for k, v in cell.to_json().items() if k not in left_out}
-    return kept | {"results": [r for r in kept["results"] if r["metric"] != "embedding-time"]}
+    return kept | {"results": [r for r in kept["results"] if r.metric != "embedding-time"]}
 
 
 @pytest.fixture(scope="session")
@@ -213,14 +213,14 @@ def test_a_number_has_the_machine_and_version_that_it_came_from(finished, tiny_p
     report = carry_out(plan, store)
     assert report.executed == 0
 
-    told = {r["metric"]: (r["hardware"], r["kdbench_version"]) for r in collate(report.cells)
-            if r["scheme"] == "distilled" and r["reducer"] in (None, "pca")}  # fmt: skip
+    told = {r.metric: (r.hardware, r.kdbench_version) for r in collate(report.cells)
+            if r.scheme == "distilled" and r.reducer in (None, "pca")}  # fmt: skip
     own = next(c for c in report.cells if c.scheme == "distilled").versions["kdbench"]
     assert told["embedding-time.seconds"] == ("NVIDIA H200", "9.9")
     assert told["class-area.median"] == (f"{here}; NVIDIA H200", f"{own}; 9.9")
     assert told["accuracy.accuracy"] == (here, own)
-    others = [r for r in collate(report.cells) if (r["scheme"], r["reducer"]) != ("distilled", "pca")]
-    assert {(r["hardware"], r["kdbench_version"]) for r in others} == {(here, own)}
+    others = [r for r in collate(report.cells) if (r.scheme, r.reducer) != ("distilled", "pca")]
+    assert {(r.hardware, r.kdbench_version) for r in others} == {(here, own)}
     assert CellRecord.from_json(json.loads(json.dumps(report.cells[0].to_json()))) == report.cells[0]
     assert store.cells() == sorted(report.cells, key=lambda c: (c.created, c.key)), "the record was mended"
     (ours,) = (c for c in report.cells if c.scheme == "distilled")
