@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.cli.plan import amount_of, seconds_of
-from kdbench.session.estimate import format_duration
+from kdbench.rendering.numbers import duration
 
 RECORD = Path(__file__).parent / "paper_scale.json"
 #: What the figure of 60 minutes is about; embeddings and scores come on top.
@@ -45,7 +45,7 @@ def rows(work: list[dict[str, Any]]) -> list[tuple[str, ...]]:
             f"{w['kind']} {w['component']}".strip(),
             f"{amount_of(w['work'])} {'stages' if w['unit'] == 'stage' else w['unit']}",
             seconds_of(w["seconds_per_unit"]),
-            format_duration(w["seconds"]),
+            duration(w["seconds"]),
             "measured here" if w["measured"] else "a rough guess",
         )
         for w in work
