@@ -1,7 +1,7 @@
-"""The figures that kdbench is held to, beside what was measured.
+"""The performance figures of kdbench: their limits, and what was measured.
 
-    python benchmarks/figures.py LATEST.json      # what `make bench` prints at its end
-    python benchmarks/figures.py --keep LATEST.json   # and keep its figures as benchmarks/baseline.json
+    python benchmarks/figures.py LATEST.json      # the table at the end of `make bench`
+    python benchmarks/figures.py --keep LATEST.json   # and write its figures to benchmarks/baseline.json
 
 LATEST.json is what pytest-benchmark wrote (`--benchmark-json`). The peers' records in benchmarks/peers/results are
 read too; each says on what machine and when it was made. Figures are ratios within one run wherever they can be: they
@@ -29,10 +29,19 @@ Peers = dict[str, dict[str, Any]]
 class Figure:
     """One line of the table.
 
-    Attributes:
-        limit: what is wanted, as a number; `at_least` says from which side.
-        read: the measured number and where it is from, from the benchmark cases and the peers' records; None
-            where it was not measured.
+    Attributes
+    ----------
+    what
+        Description.
+    limit
+        Lower limit if `at_least`, otherwise upper limit.
+    at_least
+        See `limit`.
+    unit
+        Printed after the number.
+    read
+        Returns the measured number and its source, from the benchmark cases and the peers' records; None if it was
+        not measured.
     """
 
     what: str
@@ -42,17 +51,17 @@ class Figure:
     read: Callable[[Cases, Peers], tuple[float, str] | None]
 
     def line(self, cases: Cases, peers: Peers) -> list[str]:
-        wanted = f"at {'least' if self.at_least else 'most'} {self.limit:g}{self.unit}"
+        limit = f"at {'least' if self.at_least else 'most'} {self.limit:g}{self.unit}"
         found = self.read(cases, peers)
         if found is None:
-            return [self.what, wanted, "not measured", "", ""]
+            return [self.what, limit, "not measured", "", ""]
         value, where = found
         met = value >= self.limit if self.at_least else value <= self.limit
-        return [self.what, wanted, f"{value:.3g}{self.unit}", "yes" if met else "no", where]
+        return [self.what, limit, f"{value:.3g}{self.unit}", "yes" if met else "no", where]
 
 
 def case(name: str, key: str) -> Callable[[Cases, Peers], tuple[float, str] | None]:
-    """A number in a benchmark case: "median", "processor_seconds" or another of its extra figures."""
+    """Read a number of a benchmark case: "median", "processor_seconds" or another of its extra figures."""
 
     def read(cases: Cases, _peers: Peers) -> tuple[float, str] | None:
         found = cases.get(name)
@@ -66,8 +75,10 @@ def case(name: str, key: str) -> Callable[[Cases, Peers], tuple[float, str] | No
 def peer(
     record: str, side: str, seconds: str = "cpu_seconds"
 ) -> Callable[[Cases, Peers], tuple[float, str] | None]:
-    """How many times less `side` needs than the peer that it stands beside: the median of the rounds' ratios. In
-    processor time, which a neighbour on the machine stretches least."""
+    """Read how many times less time `side` needs than its peer: the median of the ratios of the rounds.
+
+    Processor time by default, because other load on the machine affects it least.
+    """
 
     def read(_cases: Cases, peers: Peers) -> tuple[float, str] | None:
         found = peers.get(record)
@@ -83,7 +94,7 @@ def peer(
 
 
 def faster(record: str, row: str) -> Callable[[Cases, Peers], tuple[float, str] | None]:
-    """The same of a record that says itself how many times faster each of its rows is."""
+    """Read the same from a record that contains the ratio of each of its rows."""
 
     def read(_cases: Cases, peers: Peers) -> tuple[float, str] | None:
         found = peers.get(record)
@@ -98,7 +109,7 @@ def faster(record: str, row: str) -> Callable[[Cases, Peers], tuple[float, str] 
 
 
 def slower(record: str, side: str) -> Callable[[Cases, Peers], tuple[float, str] | None]:
-    """How many times the peer's processor time `side` needs."""
+    """Read how many times the peer's processor time `side` needs."""
     faster = peer(record, side)
 
     def read(cases: Cases, peers: Peers) -> tuple[float, str] | None:
@@ -109,7 +120,7 @@ def slower(record: str, side: str) -> Callable[[Cases, Peers], tuple[float, str]
 
 
 def recorded(file: str, key: str) -> Callable[[Cases, Peers], tuple[float, str] | None]:
-    """A number in a record of its own beside this file."""
+    """Read a number from a separate record next to this file."""
 
     def read(_cases: Cases, _peers: Peers) -> tuple[float, str] | None:
         path = HERE / file
@@ -125,13 +136,13 @@ FIGURES = (
     Figure("WRN-28-1 step, bfloat16, against the plain NCHW float32 loop", 8, True, "x",
            peer("plain_loop", "engine, bfloat16")),
     Figure("the same without bfloat16", 2, True, "x", peer("plain_loop", "engine, float32")),
-    Figure("a distillation step with targets computed, against a supervised step", 1.1, False, "x",
+    Figure("a distillation step with soft targets computed ahead, against a supervised step", 1.1, False, "x",
            case("test_distillation_step_against_supervised_step[bfloat16]", "over a supervised step")),
-    Figure("a student distilled from ResNet-18, whole run, against torchdistill", 4, True, "x",
+    Figure("a student distilled from ResNet-18, complete run, against torchdistill", 4, True, "x",
            faster("torchdistill_student", "10 epochs")),
-    Figure("engine against a bare loop with the same tricks, bfloat16", 1.03, False, "x",
+    Figure("engine against a bare loop with the same optimisations, bfloat16", 1.03, False, "x",
            case("test_engine_against_bare_loop[bfloat16]", "over the bare loop")),
-    Figure("engine against a bare loop with the same tricks, float32", 1.03, False, "x",
+    Figure("engine against a bare loop with the same optimisations, float32", 1.03, False, "x",
            case("test_engine_against_bare_loop[float32]", "over the bare loop")),
     Figure("ivis-torch against ivis, 10,000 x 1,024", 5, True, "x",
            peer("ivis_package_10000x1024", "ivis-torch, bfloat16")),
@@ -147,7 +158,7 @@ FIGURES = (
 
 
 def read_cases(path: Path) -> Cases:
-    """The figures of each benchmark case by its name, from pytest-benchmark's JSON or from a baseline."""
+    """Return the figures of each benchmark case by name, from pytest-benchmark's JSON or from a baseline."""
     data = json.loads(path.read_text())
     if "benchmarks" not in data:
         return data["cases"]
@@ -159,7 +170,7 @@ def read_peers() -> Peers:
 
 
 def keep(path: Path) -> None:
-    """Write the cases of a run as the baseline, without what pytest-benchmark tells of the machine's name."""
+    """Write the cases of a run as the baseline, without the name of the machine."""
     data = json.loads(path.read_text())
     cpu = data["machine_info"]["cpu"]
     about = {"date": data["datetime"][:10], "python": data["machine_info"]["python_version"],
@@ -183,7 +194,7 @@ def main() -> None:
     cases, peers = read_cases(args.latest), read_peers()
     before = read_cases(BASELINE) if BASELINE.exists() else {}
     lines = [[*f.line(cases, peers), f.line(before, peers)[2]] for f in FIGURES]
-    head = ["what", "wanted", "measured", "met", "from", "baseline"]
+    head = ["what", "limit", "measured", "met", "source", "baseline"]
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     for line in lines:
         print("| " + " | ".join(line) + " |")

@@ -1,16 +1,17 @@
-"""Write `hooks.md` and `suite.schema.json` from the code: `python docs/generate.py`. A test holds both to it."""
+"""Write `hooks.md` and `suite.schema.json` from the code: `python docs/generate.py`. A test compares them."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 import json
+import re
 import textwrap
 from importlib import import_module, metadata
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-#: Kind of component -> its page.
+#: Kind of component -> its guide.
 PAGES = {
     "datasets": "dataset",
     "architectures": "architecture",
@@ -47,7 +48,7 @@ def users() -> dict[str, list[str]]:
 
 
 def page_of(hook: str) -> str:
-    """The page with a worked example, below `docs/plugins/`."""
+    """The guide with an example, below `docs/plugins/`."""
     return PAGES.get(hook.removeprefix("kdbench_"), "observer")
 
 
@@ -58,10 +59,10 @@ def hooks_page() -> str:
     parts = [
         "# Hooks\n\nGenerated from [`kdbench/api/hookspecs.py`](../kdbench/api/hookspecs.py) by "
         "`python docs/generate.py`.\n\nA plugin is a module with some of these functions, each marked with "
-        "`kdbench.api.hookimpl`: one file (`--plugin FILE.py`), or a distribution that names its module under the "
-        "entry-point group `kdbench`. All that a plugin may import is `kdbench.api`, `kdbench.errors` and the public "
-        "pieces of `kdbench.training`. What a hook returns is plain data: nothing that it names is imported before "
-        "it is used.\n\n## Fields of every spec\n\n" + _fields(Spec, ())
+        "`kdbench.api.hookimpl`. It is one file (`--plugin FILE.py`), or a distribution that names its module under "
+        "the entry-point group `kdbench`. A plugin may import only `kdbench.api`, `kdbench.errors` and the public "
+        "names of `kdbench.training`. A hook returns plain data: a class that it names is not imported before it is "
+        "used.\n\n## Fields of every spec\n\n" + _fields(Spec, ())
     ]
     used = users()
     for name, function in hooks().items():
@@ -72,28 +73,35 @@ def hooks_page() -> str:
             text += _fields(SPEC_TYPES[kind], tuple(f.name for f in dataclasses.fields(Spec)))
         page = page_of(name)
         plugins = ", ".join(f"[`{p}`](../plugins/{p}/__init__.py)" for p in used[name])
-        text += f"A worked example: [{page}](plugins/{page}.md). Used by: {plugins}.\n"
+        text += f"Example: [{page}](plugins/{page}.md). Used by: {plugins}.\n"
         parts.append(text)
     return "\n".join(parts)
 
 
 def _fields(spec: type, known: tuple[str, ...]) -> str:
-    """A spec's own words and its fields, without those `known` already."""
-    doc = inspect.getdoc(spec) or ""
-    about, _, attributes = doc.partition("Attributes:")
-    lines = [f"`{spec.__name__}`: {about.strip()}\n"]
+    """The summary of a spec, and a table of its fields without those `known` already."""
+    about, attributes = _sections(inspect.getdoc(spec) or "")
+    lines = [f"`{spec.__name__}`: {about}\n"]
     table = [f for f in dataclasses.fields(spec) if f.name not in known]
     if table:
-        lines.append("| field | type | default |\n|---|---|---|")
+        lines.append("| field | type | default | description |\n|---|---|---|---|")
         for f in table:
-            required = f.default is dataclasses.MISSING
-            lines.append(
-                f"| `{f.name}` | `{_type(f.type)}` | {'required' if required else _default(f.default)} |"
-            )
+            default = "required" if f.default is dataclasses.MISSING else _default(f.default)
+            text = attributes.get(f.name, "").replace("|", r"\|")
+            lines.append(f"| `{f.name}` | `{_type(f.type)}` | {default} | {text} |")
         lines.append("")
-    if attributes:
-        lines.append("```text\n" + textwrap.dedent(attributes).strip() + "\n```\n")
     return "\n".join(lines) + "\n"
+
+
+def _sections(doc: str) -> tuple[str, dict[str, str]]:
+    """A class's docstring as its text and its attributes, name to description."""
+    about, *rest = re.split(r"^Attributes(?::|\n-+)\n", doc, maxsplit=1, flags=re.MULTILINE)
+    body = textwrap.dedent(rest[0]) if rest else ""
+    entries = re.findall(r"^(\w[\w, ]*)(?:: |\n {4})(.*(?:\n {4}.*)*)", body, re.MULTILINE)
+    attributes = {
+        name.strip(): " ".join(text.split()) for names, text in entries for name in names.split(",")
+    }
+    return about.strip(), attributes
 
 
 def _type(text: object) -> str:

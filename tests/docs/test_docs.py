@@ -1,4 +1,4 @@
-"""The pages in `docs/`: what is generated is what the code says, and every block of code runs."""
+"""The documentation: generated pages match the code, code blocks run, links resolve, and no page is missing."""
 
 import ast
 import csv
@@ -26,7 +26,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 def write_files(page: Path, folder: Path) -> list[Path]:
-    """The blocks of a page that begin with a file's name."""
+    """Write the blocks of a page that begin with a file name."""
     written = []
     for kind, text in blocks(page):
         if (name := re.search(r"^# (\S+\.(?:py|toml))$", text, re.MULTILINE)) and kind in ("python", "toml"):
@@ -60,22 +60,22 @@ def generate():
     return module
 
 
-# What is generated
+# Generated pages
 
 
-def test_the_hook_reference_is_what_the_code_says(generate):
+def test_hook_reference_matches_code(generate):
     assert (DOCS / "hooks.md").read_text(encoding="utf-8") == generate.hooks_page(), (
         "run: python docs/generate.py"
     )
 
 
-def test_the_schema_is_what_the_code_says(generate):
+def test_schema_matches_code(generate):
     assert (DOCS / "suite.schema.json").read_text(encoding="utf-8") == generate.schema_text(), (
         "run: python docs/generate.py"
     )
 
 
-def test_no_hook_without_words_a_real_plugin_and_an_example(generate):
+def test_every_hook_has_description_plugin_and_example(generate):
     from kdbench.api import hookspecs
 
     marked = re.findall(r"@hookspec\ndef (\w+)", Path(hookspecs.__file__).read_text())
@@ -88,7 +88,7 @@ def test_no_hook_without_words_a_real_plugin_and_an_example(generate):
         assert f"@hookimpl\ndef {name}(" in example, f"the page of {name} does not show it"
 
 
-def test_the_schema_takes_the_suites_that_are_shipped_and_names_their_keys():
+def test_schema_has_keys_of_shipped_suites():
     schema = json.loads((DOCS / "suite.schema.json").read_text())
     shipped = [*ROOT.glob("plugins/*/suites/*.toml")]
     assert shipped
@@ -100,18 +100,18 @@ def test_the_schema_takes_the_suites_that_are_shipped_and_names_their_keys():
     assert schema["additionalProperties"] is False
 
 
-# Pages of plugins
+# Plugin guides
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.stem != "suite"], ids=lambda p: p.stem)
-def test_a_page_is_complete(page, here):
+def test_guide_runs(page, here):
     (file,) = write_files(page, here)
-    assert ast.get_docstring(ast.parse(file.read_text())) is None  # the page says it
+    assert ast.get_docstring(ast.parse(file.read_text())) is None  # the guide describes the module
     run_commands(page)
 
 
-def test_the_examples_work_together_in_one_run(here, capsys):
-    """Each component is named by the suite's page, which runs it; the observer and the executor see it happen."""
+def test_examples_of_guides_run_together(here, capsys):
+    """The suite of its guide uses the components, the executor and the observer of all other guides."""
     for page in PAGES:
         write_files(page, here)
     run_commands(DOCS / "plugins" / "suite.md")
@@ -132,7 +132,7 @@ def test_the_examples_work_together_in_one_run(here, capsys):
 # The other pages
 
 
-def test_the_suite_files_page_runs(here, capsys):
+def test_suite_files_page_runs(here, capsys):
     page = DOCS / "suite-files.md"
     (file,) = write_files(page, here)
     assert file.name == "first.toml"
@@ -142,13 +142,13 @@ def test_the_suite_files_page_runs(here, capsys):
 
 @pytest.fixture
 def first(here):
-    """The suite of the page before."""
+    """A folder with the suite of the page on suite files."""
     write_files(DOCS / "suite-files.md", here)
     return here
 
 
 @pytest.mark.filterwarnings("ignore:student .* the teacher is nearly uniform:UserWarning")
-def test_the_python_page_runs(first, capsys):
+def test_python_page_runs(first, capsys):
     for kind, text in blocks(DOCS / "python.md"):
         assert kind == "python"
         exec(compile(text, "python.md", "exec"), {"__name__": "page"})
@@ -159,9 +159,9 @@ def test_the_python_page_runs(first, capsys):
 
 
 @pytest.mark.filterwarnings("ignore:student .* the teacher is nearly uniform:UserWarning")
-def test_the_notebook_runs(here):
+def test_notebook_runs(here):
     notebook = json.loads((DOCS / "notebook.ipynb").read_text(encoding="utf-8"))
-    assert all(not c.get("outputs") for c in notebook["cells"])  # none are kept
+    assert all(not c.get("outputs") for c in notebook["cells"])  # outputs are not committed
     names: dict = {"__name__": "notebook"}
     shown = []
     for cell in notebook["cells"]:
@@ -180,7 +180,7 @@ def test_the_notebook_runs(here):
     assert shapes == {"A": (50, 2), "E": (50, 2)}
 
 
-def test_links_lead_somewhere():
+def test_links_resolve():
     pages = [
         *ROOT.glob("*.md"),
         *DOCS.rglob("*.md"),
