@@ -11,7 +11,7 @@ from kdbench.api.protocols import Executor
 from kdbench.api.records import CellRecord, RunSummary, StageSummary
 from kdbench.cell_records import cell_record, same_content
 from kdbench.errors import VerificationError
-from kdbench.executors.ready_queue import Backlog
+from kdbench.executors.ready_queue import ReadyQueue
 from kdbench.plan import Plan, Stage
 from kdbench.stages.provenance import git_commit, hardware, versions
 from kdbench.store import Store
@@ -97,23 +97,23 @@ def run_plan(
         observer.run_started(summary)
     listener = _Listener(observers, report)
     cells = _Cells(plan, store, done, summary, observers, report)
-    backlog = Backlog(outstanding)
+    queue = ReadyQueue(outstanding)
     running: dict[str, Stage] = {}
     failed: dict[str, StageSummary] = {}
     status = "failed"
 
     try:
         cells.settle(failed)
-        while backlog or running:
-            while lost := backlog.take_lost(failed):
+        while queue or running:
+            while lost := queue.take_lost(failed):
                 root = failed[next(k for k in lost.needs() if k in failed)]
                 failed[lost.key] = StageSummary(lost.key, lost.kind, lost.title, "skipped", error=root.error)
-                backlog.settled(lost.key)
+                queue.settled(lost.key)
                 report.skipped += 1
                 for observer in observers:
                     observer.stage_finished(summary, failed[lost.key])
-            while backlog.under_way < executor.slots:
-                bundle = backlog.take_bundle(executor, idle=not running)
+            while queue.under_way < executor.slots:
+                bundle = queue.take_bundle(executor, idle=not running)
                 if not bundle:
                     break
                 for stage in bundle:
@@ -125,7 +125,7 @@ def run_plan(
                 break
             outcome = executor.wait(listener)
             stage = running.pop(outcome.key)
-            backlog.settled(stage.key)
+            queue.settled(stage.key)
             told = StageSummary(
                 stage.key, stage.kind, stage.title, outcome.status, outcome.seconds, outcome.error
             )

@@ -101,7 +101,7 @@ def _write_record(path: Path, record: Mapping[str, Any]) -> None:
 def _read_record(path: Path, hint: str) -> dict[str, Any]:
     """What `_write_record` wrote. Raises VerificationError, with `hint`, if it is not that."""
     try:
-        record = json.loads(path.read_bytes())
+        record: dict[str, Any] = json.loads(path.read_bytes())
         stated = record.pop(_SUM, None)
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise VerificationError(
@@ -174,11 +174,12 @@ class Artifact:
 
     @property
     def key(self) -> str:
-        return self.record["key"]
+        return str(self.record["key"])
 
     @property
     def values(self) -> Mapping[str, Any]:
-        return self.record["values"]
+        values: Mapping[str, Any] = self.record["values"]
+        return values
 
     def _file(self, name: str) -> Path:
         path = self.folder / name
@@ -214,7 +215,8 @@ class Artifact:
         import numpy as np
 
         with self._reading(f"{name}.npy", ValueError) as path:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+            return array
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
         from safetensors import SafetensorError

@@ -143,7 +143,7 @@ def _row_squares(data: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Squared norms of the rows in `dtype`, a part at a time."""
     import torch
 
-    return torch.cat([part.to(dtype).square().sum(1) for part in data.split(_PART)])
+    return torch.cat([part.to(dtype).square().sum(1) for part in torch.split(data, _PART)])
 
 
 def _half_squares(data: torch.Tensor, metric: NeighbourMetric, dtype: torch.dtype) -> torch.Tensor:
@@ -168,7 +168,9 @@ def _nearest(
 
     dtype = half_square.dtype
     left = data[rows].to(dtype)
-    parts = (data,) if data.dtype == dtype else data.split(_PART)  # never a second whole copy of the data
+    parts = (
+        (data,) if data.dtype == dtype else torch.split(data, _PART)
+    )  # never a second whole copy of the data
     closeness = torch.cat([left @ part.to(dtype).T for part in parts], dim=1)
     closeness -= half_square
     own = torch.arange(rows.start, rows.stop, device=data.device)

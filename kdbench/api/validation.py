@@ -125,7 +125,7 @@ def check_number(
     return _check_limits(name, value, "a finite number", is_finite, limits)
 
 
-def _check_limits(name: str, value: Any, kind: str, is_of_kind: bool, limits: dict[str, float | None]) -> Any:
+def _check_limits(name: str, value: T, kind: str, is_of_kind: bool, limits: dict[str, float | None]) -> T:
     set_limits = {words: limit for words, limit in limits.items() if limit is not None}
     if not is_of_kind or not all(_COMPARE[words](value, limit) for words, limit in set_limits.items()):
         allowed = " and ".join(f"{words} {limit:.15g}" for words, limit in set_limits.items())

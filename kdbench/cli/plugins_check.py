@@ -15,7 +15,7 @@ from kdbench.errors import UsageError
 if TYPE_CHECKING:
     from kdbench.testing import Finding
 
-_COLOURS = {"kept": "green", "broken": "bold red", "expected": "yellow", "not applicable": "dim"}
+_COLOURS = {"passed": "green", "failed": "bold red", "expected": "yellow", "not applicable": "dim"}
 
 
 @click.command("check", short_help="Hold a component to its contract.")
@@ -41,11 +41,11 @@ def command(
     data_dir: Path | None,
     as_json: bool,
 ) -> int:
-    """Hold TARGET to its contract: each check by name, and what to change where it is broken.
+    """Run the conformance checks of TARGET and report each, with what to change if it fails.
 
     TARGET is a component that is installed (reducers/umap), a one-file plugin (my.py, or my.py:name for one of its
     components), the project folder of an installed distribution (.), or a class or spec (module:attribute). Exits
-    with 3 if a check is broken.
+    with 3 if a check fails.
     """
     from dataclasses import replace
 
@@ -63,13 +63,13 @@ def command(
         kinds[found.id] = found.kind
         with _quiet(), _waiting(found.id, as_json):
             outcomes |= run_checks(found)
-    broken = sum(f.status == "broken" for findings in outcomes.values() for f in findings)
+    failed = sum(f.status == "failed" for findings in outcomes.values() for f in findings)
     if as_json:
         echo_json([_row(id_, kinds[id_], findings) for id_, findings in outcomes.items()])
     else:
         for id_, findings in outcomes.items():
             _print(id_, findings)
-    return 3 if broken else 0
+    return 3 if failed else 0
 
 
 def _params(settings: Sequence[str]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _row(id_: str, kind: str, findings: Sequence[Finding]) -> dict[str, Any]:
         {"check": f.check, "status": f.status, "what": f.sentence, "change": f.hint, "holds": holds[f.check]}
         for f in findings
     ]
-    return {"component": id_, "broken": sum(f.status == "broken" for f in findings), "checks": rows}
+    return {"component": id_, "failed": sum(f.status == "failed" for f in findings), "checks": rows}
 
 
 def _print(id_: str, findings: Sequence[Finding]) -> None:
@@ -137,5 +137,5 @@ def _print(id_: str, findings: Sequence[Finding]) -> None:
     counts = {s: sum(f.status == s for f in findings) for s in _COLOURS}
     out.print(
         ", ".join(f"{n} {s}" for s, n in counts.items() if n),
-        style="bold red" if counts["broken"] else "bold",
+        style="bold red" if counts["failed"] else "bold",
     )

@@ -22,7 +22,7 @@ from kdbench.cli.options import (
 from kdbench.errors import KdbenchError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from kdbench.registry import Component, Registry
+    from kdbench.registry import RegisteredComponent, Registry
 
 
 @click.command("show")
@@ -100,7 +100,7 @@ def _component(kind: str, name: str, registry: Registry) -> dict[str, Any]:
     }
 
 
-def _taps(component: Component) -> dict[str, str] | str:
+def _taps(component: RegisteredComponent) -> dict[str, str] | str:
     """Map taps to module paths of the default network, input to output; a sentence if it can't be built."""
     required = [n for n, p in component.parameters.items() if p.required]
     if required:

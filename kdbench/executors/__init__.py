@@ -1,6 +1,6 @@
 """Where stages are executed, and what executors (plugins) are given to do so."""
 
-from kdbench.executors.context import Context, Workplace
-from kdbench.executors.ready_queue import Backlog
+from kdbench.executors.context import Context, ProcessWorkplace
+from kdbench.executors.ready_queue import ReadyQueue
 
-__all__ = ["Backlog", "Context", "Workplace"]
+__all__ = ["Context", "ProcessWorkplace", "ReadyQueue"]

@@ -51,8 +51,8 @@ class Context:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "registry": None, "store": None, "datasets": {}}
 
-    def workplace(self) -> Workplace:
-        return Workplace(self)
+    def workplace(self) -> ProcessWorkplace:
+        return ProcessWorkplace(self)
 
     def resources(self, stage: PlannedStage) -> Resources:
         if self.registry is None:
@@ -65,7 +65,7 @@ class Context:
         return available_memory_gib()
 
 
-class Workplace:
+class ProcessWorkplace:
     """A process's registry, store and loaded datasets, kept warm from stage to stage."""
 
     def __init__(self, context: Context) -> None:

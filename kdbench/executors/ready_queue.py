@@ -12,7 +12,7 @@ from kdbench.plan import Stage
 TOGETHER = 8
 
 
-class Backlog:
+class ReadyQueue:
     """Outstanding stages, in the plan's order. What they need and is not among them is done.
 
     A stage is ready when all that it needs is settled: finished, or failed for good.

@@ -34,8 +34,8 @@ from kdbench.registry.collect import Entry, Origin, collect
 from kdbench.registry.components import (
     ENGINE_PARAMETERS,
     REQUIRED,
-    Component,
     Parameter,
+    RegisteredComponent,
     import_target,
     missing_requirement,
     missing_requirements,
@@ -59,10 +59,10 @@ __all__ = [
     "ENGINE_PARAMETERS",
     "KINDS",
     "REQUIRED",
-    "Component",
     "Failure",
     "Parameter",
     "PluginInfo",
+    "RegisteredComponent",
     "Registry",
 ]
 
@@ -263,7 +263,7 @@ class Registry:
 
     # From a name to an object
 
-    def resolve(self, kind: str, name: str) -> Component:
+    def resolve(self, kind: str, name: str) -> RegisteredComponent:
         """Import what is behind a name.
 
         Raises UsageError if there is no such component, and PluginError if it can't be imported (the hint says what
@@ -291,7 +291,7 @@ class Registry:
         parameters = {n: p for n, p in parameters.items() if n not in ENGINE_PARAMETERS}
         if foreign:
             parameters = two_dimensional(parameters)
-        return Component(spec, factory, MappingProxyType(parameters), engine, bound, origin)
+        return RegisteredComponent(spec, factory, MappingProxyType(parameters), engine, bound, origin)
 
     def parameters(self, kind: str, name: str) -> dict[str, Parameter]:
         """The parameters of a component: a suite's, then the engine's. Raises as `resolve`."""

@@ -40,7 +40,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Component:
+class RegisteredComponent:
     """A component whose target is imported.
 
     Attributes
@@ -140,7 +140,8 @@ def import_target(spec: Spec, file_stem: str = "") -> Callable[..., Any]:
         target = getattr(target, part)
     if not callable(target):
         raise PluginError(f"{spec.target!r} can't be called: it is a {type(target).__name__}", where=id_)
-    return target
+    factory: Callable[..., Any] = target
+    return factory
 
 
 def missing_requirement(spec: Spec, error: ImportError | None = None) -> PluginError:

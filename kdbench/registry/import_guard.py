@@ -46,7 +46,7 @@ def guarded(doing: str, note: Note) -> Iterator[None]:
     captured = _CapturedStdout(sys.stdout)
     before = _random_states()
     try:
-        with redirect_stdout(captured):  # type: ignore[type-var]
+        with redirect_stdout(captured):
             yield
     finally:
         captured.done = True

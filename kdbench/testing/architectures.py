@@ -8,7 +8,7 @@ from torch import nn
 
 from kdbench.api.data import Normalization
 from kdbench.testing.check import Check, check
-from kdbench.testing.fixtures.architectures import N_CLASSES, ArchitectureBench
+from kdbench.testing.fixtures.architectures import N_CLASSES, ArchitectureFixture
 from kdbench.testing.import_guard import global_seeds, left_alone
 from kdbench.testing.outcome import NotApplicable, Violation
 
@@ -17,11 +17,11 @@ _ROUNDING = 1e-3
 
 
 @check("architectures", "return float logits (b, n_classes) for any b, a single image too")
-def forward(bench: ArchitectureBench) -> None:
+def forward(fixture: ArchitectureFixture) -> None:
     """In evaluation mode one image and two give finite logits (b, n_classes)."""
     for b in (1, 2):
         with torch.no_grad():
-            logits = bench.model(bench.images(b))
+            logits = fixture.model(fixture.images(b))
         if not isinstance(logits, torch.Tensor) or logits.shape != (b, N_CLASSES):
             shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
             raise Violation(f"the output for {b} images and {N_CLASSES} classes is {shape}")
@@ -30,23 +30,23 @@ def forward(bench: ArchitectureBench) -> None:
 
 
 @check("architectures", "normalise by running statistics in evaluation mode, not by those of the batch")
-def images_do_not_see_each_other(bench: ArchitectureBench) -> None:
+def images_do_not_see_each_other(fixture: ArchitectureFixture) -> None:
     """In evaluation mode an image has the same logits alone and in a batch."""
-    images = bench.images(2)
+    images = fixture.images(2)
     with torch.no_grad():
-        alone, together = bench.model(images[:1]), bench.model(images)[:1]
+        alone, together = fixture.model(images[:1]), fixture.model(images)[:1]
     _same("logits of an image alone", alone, together)
 
 
 @check(
     "architectures", "list taps from input to output, each the path of a module that forward calls, by name"
 )
-def taps_are_ordered(bench: ArchitectureBench) -> None:
+def taps_are_ordered(fixture: ArchitectureFixture) -> None:
     """Taps are modules whose outputs have a row an image, listed in the order of the forward pass."""
-    taps = bench.taps(bench.model)
+    taps = fixture.taps(fixture.model)
     if not taps:
         raise Violation("there is no tap")
-    _, made = bench.at_taps(bench.model, bench.images(2))
+    _, made = fixture.at_taps(fixture.model, fixture.images(2))
     if absent := [tap for tap in taps if tap not in made]:
         raise Violation(f"tap {absent[0]}: the forward pass does not call {taps[absent[0]]!r}")
     if list(made) != list(taps):
@@ -59,24 +59,24 @@ def taps_are_ordered(bench: ArchitectureBench) -> None:
 
 
 @check("architectures", "let taps depend on the parameters and the network's structure alone")
-def taps_are_stable(bench: ArchitectureBench) -> None:
+def taps_are_stable(fixture: ArchitectureFixture) -> None:
     """A second network has the same taps, and a forward pass does not change them."""
-    other = bench.build(1)
-    if bench.taps(other) != bench.taps(bench.model):
+    other = fixture.build(1)
+    if fixture.taps(other) != fixture.taps(fixture.model):
         raise Violation("a second network of the same parameters has other taps")
-    before = bench.taps(other)
+    before = fixture.taps(other)
     with torch.no_grad():
-        other.eval()(bench.images(1))
-    if bench.taps(other) != before:
+        other.eval()(fixture.images(1))
+    if fixture.taps(other) != before:
         raise Violation("a forward pass changes the taps")
 
 
 @check("architectures", "return from head the path of the last nn.Linear, with n_classes outputs")
-def head(bench: ArchitectureBench) -> None:
+def head(fixture: ArchitectureFixture) -> None:
     """`head` is the path of a linear layer with an output a class, whose output is the logits."""
-    path = bench.architecture.head(bench.model)
+    path = fixture.architecture.head(fixture.model)
     try:
-        layer = bench.model.get_submodule(path)
+        layer = fixture.model.get_submodule(path)
     except AttributeError as error:
         raise Violation(f"there is no module {path!r}") from error
     if not isinstance(layer, nn.Linear):
@@ -87,7 +87,7 @@ def head(bench: ArchitectureBench) -> None:
     handle = layer.register_forward_hook(lambda _m, _i, output: seen.append(output))
     try:
         with torch.no_grad():
-            logits = bench.model(bench.images(1))
+            logits = fixture.model(fixture.images(1))
     finally:
         handle.remove()
     if not seen or not torch.allclose(seen[-1].reshape(-1), logits.reshape(-1)):
@@ -97,9 +97,9 @@ def head(bench: ArchitectureBench) -> None:
 @check(
     "architectures", "return None, or a Normalization with a mean and a positive deviation for every channel"
 )
-def normalization(bench: ArchitectureBench) -> None:
+def normalization(fixture: ArchitectureFixture) -> None:
     """`normalization` is None, for the dataset's statistics, or has a mean and a deviation > 0 a channel."""
-    found = bench.architecture.normalization
+    found = fixture.architecture.normalization
     if found is None:
         return
     if not isinstance(found, Normalization):
@@ -111,12 +111,12 @@ def normalization(bench: ArchitectureBench) -> None:
 
 
 @check("architectures", "draw initial weights from torch's generator alone, which the engine seeds")
-def same_seed_same_weights(bench: ArchitectureBench) -> None:
+def same_seed_same_weights(fixture: ArchitectureFixture) -> None:
     """Two networks of one seed have the same weights, whatever NumPy's and Python's generators are set to."""
     states = []
     for elsewhere in (1, 2):
         with global_seeds(elsewhere):
-            states.append(bench.build(5).state_dict())
+            states.append(fixture.build(5).state_dict())
     if list(states[0]) != list(states[1]):
         raise Violation("two networks of one seed have other tensors")
     for name, tensor in states[0].items():
@@ -125,19 +125,19 @@ def same_seed_same_weights(bench: ArchitectureBench) -> None:
 
 
 @check("architectures", "keep everything that the outputs depend on as parameters or buffers of the module")
-def state_dict_is_all_of_it(bench: ArchitectureBench) -> None:
+def state_dict_is_all_of_it(fixture: ArchitectureFixture) -> None:
     """A network with the weights of another one has its outputs: that is what a checkpoint brings back."""
-    other = bench.build(1).eval()
-    other.load_state_dict(bench.model.state_dict())
-    images = bench.images(2)
+    other = fixture.build(1).eval()
+    other.load_state_dict(fixture.model.state_dict())
+    images = fixture.images(2)
     with torch.no_grad():
-        _same("logits of a network with another one's weights", other(images), bench.model(images))
+        _same("logits of a network with another one's weights", other(images), fixture.model(images))
 
 
 @check(
     "architectures", "set dtypes, threads, gradient modes and random states nowhere but on the network itself"
 )
-def leaves_global_state_alone(bench: ArchitectureBench) -> None:
+def leaves_global_state_alone(fixture: ArchitectureFixture) -> None:
     """Building and running a network changes none of PyTorch's settings, moves no global random state and prints
     nothing. Weights are drawn from torch's generator, which the engine seeds before and puts back afterwards."""
 
@@ -152,23 +152,23 @@ def leaves_global_state_alone(bench: ArchitectureBench) -> None:
 
     before = settings()
     with left_alone("while it was built"):
-        model = bench.build(3).eval()
+        model = fixture.build(3).eval()
         with torch.no_grad():
-            model(bench.images(1))
+            model(fixture.images(1))
     if changed := [name for name, value in settings().items() if value != before[name]]:
         raise Violation(f"torch's {changed[0]} is {settings()[changed[0]]}, and was {before[changed[0]]}")
 
 
 @check("architectures", "use every parameter in forward, or freeze it with requires_grad_(False)")
-def every_parameter_is_reached(bench: ArchitectureBench) -> None:
+def every_parameter_is_reached(fixture: ArchitectureFixture) -> None:
     """In training mode a loss has a finite gradient with respect to every parameter that asks for one."""
-    model = bench.build(0).train()
+    model = fixture.build(0).train()
     wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not wanted:
         raise Violation("no parameter can be trained")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        loss = nn.functional.cross_entropy(model(bench.images(4)), torch.arange(4))
+        loss = nn.functional.cross_entropy(model(fixture.images(4)), torch.arange(4))
     found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
     for name, gradient in zip(wanted, found, strict=True):
         if gradient is None:
@@ -178,19 +178,19 @@ def every_parameter_is_reached(bench: ArchitectureBench) -> None:
 
 
 @check("architectures", "return from for_inference a frozen copy with the same taps; or leave the method out")
-def for_inference_agrees(bench: ArchitectureBench) -> None:
+def for_inference_agrees(fixture: ArchitectureFixture) -> None:
     """The copy that `for_inference` makes has the same logits and activations at the taps, within rounding; nothing
     in it asks for a gradient, and the network that it is made from stays as it is."""
-    make = getattr(bench.architecture, "for_inference", None)
+    make = getattr(fixture.architecture, "for_inference", None)
     if make is None:
         raise NotApplicable("it has no for_inference")
-    model = bench.build(0)
+    model = fixture.build(0)
     with (
         torch.random.fork_rng(devices=[]),
         torch.no_grad(),
     ):  # statistics that are not 0 and 1 tell a folding apart
         torch.manual_seed(0)
-        model.train()(bench.images(8))
+        model.train()(fixture.images(8))
     model.eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     copy = make(model)
@@ -199,9 +199,9 @@ def for_inference_agrees(bench: ArchitectureBench) -> None:
     for name, tensor in model.state_dict().items():
         if not torch.equal(tensor, before[name]):
             raise Violation(f"making the copy changed {name} of the network")
-    images = bench.images(2)
-    logits, made = bench.at_taps(model, images)
-    fast, made_fast = bench.at_taps(copy, images)
+    images = fixture.images(2)
+    logits, made = fixture.at_taps(model, images)
+    fast, made_fast = fixture.at_taps(copy, images)
     _same("logits of the copy", fast, logits)
     for tap, output in made.items():
         if tap not in made_fast:

@@ -1,4 +1,4 @@
-"""A check: one promise of a contract, by name, with what to change where it is broken."""
+"""A check: one promise of a contract, by name, with what to change if it fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kdbench.testing.outcome import Finding, NotApplicable, Violation
 class Check:
     """One thing that must hold of every component of a kind.
 
-    It is called with a bench: the component, and what it is tried on. It returns where all is well, raises
+    It is called with a fixture: the component, and what it is tried on. It returns where all is well, raises
     `Violation` with a sentence that says what is wrong, and `NotApplicable` where there is nothing to check. What
     the component raises itself comes through.
 
@@ -39,29 +39,29 @@ class Check:
     change: str
     function: Callable[[Any], None]
 
-    def __call__(self, bench: Any) -> None:
-        self.function(bench)
+    def __call__(self, fixture: Any) -> None:
+        self.function(fixture)
 
-    def finding(self, bench: Any) -> Finding:
-        """What it finds. What a component raises is a broken contract too, in the error's own words."""
+    def finding(self, fixture: Any) -> Finding:
+        """Run the check. An exception of the component is a failure too, with the text of the exception."""
         try:
-            self.function(bench)
+            self.function(fixture)
         except NotApplicable as reason:
             return Finding(self.name, "not applicable", str(reason))
         except Violation as wrong:
-            return Finding(self.name, "broken", str(wrong), self.change)
+            return Finding(self.name, "failed", str(wrong), self.change)
         except KdbenchError as error:
-            return Finding(self.name, "broken", f"{error.where}: {error.what}".removeprefix(": "), error.hint)
+            return Finding(self.name, "failed", f"{error.where}: {error.what}".removeprefix(": "), error.hint)
         except Exception as error:  # of a stranger's plugin, of whatever kind
-            return Finding(self.name, "broken", f"{type(error).__name__}: {error}", self.change)
-        return Finding(self.name, "kept")
+            return Finding(self.name, "failed", f"{type(error).__name__}: {error}", self.change)
+        return Finding(self.name, "passed")
 
 
 def check(kind: str, change: str) -> Callable[[Callable[[Any], None]], Check]:
     """Makes a function a `Check`: its name and docstring say the rest.
 
     @check("reducers", "draw from a generator of your own")
-    def same_seed_same_result(bench): ...
+    def same_seed_same_result(fixture): ...
     """
 
     def make(function: Callable[[Any], None]) -> Check:

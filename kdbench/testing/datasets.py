@@ -10,7 +10,7 @@ import numpy as np
 from kdbench.api.data import Split
 from kdbench.errors import DataError
 from kdbench.testing.check import Check, check
-from kdbench.testing.fixtures.datasets import DatasetBench
+from kdbench.testing.fixtures.datasets import DatasetFixture
 from kdbench.testing.import_guard import global_seeds, left_alone
 from kdbench.testing.outcome import NotApplicable, Violation
 
@@ -19,10 +19,10 @@ from kdbench.testing.outcome import NotApplicable, Violation
     "datasets",
     "return images as a C-contiguous uint8 array (n, h, w, c) of one size, with one or three channels",
 )
-def images(bench: DatasetBench) -> None:
+def images(fixture: DatasetFixture) -> None:
     """Both splits have images, uint8 (n, h, w, c), C-contiguous, of one size, with one or three channels."""
     shapes = []
-    for name, split in _splits(bench):
+    for name, split in _splits(fixture):
         found = split.images
         if not isinstance(found, np.ndarray) or found.dtype != np.uint8 or found.ndim != 4 or not len(found):
             kind = getattr(found, "dtype", type(found).__name__)
@@ -41,10 +41,10 @@ def images(bench: DatasetBench) -> None:
 
 
 @check("datasets", "return labels as an int64 array (n,) of rows of class_names")
-def labels(bench: DatasetBench) -> None:
+def labels(fixture: DatasetFixture) -> None:
     """Labels are int64 (n,), one an image, each a row of `class_names`; both splits have every class."""
-    n_classes = bench.data.n_classes
-    for name, split in _splits(bench):
+    n_classes = fixture.data.n_classes
+    for name, split in _splits(fixture):
         found = split.labels
         if (
             not isinstance(found, np.ndarray)
@@ -62,14 +62,14 @@ def labels(bench: DatasetBench) -> None:
         absent = np.flatnonzero(np.bincount(found, minlength=n_classes) == 0)
         if len(absent):
             raise Violation(
-                f"{name}: no image of class {bench.data.class_names[absent[0]]!r} ({len(absent)} such)"
+                f"{name}: no image of class {fixture.data.class_names[absent[0]]!r} ({len(absent)} such)"
             )
 
 
 @check("datasets", "name every class once, as a tuple of str")
-def class_names(bench: DatasetBench) -> None:
+def class_names(fixture: DatasetFixture) -> None:
     """There are two classes or more, each with a name of its own."""
-    names = bench.data.class_names
+    names = fixture.data.class_names
     if not isinstance(names, tuple) or len(names) < 2 or not all(isinstance(n, str) and n for n in names):
         raise Violation(f"class_names is {names!r:.80}; a tuple of two names or more is expected")
     if len(set(names)) < len(names):
@@ -77,16 +77,16 @@ def class_names(bench: DatasetBench) -> None:
 
 
 @check("datasets", "give superclass_of as int64 (n_classes,) with a name each, or None and ()")
-def superclasses(bench: DatasetBench) -> None:
+def superclasses(fixture: DatasetFixture) -> None:
     """Superclasses are there for every class and have a class each and a name each, or there are none."""
-    of, names = bench.data.superclass_of, bench.data.superclass_names
+    of, names = fixture.data.superclass_of, fixture.data.superclass_names
     if of is None:
         if names:
             raise Violation(f"superclass_of is None, and there are {len(names)} superclass_names")
         return
-    if of.dtype != np.int64 or of.shape != (bench.data.n_classes,):
+    if of.dtype != np.int64 or of.shape != (fixture.data.n_classes,):
         raise Violation(
-            f"superclass_of is {of.dtype} of shape {of.shape}; int64 ({bench.data.n_classes},) is expected"
+            f"superclass_of is {of.dtype} of shape {of.shape}; int64 ({fixture.data.n_classes},) is expected"
         )
     if len(set(names)) < len(names):
         raise Violation("two superclasses have one name")
@@ -97,12 +97,12 @@ def superclasses(bench: DatasetBench) -> None:
 
 
 @check("datasets", "give masks as bool (n, h, w), True on the foreground, of both splits or of none")
-def masks(bench: DatasetBench) -> None:
+def masks(fixture: DatasetFixture) -> None:
     """Foreground masks are bool (n, h, w) of both splits, with a foreground in each, or there are none."""
-    both = [split.masks for _, split in _splits(bench)]
+    both = [split.masks for _, split in _splits(fixture)]
     if both[0] is None and both[1] is None:
         raise NotApplicable("it has no masks")
-    for name, split in _splits(bench):
+    for name, split in _splits(fixture):
         found = split.masks
         if found is None or found.dtype != bool or found.shape != split.images.shape[:3]:
             shape = None if found is None else (found.dtype, found.shape)
@@ -113,14 +113,14 @@ def masks(bench: DatasetBench) -> None:
 
 
 @check("datasets", "hash images, labels and superclasses with SHA-256, and make them in a settled order")
-def digest_is_stable(bench: DatasetBench) -> None:
+def digest_is_stable(fixture: DatasetFixture) -> None:
     """The digest is a hex SHA-256, and another instance that loads anew, with other global random states, has the
     same digest, images and labels."""
-    data = bench.data
+    data = fixture.data
     if not re.fullmatch(r"[0-9a-f]{64}", data.digest):
         raise Violation(f"digest is {data.digest!r}; the hex digits of a SHA-256 are expected")
     with global_seeds(1):
-        again = bench.load()
+        again = fixture.load()
     if again.digest != data.digest:
         raise Violation(f"two loads have the digests {data.digest[:12]}... and {again.digest[:12]}...")
     for name in ("train", "test"):
@@ -130,33 +130,33 @@ def digest_is_stable(bench: DatasetBench) -> None:
 
 
 @check("datasets", "array.setflags(write=False), or map a file with mmap_mode='r'")
-def read_only(bench: DatasetBench) -> None:
+def read_only(fixture: DatasetFixture) -> None:
     """Images and masks can't be written to: all stages of a process share them."""
-    for name, split in _splits(bench):
+    for name, split in _splits(fixture):
         for what, array in (("images", split.images), ("masks", split.masks)):
             if array is not None and array.flags.writeable:
                 raise Violation(f"{name}: {what} can be written to")
 
 
 @check("datasets", "write to places.cache alone")
-def files_stay_as_they_are(bench: DatasetBench) -> None:
+def files_stay_as_they_are(fixture: DatasetFixture) -> None:
     """Loading adds, changes and removes nothing in the folders where its files are."""
-    if not bench.folders:
+    if not fixture.folders:
         raise NotApplicable("no folder was given")
-    bench.data  # noqa: B018 - files that are not here are said first
-    before = _listing(bench.folders)
-    bench.load()
-    if changed := sorted(set(_listing(bench.folders)) ^ set(before)):
+    fixture.data  # noqa: B018 - files that are not here are said first
+    before = _listing(fixture.folders)
+    fixture.load()
+    if changed := sorted(set(_listing(fixture.folders)) ^ set(before)):
         raise Violation(f"{changed[0][0]} was added, changed or removed")
 
 
 @check("datasets", "raise kdbench.errors.DataError that says where it looked (what) and what to do (hint)")
-def nothing_found(bench: DatasetBench) -> None:
+def nothing_found(fixture: DatasetFixture) -> None:
     """Where its files are not, loading ends in a DataError with a hint; an embedded dataset needs no files."""
     try:
-        bench.load(folders=())
+        fixture.load(folders=())
     except DataError as error:
-        if bench.spec.embedded:
+        if fixture.spec.embedded:
             raise Violation(
                 f"its spec says embedded, and it does not load without files: {error.what}"
             ) from error
@@ -167,15 +167,15 @@ def nothing_found(bench: DatasetBench) -> None:
 @check(
     "datasets", "neither seed nor draw from a global generator, and log with `logging` instead of printing"
 )
-def leaves_global_state_alone(bench: DatasetBench) -> None:
+def leaves_global_state_alone(fixture: DatasetFixture) -> None:
     """Loading moves no global random state (Python, NumPy, PyTorch) and prints nothing."""
-    bench.data  # noqa: B018 - files that are not here are said first
+    fixture.data  # noqa: B018 - files that are not here are said first
     with left_alone("while it was loaded"):
-        bench.load()
+        fixture.load()
 
 
-def _splits(bench: DatasetBench) -> tuple[tuple[str, Split], tuple[str, Split]]:
-    return ("train", bench.data.train), ("test", bench.data.test)
+def _splits(fixture: DatasetFixture) -> tuple[tuple[str, Split], tuple[str, Split]]:
+    return ("train", fixture.data.train), ("test", fixture.data.test)
 
 
 def _listing(folders: tuple[Path, ...]) -> list[tuple[str, int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from kdbench.testing.check import Check, check
-from kdbench.testing.fixtures.executors import Carried, ExecutorBench, what_stays
+from kdbench.testing.fixtures.executors import Carried, ExecutorFixture, what_stays
 from kdbench.testing.outcome import Violation
 
 
@@ -13,16 +13,16 @@ from kdbench.testing.outcome import Violation
     "executors",
     "execute what is submitted by context.workplace().execute(stages, listener), and nothing else",
 )
-def same_as_serial(bench: ExecutorBench) -> None:
+def same_as_serial(fixture: ExecutorFixture) -> None:
     """A plan ends with the same files, bit by bit, and the same numbers as with the serial executor."""
-    ours, theirs = bench.carried, bench.serial
+    ours, theirs = fixture.carried, fixture.serial
     if set(ours.files()) != set(theirs.files()):
         missing = len(set(theirs.files()) - set(ours.files()))
         errors = [s.error.strip().splitlines()[-1] for s in ours.report.failed if s.error]
         raise Violation(
             f"{missing} stages that the serial executor finishes are not there; it failed with {errors[:2]}"
         )
-    titles = {key: stage.title for key, stage in bench.plan.stages.items()}
+    titles = {key: stage.title for key, stage in fixture.plan.stages.items()}
     for key, files in theirs.files().items():
         if ours.files()[key] != files:
             names = [n for n in files if ours.files()[key].get(n) != files[n]]
@@ -34,9 +34,9 @@ def same_as_serial(bench: ExecutorBench) -> None:
 
 
 @check("executors", "return from wait exactly one Outcome for every stage that was submitted")
-def one_outcome_a_stage(bench: ExecutorBench) -> None:
+def one_outcome_a_stage(fixture: ExecutorFixture) -> None:
     """Every stage that is submitted has one outcome, of its own key, "finished", "cached" or "failed"."""
-    told = bench.carried.told
+    told = fixture.carried.told
     submitted, said = Counter(told.submitted), Counter(o.key for o in told.outcomes)
     if submitted != said:
         raise Violation(f"{submitted.total()} stages were submitted, {said.total()} outcomes came")
@@ -48,9 +48,9 @@ def one_outcome_a_stage(bench: ExecutorBench) -> None:
     "executors",
     "pass on the outcomes of Workplace.execute as they are, failed ones too; load the context's plugins",
 )
-def failed_stage_is_an_outcome(bench: ExecutorBench) -> None:
+def failed_stage_is_an_outcome(fixture: ExecutorFixture) -> None:
     """A stage of a one-file plugin that raises ends as "failed" with its traceback, and the others go on."""
-    failed = [o for o in bench.carried.told.outcomes if o.status == "failed"]
+    failed = [o for o in fixture.carried.told.outcomes if o.status == "failed"]
     if not failed:
         raise Violation("a stage whose reducer raises has no outcome with status 'failed'")
     for outcome in failed:
@@ -60,36 +60,36 @@ def failed_stage_is_an_outcome(bench: ExecutorBench) -> None:
 
 
 @check("executors", "set slots in __init__ or start to the number of bundles at once, 1 or more")
-def slots(bench: ExecutorBench) -> None:
+def slots(fixture: ExecutorFixture) -> None:
     """After `start`, `slots` says how many bundles may be under way, one or more."""
-    found = bench.carried.told.slots
+    found = fixture.carried.told.slots
     if not isinstance(found, int) or found < 1:
         raise Violation(f"slots is {found!r}; a whole number from 1 is expected")
 
 
 @check("executors", "end and join in stop every process and thread that was started")
-def stop_leaves_nothing_behind(bench: ExecutorBench) -> None:
+def stop_leaves_nothing_behind(fixture: ExecutorFixture) -> None:
     """After `stop` no process and no thread of its own is left."""
-    if bench.carried.left:
-        raise Violation(f"still there after stop: {', '.join(bench.carried.left)}")
+    if fixture.carried.left:
+        raise Violation(f"still there after stop: {', '.join(fixture.carried.left)}")
 
 
 @check("executors", "start processes when there is work, and let stop do with what there is")
-def stops_without_work(bench: ExecutorBench) -> None:
+def stops_without_work(fixture: ExecutorFixture) -> None:
     """One that was started and given nothing stops, and leaves nothing behind."""
     with what_stays() as left:
-        executor = bench.make()
-        executor.start(bench.context("idle"))
+        executor = fixture.make()
+        executor.start(fixture.context("idle"))
         executor.stop()
     if left:
         raise Violation(f"still there after stop: {', '.join(left)}")
 
 
 @check("executors", "only store in the constructor; begin in start")
-def constructor_starts_nothing(bench: ExecutorBench) -> None:
+def constructor_starts_nothing(fixture: ExecutorFixture) -> None:
     """Making an instance, which planning does to check its parameters, starts no process and no thread."""
     with what_stays() as left:
-        bench.make()
+        fixture.make()
     if left:
         raise Violation(f"the constructor started {', '.join(left)}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["kept", "broken", "expected", "not applicable"]
+Status = Literal["passed", "failed", "expected", "not applicable"]
 
 
 class Violation(AssertionError):
@@ -25,11 +25,11 @@ class Finding:
     check
         Its name.
     status
-        "kept"; "broken"; "expected": broken, and somebody said so beforehand; "not applicable".
+        "passed"; "failed"; "expected": it failed, as `expected_failed_checks` says; "not applicable".
     sentence
-        What is wrong, or why there is nothing to check; "" where the contract is kept.
+        What is wrong, or why there is nothing to check; "" if it passed.
     hint
-        What to change; "" unless broken.
+        What to change; "" unless it failed.
     """
 
     check: str

@@ -44,8 +44,8 @@ def run_checks(
     params
         As `find_targets` takes them.
     expected_failed_checks
-        Check to reason, beside those of the component's attribute of this name. Such a check has to fail: one that is
-        kept is broken as an expectation.
+        Check to reason, beside those of the component's attribute of this name. Such a check must fail; if it
+        passes, that is reported as a failure.
     progress
         Called with each finding as it is made.
     **more
@@ -65,10 +65,10 @@ def run_checks(
     """
     outcomes: dict[str, list[Finding]] = {}
     for found in find_targets(target, kind=kind, params=params, **more):
-        bench, expected = found.bench, _expected(found, expected_failed_checks)
+        fixture, expected = found.fixture, _expected(found, expected_failed_checks)
         outcomes[found.id] = []
         for check in checks_for(found.kind):
-            finding = judged(check.finding(bench), expected)
+            finding = judged(check.finding(fixture), expected)
             outcomes[found.id].append(finding)
             if progress is not None:
                 progress(found, finding)
@@ -80,10 +80,10 @@ def judged(finding: Finding, expected: Mapping[str, str]) -> Finding:
     reason = expected.get(finding.check)
     if reason is None or finding.status == "not applicable":
         return finding
-    if finding.status == "broken":
+    if finding.status == "failed":
         return replace(finding, status="expected", sentence=f"{reason} ({finding.sentence})", hint="")
-    what = f"it was expected to fail ({reason}), and is kept"
-    return Finding(finding.check, "broken", what, "take it off expected_failed_checks")
+    what = f"it was expected to fail ({reason}), but passed"
+    return Finding(finding.check, "failed", what, "take it off expected_failed_checks")
 
 
 def _expected(target: Target, given: Mapping[str, str] | None) -> dict[str, str]:
@@ -116,12 +116,12 @@ class BoundCheck:
         import pytest
 
         expected = _expected(self.target, self.expected)
-        finding = judged(self.check.finding(self.target.bench), expected)
+        finding = judged(self.check.finding(self.target.fixture), expected)
         if finding.status == "not applicable":
             pytest.skip(finding.sentence)
         if finding.status == "expected":
             pytest.xfail(finding.sentence)
-        if finding.status == "broken":
+        if finding.status == "failed":
             change = f"\n  change: {finding.hint}" if finding.hint else ""
             pytest.fail(
                 f"{self!r}: {finding.sentence}\n  contract: {self.check.holds}{change}", pytrace=False

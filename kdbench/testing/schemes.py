@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from kdbench.testing.check import Check, check
-from kdbench.testing.fixtures.schemes import EPOCHS, BenchRun, SchemeBench, terms_of
+from kdbench.testing.fixtures.schemes import EPOCHS, SchemeFixture, SchemeRun, terms_of
 from kdbench.testing.outcome import NotApplicable, Violation
 from kdbench.training.average import moving_average
 from kdbench.training.optimizer import trained_parameters
@@ -24,18 +24,18 @@ NO_GRADIENT = 2e-3
     "schemes",
     "keep what is yielded a finite scalar tensor (or named ones): clamp what a logarithm is taken of",
 )
-def check_loss_is_finite(bench: SchemeBench) -> None:
+def check_loss_is_finite(fixture: SchemeFixture) -> None:
     """Every loss that is yielded is a finite scalar, alone or by name."""
-    bench.watched  # noqa: B018 - the training raises
+    fixture.watched  # noqa: B018 - the training raises
 
 
 @check(
     "schemes", "compute the term from what the student says in this step; detach what is only compared with"
 )
-def check_gradient_reaches_student(bench: SchemeBench) -> None:
+def check_gradient_reaches_student(fixture: SchemeFixture) -> None:
     """The loss has a gradient with respect to the student, and each of its terms with respect to the student or
     what the scheme trains beside it: a term that compares a network with itself has none."""
-    run = bench.run(sure=True)
+    run = fixture.run(sure=True)
     student = set(trained_parameters(run.student))
     both = trained_parameters(run.student, run.modules)
     reached: dict[str, bool] = {}
@@ -58,14 +58,14 @@ def check_gradient_reaches_student(bench: SchemeBench) -> None:
 @check(
     "schemes", "leave the teacher in evaluation mode, and its parameters and the average's without gradients"
 )
-def check_teacher_stays_as_it_is(bench: SchemeBench) -> None:
+def check_teacher_stays_as_it_is(fixture: SchemeFixture) -> None:
     """No gradient reaches a teacher or the moving average, and training leaves a teacher as it was, its batch
     statistics too."""
-    run = bench.watched.run
+    run = fixture.watched.run
     if not run.teachers and run.ema is None:
         raise NotApplicable("it has neither a teacher nor a moving average")
-    if bench.watched.changed:
-        raise Violation(f"the teacher's {bench.watched.changed[0]} changed")
+    if fixture.watched.changed:
+        raise Violation(f"the teacher's {fixture.watched.changed[0]} changed")
     for name, network in [*(("a teacher", t) for t in run.teachers), ("the moving average", run.ema)]:
         if network is not None and any(p.requires_grad or p.grad is not None for p in network.parameters()):
             raise Violation(f"{name} has gradients")
@@ -75,15 +75,15 @@ def check_teacher_stays_as_it_is(bench: SchemeBench) -> None:
     "schemes",
     "treat both networks alike (temperature, normalisation), or take the term out of minimum_at_teacher",
 )
-def check_minimum_where_student_is_teacher(bench: SchemeBench) -> None:
+def check_minimum_where_student_is_teacher(fixture: SchemeFixture) -> None:
     """The terms in `minimum_at_teacher` have no gradient where the student says what its teacher says, and grow
     where it begins to say something else."""
-    names = tuple(getattr(bench.scheme(), "minimum_at_teacher", ()))
+    names = tuple(getattr(fixture.scheme(), "minimum_at_teacher", ()))
     if not names:
         raise NotApplicable("it says of no term that it is least where student and teacher are equal")
-    if not bench.is_taught:
+    if not fixture.is_taught:
         raise Violation("minimum_at_teacher is for schemes that need a teacher")
-    run = bench.run(student_is_teacher=True)
+    run = fixture.run(student_is_teacher=True)
     run.student.eval()  # as its teacher is
     least, flat = _terms_and_slopes(run, names)
     _perturb(run.student, seed=0)
@@ -103,25 +103,25 @@ def check_minimum_where_student_is_teacher(bench: SchemeBench) -> None:
 
 
 @check("schemes", "remove the term, or whatever keeps it from the student (detach, a weight of 0)")
-def check_each_term_changes_the_student(bench: SchemeBench) -> None:
+def check_each_term_changes_the_student(fixture: SchemeFixture) -> None:
     """A training without one of the loss's terms ends with another student."""
-    names = _term_names(bench)
+    names = _term_names(fixture)
     if len(names) < 2:
         raise NotApplicable("its loss has a single term")
-    whole = bench.train(bench.run(sure=True))
+    whole = fixture.train(fixture.run(sure=True))
     for name in names:
-        run = bench.run(sure=True)
-        without = bench.train(run, _Without(run.scheme, name))
+        run = fixture.run(sure=True)
+        without = fixture.train(run, _Without(run.scheme, name))
         if not any(k.startswith("student/") for k in whole.differs(without)):
             raise Violation(f"training without {name} ends with the same student")
 
 
 @check("schemes", "read labels of labelled batches alone")
-def check_labels_of_the_pool_are_never_read(bench: SchemeBench) -> None:
+def check_labels_of_the_pool_are_never_read(fixture: SchemeFixture) -> None:
     """Other labels of the unlabelled images change nothing."""
-    if not bench.uses_pool:
+    if not fixture.uses_pool:
         raise NotApplicable("it has no unlabelled images")
-    if changed := bench.reference.differs(bench.relabelled):
+    if changed := fixture.reference.differs(fixture.relabelled):
         raise Violation(f"other labels of the unlabelled images change {changed[0]}")
 
 
@@ -129,11 +129,11 @@ def check_labels_of_the_pool_are_never_read(bench: SchemeBench) -> None:
     "schemes",
     "draw from torch's generator, which the engine seeds every epoch, and keep no state in the class",
 )
-def check_same_seed_same_result(bench: SchemeBench) -> None:
+def check_same_seed_same_result(fixture: SchemeFixture) -> None:
     """The same seed leads to the same bits."""
-    if bench.uses_pool and not bench.reference.differs(bench.relabelled):
+    if fixture.uses_pool and not fixture.reference.differs(fixture.relabelled):
         return  # that was a second training
-    if changed := bench.reference.differs(bench.train(bench.run())):
+    if changed := fixture.reference.differs(fixture.train(fixture.run())):
         raise Violation(f"a second training with the same seed differs in {', '.join(changed[:3])}")
 
 
@@ -141,13 +141,13 @@ def check_same_seed_same_result(bench: SchemeBench) -> None:
     "schemes",
     "keep what lives from epoch to epoch in buffers and parameters of the module that `modules` returns",
 )
-def check_resumed_ends_bit_identical(bench: SchemeBench) -> None:
+def check_resumed_ends_bit_identical(fixture: SchemeFixture) -> None:
     """A training that is broken off and resumed by new objects ends as one that was not."""
     with tempfile.TemporaryDirectory(prefix="kdbench-check-") as folder:
         for epoch in range(1, EPOCHS):
-            bench.train(bench.run(), checkpoints=Path(folder), stop_after=epoch)
-        resumed = bench.train(bench.run(), checkpoints=Path(folder))
-    if changed := bench.reference.differs(resumed):
+            fixture.train(fixture.run(), checkpoints=Path(folder), stop_after=epoch)
+        resumed = fixture.train(fixture.run(), checkpoints=Path(folder))
+    if changed := fixture.reference.differs(resumed):
         raise Violation(
             f"a resumed training differs in {', '.join(changed[:3])}: what lives from epoch to epoch belongs in the "
             "module that `modules` returns"
@@ -155,11 +155,11 @@ def check_resumed_ends_bit_identical(bench: SchemeBench) -> None:
 
 
 @check("schemes", 'look at run.n_unlabelled before run.unlabelled(), or need "unlabelled"')
-def check_trains_without_a_pool(bench: SchemeBench) -> None:
+def check_trains_without_a_pool(fixture: SchemeFixture) -> None:
     """A scheme that takes unlabelled images if there are any trains where there are none."""
-    if "unlabelled_if_any" not in bench.spec.needs:
+    if "unlabelled_if_any" not in fixture.spec.needs:
         raise NotApplicable('it does not need "unlabelled_if_any"')
-    outcome = bench.train(bench.run(pool=False))
+    outcome = fixture.train(fixture.run(pool=False))
     if not outcome.history:
         raise Violation("a training without unlabelled images leaves no history")
 
@@ -193,13 +193,13 @@ class _Without:
             yield {k: v * 0 if k == self._name else v for k, v in terms.items()}
 
 
-def _term_names(bench: SchemeBench) -> list[str]:
+def _term_names(fixture: SchemeFixture) -> list[str]:
     return list(
-        dict.fromkeys(n.removeprefix("loss.") for n in bench.reference.history if n.startswith("loss."))
+        dict.fromkeys(n.removeprefix("loss.") for n in fixture.reference.history if n.startswith("loss."))
     )
 
 
-def _losses(run: BenchRun, epochs: range) -> Iterator[tuple[int, Mapping[str, torch.Tensor]]]:
+def _losses(run: SchemeRun, epochs: range) -> Iterator[tuple[int, Mapping[str, torch.Tensor]]]:
     """What a scheme yields in some epochs for a student that stays as it is; the moving average, where the scheme
     has one, is of another student."""
     scheme = run.scheme
@@ -230,7 +230,7 @@ def _gradients(term: torch.Tensor, parameters: list[nn.Parameter]) -> dict[nn.Pa
     return {p: g for p, g in zip(parameters, found, strict=True) if g is not None}
 
 
-def _terms_and_slopes(run: BenchRun, names: tuple[str, ...]) -> tuple[dict[str, float], dict[str, float]]:
+def _terms_and_slopes(run: SchemeRun, names: tuple[str, ...]) -> tuple[dict[str, float], dict[str, float]]:
     """Each term summed over the last epoch, and the norms of the named ones' gradients with respect to the
     student."""
     parameters = trained_parameters(run.student)

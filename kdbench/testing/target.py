@@ -60,14 +60,14 @@ class Target:
         return f"{self.kind}/{self.name}" + (f"[{params}]" if params else "")
 
     @cached_property
-    def bench(self) -> Any:
+    def fixture(self) -> Any:
         """What the checks are called with; it keeps what several of them look at.
 
         Raises PluginError if the component can't be imported (the hint has the pip command), or breaks its contract,
         and UsageError or SuiteError if there is no such component, or parameters that it does not take.
         """
         self.registry.check(self.kind, self.name, self.params)
-        return _bench_type(self.kind)(self.name, self.registry, self.params, **self.setting)
+        return _fixture_type(self.kind)(self.name, self.registry, self.params, **self.setting)
 
     @property
     def expected_failed_checks(self) -> Mapping[str, str]:
@@ -279,13 +279,13 @@ def _with(registry: Registry, spec: Spec) -> tuple[Registry, tuple[str, str]]:
     return dataclasses.replace(registry, _entries=MappingProxyType(entries)), (kind, spec.name)
 
 
-def _bench_type(kind: str) -> Any:
+def _fixture_type(kind: str) -> Any:
     module, name = {
-        "reducers": ("fixtures.reducers", "ReducerBench"),
-        "metrics": ("fixtures.metrics", "MetricBench"),
-        "datasets": ("fixtures.datasets", "DatasetBench"),
-        "architectures": ("fixtures.architectures", "ArchitectureBench"),
-        "schemes": ("fixtures.schemes", "SchemeBench"),
-        "executors": ("fixtures.executors", "ExecutorBench"),
+        "reducers": ("fixtures.reducers", "ReducerFixture"),
+        "metrics": ("fixtures.metrics", "MetricFixture"),
+        "datasets": ("fixtures.datasets", "DatasetFixture"),
+        "architectures": ("fixtures.architectures", "ArchitectureFixture"),
+        "schemes": ("fixtures.schemes", "SchemeFixture"),
+        "executors": ("fixtures.executors", "ExecutorFixture"),
     }[kind]
     return getattr(importlib.import_module(f"kdbench.testing.{module}"), name)

@@ -24,7 +24,7 @@ def test_an_installed_component(kdbench_here):
     code, out, err = kdbench_here("plugins", "check", "reducers/random-projection")
     assert code == 0, err
     assert all(check.name in out for check in checks_for("reducers"))
-    assert "15 kept, 3 not applicable" in out
+    assert "15 passed, 3 not applicable" in out
 
 
 def test_a_component_of_a_file_and_what_to_change(kdbench_here):
@@ -33,7 +33,7 @@ def test_a_component_of_a_file_and_what_to_change(kdbench_here):
     ((component, checks),) = rows(out).items()
     assert component == "reducers/centres-its-input"
     row = checks["input-unchanged"]
-    assert (row["status"], row["what"]) == ("broken", "fitting changed 200 of 200 rows of its input")
+    assert (row["status"], row["what"]) == ("failed", "fitting changed 200 of 200 rows of its input")
     assert row["change"] == "copy X before centring or scaling it"
     assert row["holds"].startswith("The rows are what they were")
     code, out, _ = kdbench_here("plugins", "check", f"{BROKEN}:centres-its-input")
@@ -44,7 +44,7 @@ def test_a_component_of_a_file_and_what_to_change(kdbench_here):
 def test_what_a_component_prints_does_not_stand_in_the_data(kdbench_here):
     code, out, err = kdbench_here("plugins", "check", f"{BROKEN}:prints", "--json")
     assert code == 3
-    assert [n for n, r in rows(out)["reducers/prints"].items() if r["status"] == "broken"] == [
+    assert [n for n, r in rows(out)["reducers/prints"].items() if r["status"] == "failed"] == [
         "leaves-global-state-alone"
     ]
     assert "epoch 1" in err
@@ -153,7 +153,7 @@ def test_targets_are_specs_too():
         name="small-digits", target="kdbench_datasets.digits:Digits", summary="s", embedded=True
     )
     (target,) = find_targets(spec, params={"size": 16})
-    assert target.bench.data.input_shape == (16, 16, 3)
+    assert target.fixture.data.input_shape == (16, 16, 3)
     assert target.id == "datasets/small-digits[size=16]"
 
 
@@ -214,5 +214,5 @@ def test_one_test_a_check(pytester, monkeypatch):
 
 def test_a_bench_is_shared_by_the_checks_of_a_target():
     target = Target("reducers", "pca", Registry.discover())
-    assert target.bench is target.bench
-    assert target.bench.reference is target.bench.reference
+    assert target.fixture is target.fixture
+    assert target.fixture.reference is target.fixture.reference

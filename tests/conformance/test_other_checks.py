@@ -26,7 +26,7 @@ def the_check(kind, name):
 )
 def test_a_sound_component_is_found_sound(broken, kind, name):
     (found,) = run_checks(Target(kind, f"broken-{name}", broken)).values()
-    assert not [f for f in found if f.status not in ("kept", "not applicable")]
+    assert not [f for f in found if f.status not in ("passed", "not applicable")]
     assert len(found) == len(checks_for(kind))
 
 
@@ -113,19 +113,19 @@ def test_a_sound_component_is_found_sound(broken, kind, name):
 def test_a_broken_promise_is_found(broken, kind, name, check, sentence):
     it = the_check(kind, check)
     with pytest.raises(Violation, match=sentence):
-        it(Target(kind, f"broken-{name}", broken).bench)
+        it(Target(kind, f"broken-{name}", broken).fixture)
 
 
 def test_a_dataset_that_writes_beside_its_files_is_found(broken, tmp_path):
     (tmp_path / "images.bin").write_bytes(b"0")
     target = Target("datasets", "broken-writesbesideitsfiles", broken, {}, {"folders": (tmp_path,)})
     with pytest.raises(Violation, match=r"decoded.npy was added"):
-        the_check("datasets", "files-stay-as-they-are")(target.bench)
+        the_check("datasets", "files-stay-as-they-are")(target.fixture)
 
 
 def test_a_dataset_whose_files_are_not_here_is_not_judged_by_them(broken, tmp_path):
-    bench = Target("datasets", "cifar10", broken, {}, {"folders": (tmp_path,)}).bench
+    fixture = Target("datasets", "cifar10", broken, {}, {"folders": (tmp_path,)}).fixture
     for check in ("images", "digest-is-stable", "files-stay-as-they-are", "leaves-global-state-alone"):
         with pytest.raises(NotApplicable, match="its files are not here: not found, and downloading is off"):
-            the_check("datasets", check)(bench)
-    the_check("datasets", "nothing-found")(bench)
+            the_check("datasets", check)(fixture)
+    the_check("datasets", "nothing-found")(fixture)

@@ -10,7 +10,7 @@ import torch
 
 from kdbench.registry import Registry
 from kdbench.testing import NotApplicable, Target, Violation, run_checks, schemes
-from kdbench.testing.fixtures.schemes import BenchRun, SchemeBench, tiny_images
+from kdbench.testing.fixtures.schemes import SchemeFixture, SchemeRun, tiny_images
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def broken():
 
 def test_a_sound_scheme_is_found_sound(broken):
     (findings,) = run_checks(Target("schemes", "sound", broken)).values()
-    assert [f.status for f in findings] == ["kept"] * len(schemes.CHECKS)
+    assert [f.status for f in findings] == ["passed"] * len(schemes.CHECKS)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_sound_scheme_is_found_sound(broken):
 )
 def test_a_broken_promise_is_found(broken, name, check, sentence):
     with pytest.raises(Violation, match=sentence):
-        check(SchemeBench(name, broken))
+        check(SchemeFixture(name, broken))
 
 
 @pytest.mark.parametrize(
@@ -70,31 +70,31 @@ def test_a_broken_promise_is_found(broken, name, check, sentence):
 def test_what_a_scheme_raises_is_a_finding(broken, name, check, sentence):
     (findings,) = run_checks(Target("schemes", name, broken)).values()
     found = next(f for f in findings if f.check == check)
-    assert found.status == "broken"
+    assert found.status == "failed"
     assert sentence in found.sentence
 
 
 def test_an_engine_that_hands_out_labels_of_the_pool_is_found(broken, monkeypatch):
-    handed_out = BenchRun.unlabelled
+    handed_out = SchemeRun.unlabelled
 
     def with_labels(self, batch_size=None):
         for batch in handed_out(self, batch_size):
             yield dataclasses.replace(batch, labels=self.all_labels[batch.index])
 
-    bench = SchemeBench("reads-labels-of-the-pool", broken)
-    made = SchemeBench.run
+    fixture = SchemeFixture("reads-labels-of-the-pool", broken)
+    made = SchemeFixture.run
 
     def run(self, *args, labels=None, **more):
         found = made(self, *args, labels=labels, **more)
         found.all_labels = torch.as_tensor(tiny_images()[1] if labels is None else labels)
         return found
 
-    monkeypatch.setattr(SchemeBench, "run", run)
-    monkeypatch.setattr(BenchRun, "unlabelled", with_labels)
+    monkeypatch.setattr(SchemeFixture, "run", run)
+    monkeypatch.setattr(SchemeRun, "unlabelled", with_labels)
     with pytest.raises(Violation, match="other labels of the unlabelled images change"):
-        schemes.check_labels_of_the_pool_are_never_read(bench)
+        schemes.check_labels_of_the_pool_are_never_read(fixture)
 
 
 def test_a_check_says_why_there_is_nothing_to_check(plain_registry):
     with pytest.raises(NotApplicable, match="no unlabelled images"):
-        schemes.check_labels_of_the_pool_are_never_read(SchemeBench("undistilled", plain_registry))
+        schemes.check_labels_of_the_pool_are_never_read(SchemeFixture("undistilled", plain_registry))

@@ -81,20 +81,20 @@ def test_images_of_one_s_own_keep_their_contract(tmp_path):
                 )
     (tmp_path / "pictures" / "superclasses.toml").write_text('warm = ["red"]\ncold = ["green", "blue"]\n')
     ((name, params),) = PARAMS["datasets/image-folder"]
-    bench = Target("datasets", name, REGISTRY, params, {"folders": (tmp_path,)}).bench
-    found = {check.name: check.finding(bench) for check in checks_for("datasets")}
-    assert {n for n, f in found.items() if f.status != "kept"} == {"masks"}
+    fixture = Target("datasets", name, REGISTRY, params, {"folders": (tmp_path,)}).fixture
+    found = {check.name: check.finding(fixture) for check in checks_for("datasets")}
+    assert {n for n, f in found.items() if f.status != "passed"} == {"masks"}
     assert found["masks"].status == "not applicable"
 
 
 @pytest.mark.slow
 def test_the_ivis_package_keeps_its_contract():
     pytest.importorskip("ivis")
-    bench = Target("reducers", "ivis", REGISTRY, {"k": 15, "epochs": 2, "batch_size": 100}).bench
+    fixture = Target("reducers", "ivis", REGISTRY, {"k": 15, "epochs": 2, "batch_size": 100}).fixture
     checks = [check for check in checks_for("reducers") if check.name in IVIS]
     assert len(checks) == len(IVIS)
     for check in checks:
-        check(bench)
+        check(fixture)
 
 
 @pytest.mark.slow
@@ -104,11 +104,11 @@ def test_cifar100_keeps_its_contract():
     if "KDBENCH_DATA" in os.environ:
         places.insert(0, Path(os.environ["KDBENCH_DATA"]))
     folders = tuple(p for p in places if p.is_dir())
-    bench = Target("datasets", "cifar100", REGISTRY, {}, {"folders": folders}).bench
+    fixture = Target("datasets", "cifar100", REGISTRY, {}, {"folders": folders}).fixture
     # each of the others would decode it once more
     once = {"images", "labels", "class-names", "superclasses", "read-only"}
-    found = {check.name: check.finding(bench) for check in checks_for("datasets") if check.name in once}
+    found = {check.name: check.finding(fixture) for check in checks_for("datasets") if check.name in once}
     assert set(found) == once
     if found["images"].status == "not applicable":
         pytest.skip(found["images"].sentence)
-    assert {n: f.sentence for n, f in found.items() if f.status != "kept"} == {}
+    assert {n: f.sentence for n, f in found.items() if f.status != "passed"} == {}

@@ -11,7 +11,7 @@ import pytest
 from executor_places import Here, alive, stage
 
 from kdbench.api import Executor, Outcome, available_cores
-from kdbench.executors import Backlog, Context
+from kdbench.executors import Context, ReadyQueue
 from kdbench.plan import Stage
 from kdbench.store import Store
 from kdbench_executors.processes import ProcessExecutor
@@ -35,19 +35,19 @@ def drive(
     executor: Executor, context: Here, stages: Sequence[Stage], ears: Ears | None = None
 ) -> list[Outcome]:
     """Execute stages as a run does; outcomes as they come."""
-    backlog, running, outcomes = Backlog(stages), set(), []
+    queue, running, outcomes = ReadyQueue(stages), set(), []
     executor.start(context)
     try:
-        while backlog or running:
-            while backlog.under_way < executor.slots:
-                bundle = backlog.take_bundle(executor, idle=not running)
+        while queue or running:
+            while queue.under_way < executor.slots:
+                bundle = queue.take_bundle(executor, idle=not running)
                 if not bundle:
                     break
                 running |= {s.key for s in bundle}
                 executor.submit(bundle)
             outcomes.append(executor.wait(ears or Ears()))
             running.remove(outcomes[-1].key)
-            backlog.settled(outcomes[-1].key)
+            queue.settled(outcomes[-1].key)
     finally:
         executor.stop()
     return outcomes

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kdbench.testing.fixtures.schemes import SchemeBench
+from kdbench.testing.fixtures.schemes import SchemeFixture
 from kdbench_schemes.dkd import DKD
 from kdbench_schemes.quantization import in_buckets, quantised_names
 
@@ -15,9 +15,9 @@ HEAD = ("student/fc.weight", "student/fc.bias")
 
 
 @pytest.fixture(scope="module")
-def bench(plain_registry):
-    def make(name: str, **params) -> SchemeBench:
-        return SchemeBench(name, plain_registry, params)
+def fixture(plain_registry):
+    def make(name: str, **params) -> SchemeFixture:
+        return SchemeFixture(name, plain_registry, params)
 
     return make
 
@@ -31,8 +31,8 @@ def same(one, other) -> bool:
 
 
 @pytest.fixture(scope="module")
-def undistilled(bench):
-    return bench("undistilled").reference
+def undistilled(fixture):
+    return fixture("undistilled").reference
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,12 @@ def undistilled(bench):
         ("mutual", {"weight": 0.0, "pool": False}),
     ],
 )
-def test_scheme_of_zero_weight_equals_undistilled(bench, undistilled, name, params):
-    assert same(undistilled, bench(name, **params).reference)
+def test_scheme_of_zero_weight_equals_undistilled(fixture, undistilled, name, params):
+    assert same(undistilled, fixture(name, **params).reference)
 
 
-def test_pool_false_skips_unlabelled_images(bench):
-    with_pool, without = bench("hinton").reference, bench("hinton", pool=False).reference
+def test_pool_false_skips_unlabelled_images(fixture):
+    with_pool, without = fixture("hinton").reference, fixture("hinton", pool=False).reference
     assert not same(with_pool, without)
     assert with_pool.images == 2 * without.images  # sixteen unlabelled images with sixteen labelled images
     assert with_pool.steps == without.steps
@@ -74,8 +74,8 @@ def test_dkd_warms_up_by_epochs():
 
 
 @pytest.mark.parametrize("method", ["quantized-distillation", "differentiable-quantization"])
-def test_quantised_student_has_few_values_per_bucket(bench, method):
-    made = bench("quantized", method=method, bits=2, bucket=64)
+def test_quantised_student_has_few_values_per_bucket(fixture, method):
+    made = fixture("quantized", method=method, bits=2, bucket=64)
     made.watched
     student = made.watched.run.student
     for name in quantised_names(student, ends=False):
@@ -88,8 +88,8 @@ def test_quantised_student_has_few_values_per_bucket(bench, method):
 @pytest.mark.parametrize(
     ("method", "points"), [("quantized-distillation", 0), ("differentiable-quantization", 4)]
 )
-def test_size_of_quantised_student_is_recorded(bench, method, points):
-    made = bench("quantized", method=method, bits=2, bucket=64)
+def test_size_of_quantised_student_is_recorded(fixture, method, points):
+    made = fixture("quantized", method=method, bits=2, bucket=64)
     run = made.run()
     figures = run.scheme.finish(run)
     weights = {n: p.numel() for n, p in run.student.named_parameters() if p.ndim > 1}
@@ -102,8 +102,8 @@ def test_size_of_quantised_student_is_recorded(bench, method, points):
     assert figures["compression"] == pytest.approx(whole / (whole - saved))
 
 
-def test_weights_are_frozen_while_points_are_learned(bench):
-    made = bench("quantized", method="differentiable-quantization", bits=2)
+def test_weights_are_frozen_while_points_are_learned(fixture):
+    made = fixture("quantized", method="differentiable-quantization", bits=2)
     run = made.run()
     kept: list[dict[str, torch.Tensor]] = []
 
@@ -122,16 +122,16 @@ def test_weights_are_frozen_while_points_are_learned(bench):
     assert outcome.state["modules/moved"].abs().min(dim=1).values.max() > 0
 
 
-def test_teacher_copy_equals_teacher(bench):
-    made = bench("teacher-copy")
+def test_teacher_copy_equals_teacher(fixture):
+    made = fixture("teacher-copy")
     outcome = made.watched.outcome
     teacher = made.watched.run.teachers[0].state_dict()
     assert outcome.steps == 0
     assert all(torch.equal(v, teacher[k.removeprefix("student/")]) for k, v in student_of(outcome).items())
 
 
-def test_simclr_trains_no_last_layer_and_uses_no_labels(bench):
-    made = bench("simclr")
+def test_simclr_trains_no_last_layer_and_uses_no_labels(fixture):
+    made = fixture("simclr")
     untouched = made.run().student.state_dict()
     assert all(torch.equal(made.reference.state[k], untouched[k.removeprefix("student/")]) for k in HEAD)
     run = made.run()
@@ -139,16 +139,16 @@ def test_simclr_trains_no_last_layer_and_uses_no_labels(bench):
     assert not made.reference.differs(made.train(run))
 
 
-def test_simclr2_uses_labels_only_if_mixed(bench):
+def test_simclr2_uses_labels_only_if_mixed(fixture):
     for labels, reads in (("none", False), ("mixed", True)):
-        made = bench("simclr2", labels=labels)
+        made = fixture("simclr2", labels=labels)
         run = made.run()
         run.labels = run.labels.roll(1)
         assert bool(made.reference.differs(made.train(run))) is reads
 
 
-def test_mutual_learning_is_symmetric(bench):
-    outcome = bench("mutual", peers=2).reference
+def test_mutual_learning_is_symmetric(fixture):
+    outcome = fixture("mutual", peers=2).reference
     networks = [student_of(outcome)["student/fc.weight"]]
     networks += [outcome.state[f"modules/{k}.fc.weight"] for k in range(2)]
     assert all(not torch.equal(a, b) for i, a in enumerate(networks) for b in networks[:i])

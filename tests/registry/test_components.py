@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdbench.errors import KdbenchError, PluginError, SuiteError, UsageError
-from kdbench.registry import KINDS, REQUIRED, Component, Parameter, Registry
+from kdbench.registry import KINDS, REQUIRED, Parameter, RegisteredComponent, Registry
 from kdbench.registry.components import missing_requirements, read_parameters, type_name
 
 
@@ -75,7 +75,7 @@ def test_right_values_pass_unchanged(k, margin, on):
             self.given = (k, margin, on)
 
     spec = Registry.discover(select=["kdbench_reducers"]).spec("reducers", "pca")
-    component = Component(spec, Plain, read_parameters(Plain, "x"))
+    component = RegisteredComponent(spec, Plain, read_parameters(Plain, "x"))
     values = component.values({"k": k, "margin": margin, "on": on})
     assert component.build(values).given == (k, margin, on)
     assert type(values["on"]) is bool
