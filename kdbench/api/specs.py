@@ -180,7 +180,7 @@ class MetricSpec(Spec):
     Attributes
     ----------
     needs
-        From METRIC_NEEDS.
+        What it reads, of METRIC_NEEDS; the metric guide (docs/plugins/metric.md) lists what each offers.
     primary
         The value a leaderboard ranks by, one of those the metric returns.
     higher_is_better

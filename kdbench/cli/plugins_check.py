@@ -126,7 +126,7 @@ def _print(id_: str, findings: Sequence[Finding]) -> None:
 
     out = console()
     table = Table(title=id_, title_justify="left", title_style="bold", box=None, padding=(0, 1))
-    for heading in ("check", "", "what"):
+    for heading in ("check", "status", "what"):
         table.add_column(heading, overflow="fold", no_wrap=heading != "what")
     for f in findings:
         what = Text(f.sentence)

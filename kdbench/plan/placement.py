@@ -46,7 +46,7 @@ def exclusion(spec: MetricSpec, network: Measurable) -> str:
     if "masks" in spec.needs and not network.masks:
         return "the data have no masks"
     if spec.requires_teacher and network.is_teacher:
-        return "it compares students with this network"
+        return "it compares a student with its teacher, and this is the teacher"
     if spec.requires_teacher and not network.teacher:
         return "there is no teacher to compare with"
     if "head" in spec.needs and not network.head:

@@ -258,7 +258,7 @@ class Registry:
         else:
             hint = did_you_mean(name, names)
             if kind != "suites" and not self.files:
-                hint += "; what a file of your own brings: --plugin FILE.py"
+                hint += " (a component of your own file needs --plugin FILE.py)"
         return hint + (f"; broken plugins: {', '.join(broken)} (kdbench doctor)" if broken else "")
 
     # From a name to an object

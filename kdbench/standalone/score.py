@@ -171,7 +171,7 @@ class Scores:
         """Add the values and arrays of a metric."""
         position = "/".join(p for p in (network, tap, reducer) if p)
         if primary not in result.values:
-            self.exclude(f"metric {metric} of {position}: it gives no {primary!r} here")
+            self.exclude(f"metric {metric} of {position}: no {primary!r}, its primary value, is defined here")
         for name, value in result.values.items():
             row = (network, tap, reducer, metric, name, value, result.setting, name == primary)
             self.rows.append(dict(zip(SCORE_COLUMNS, row, strict=True)))

@@ -203,7 +203,7 @@ def _suite_error(error: ValidationError, document: Mapping[str, Any], blame: _Bl
     else:
         what = f"{first['input']!r}: " + " or ".join(m[0].lower() + m[1:] for m in reasons)
         if isinstance(first["input"], str) and first["type"].startswith(("int", "float", "bool")):
-            hint = "no quotes around numbers; true and false in lower case"
+            hint = "a number is written without quotes, and true and false in lower case"
         elif first["type"].startswith("tuple"):
             hint = "a list is expected: [...]"
     if others:

@@ -80,7 +80,7 @@ def direction_on_the_controls(fixture: MetricFixture) -> None:
     """A network that separates classes, groups superclasses, is right and like its teacher is better, in the spec's
     direction, than one whose outputs, features and embedding have nothing to do with the labels."""
     if fixture.spec.higher_is_better is None:
-        raise NotApplicable("its spec says of no direction")
+        raise NotApplicable("its spec has no better direction")
     best, worst = (r.values.get(fixture.spec.primary) for r in (fixture.best, fixture.worst))
     if best is None or worst is None:
         raise Violation(f"{fixture.spec.primary!r} is not there for both controls")

@@ -203,7 +203,7 @@ def given_neighbours_are_used(fixture: ReducerFixture) -> None:
     ask = getattr(fixture.make(), "neighbours_wanted", None)
     wanted = ask(len(fixture.rows)) if ask else None
     if wanted is None:
-        raise NotApplicable("it wants no neighbours")
+        raise NotApplicable("it has no neighbours_wanted")
     k, metric = wanted
     if not 1 <= k < len(fixture.rows) or metric not in ("euclidean", "angular"):
         raise Violation(
@@ -223,7 +223,7 @@ def given_neighbours_are_used(fixture: ReducerFixture) -> None:
 def loss_history(fixture: ReducerFixture) -> None:
     """One whose spec says `loss_history` has finite losses in `loss_history_` after fitting."""
     if not fixture.spec.loss_history:
-        raise NotApplicable("its spec says of no loss history")
+        raise NotApplicable("its spec declares no loss history")
     reducer = fixture.make()
     reducer.fit_transform(fixture.rows.copy())
     losses = getattr(reducer, "loss_history_", None)
@@ -237,7 +237,7 @@ def loss_history(fixture: ReducerFixture) -> None:
 def transform(fixture: ReducerFixture) -> None:
     """One whose spec says `parametric` maps the rows that it was fitted to to the points that it gave them."""
     if not fixture.spec.parametric:
-        raise NotApplicable("its spec does not say that it is parametric")
+        raise NotApplicable("its spec does not declare it parametric")
     reducer = fixture.make()
     points = np.asarray(reducer.fit_transform(fixture.rows.copy()), np.float64)
     if not hasattr(reducer, "transform"):

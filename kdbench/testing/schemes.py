@@ -80,7 +80,7 @@ def check_minimum_where_student_is_teacher(fixture: SchemeFixture) -> None:
     where it begins to say something else."""
     names = tuple(getattr(fixture.scheme(), "minimum_at_teacher", ()))
     if not names:
-        raise NotApplicable("it says of no term that it is least where student and teacher are equal")
+        raise NotApplicable("it declares no minimum_at_teacher")
     if not fixture.is_taught:
         raise Violation("minimum_at_teacher is for schemes that need a teacher")
     run = fixture.run(student_is_teacher=True)

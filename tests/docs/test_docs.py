@@ -13,10 +13,12 @@ import pytest
 import yaml
 
 from kdbench import __version__
+from kdbench.api.specs import METRIC_NEEDS
 from kdbench.cli.main import invoke
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+SECTIONS = {"Raises", "Notes", "Examples", "References", "See Also"}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = sorted((DOCS / "plugins").glob("*.md"))
 
@@ -105,8 +107,10 @@ def test_schema_has_keys_of_shipped_suites():
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.stem != "suite"], ids=lambda p: p.stem)
 def test_guide_runs(page, here):
-    (file,) = write_files(page, here)
-    assert ast.get_docstring(ast.parse(file.read_text())) is None  # the guide describes the module
+    files = write_files(page, here)
+    assert files
+    for file in files:
+        assert ast.get_docstring(ast.parse(file.read_text())) is None  # the guide describes the module
     run_commands(page)
 
 
@@ -178,6 +182,31 @@ def test_notebook_runs(here):
     again = scores.query("metric == 'accuracy'")["value"]
     assert again.tolist() == [accuracy.loc["distilled", names["cell"].fold]]
     assert shapes == {"A": (50, 2), "E": (50, 2)}
+
+
+def test_metric_guide_lists_every_need():
+    rows = re.findall(
+        r"^\| `(\w+)` \|", (DOCS / "plugins/metric.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert sorted(rows) == sorted([*METRIC_NEEDS, "needs"])  # and the heading
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "kdbench").rglob("*.py")), ids=lambda p: p.stem)
+def test_documented_attributes_exist(path):
+    for cls in (
+        n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.ClassDef)
+    ):
+        _, _, section = (ast.get_docstring(cls) or "").partition("Attributes\n----------\n")
+        documented = re.findall(r"^(\w[\w, ]*)(?: :.*)?$", section, re.MULTILINE)
+        names = {name for line in documented for name in line.split(", ")} - SECTIONS
+        fields = {n.target.id for n in cls.body if isinstance(n, ast.AnnAssign)}
+        methods = {n.name: n for n in cls.body if isinstance(n, ast.FunctionDef)}
+        assigned = (
+            {n.attr for n in ast.walk(methods["__init__"]) if isinstance(n, ast.Attribute)}
+            if "__init__" in methods
+            else set()
+        )
+        assert not names - fields - set(methods) - assigned, f"{cls.name} documents what it does not have"
 
 
 def test_links_resolve():

@@ -149,7 +149,7 @@ WRONG = {
     "missing key": ([('title = "A suite"\n', "")], "suite.toml: title", "missing"),
     "missing component": ([('architecture = "good-net"\n', "")], "teacher.architecture", "missing"),
     "invalid word": ([('expect = "greater"', 'expect = "more"')], "claim.0.expect", "'less' or 'equal'"),
-    "text for a number": ([("epochs = 200", 'epochs = "200"')], "student.epochs", "no quotes around numbers"),
+    "text for a number": ([("epochs = 200", 'epochs = "200"')], "student.epochs", "written without quotes"),
     "flag for a number": ([("epochs = 9", "epochs = true")], "teacher.epochs", "valid integer"),
     "fraction for a count": ([("epochs = 9", "epochs = 9.5")], "teacher.epochs", "valid integer"),
     "zero epochs": ([("epochs = 9", "epochs = 0")], "teacher.epochs", "greater than 0"),
