@@ -1,4 +1,4 @@
-"""What can go wrong, as one small tree: each error says what, where and what to do, and carries an exit code.
+"""Exceptions of kdbench: each has a message, a place, a hint and an exit code.
 
 Exit codes of the command line: 0 done, 1 some cells failed, 2 usage, suite, data or workspace, 3 plugin,
 4 verification.

@@ -1,4 +1,4 @@
-"""Carries out a plan: finds what is done, executes the rest, gathers records of cells, tells observers."""
+"""Run a plan: skip finished stages, execute the others, write cell records and notify observers."""
 
 from __future__ import annotations
 

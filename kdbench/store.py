@@ -1,4 +1,4 @@
-"""Content-addressed results on disk: written whole or not at all, checksummed, safe to share between processes.
+"""Content-addressed results on disk: written atomically, with checksums, safe to share between processes.
 
 objects/<2>/<key>/record.json    one artifact: what made it, its values, its files with their SHA-256
 objects/<2>/<key>/*              arrays (.npy), tensors (.safetensors), tables (.json), figures (.svg, .png)

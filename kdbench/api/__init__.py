@@ -1,4 +1,4 @@
-"""All that a plugin author may import."""
+"""The public interface for plugin authors."""
 
 from kdbench.api.cores import available_cores, confine, environment_for, thread_environment
 from kdbench.api.data import (

@@ -1,4 +1,4 @@
-"""Functions compiled by numba, kept on disk where there is a place to keep them."""
+"""Functions compiled by numba, cached on disk where a cache folder is writable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processor cores: which a process may use, and how several processes share them without slowing each other."""
+"""Processor cores: which ones a process may use, and how several processes share them."""
 
 from __future__ import annotations
 

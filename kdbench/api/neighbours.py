@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by blocked matrix products: the one place in kdbench that finds them."""
+"""Exact nearest neighbours by blocked matrix products."""
 
 from __future__ import annotations
 

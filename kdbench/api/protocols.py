@@ -1,4 +1,4 @@
-"""The contracts that components meet. Any class with these members will do; nothing needs to be inherited.
+"""Protocols of components. A class with these members is accepted; no base class is needed.
 
 Hyper-parameters are exactly the constructor's keyword-only annotated parameters, and a constructor only stores
 and checks them (a bad value raises ValueError with the parameter, its value and what is allowed).

@@ -1,4 +1,4 @@
-"""Records: what a run leaves behind, and what observers, tracking and leaderboards read."""
+"""Records of stages, cells and runs, read by observers, tracking and leaderboards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The largest values of each row of a matrix that is seen in blocks, compiled: what `exact_neighbours` keeps."""
+"""The largest values of each row of a matrix that is computed in blocks; used by `exact_neighbours`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an experiment was set to: one typed description, made by the plan, kept in records and compared by readers."""
+"""Settings of an experiment: made by the plan, stored in records, compared by leaderboards."""
 
 from __future__ import annotations
 

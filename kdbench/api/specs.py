@@ -1,4 +1,4 @@
-"""Descriptions of components: what a plugin's hooks return. Plain data; nothing is imported until it is used."""
+"""Specs of components, returned by a plugin's hooks. Plain data; the component is imported on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small tensors on their way to the training device."""
+"""Transfer of small tensors to the training device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The version of what plugins are written against, and how long an old one is served.
+"""Version of the plugin interface, and how long old versions are supported.
 
 A plugin says which version it was written for by a line in the module that has its hooks:
 

@@ -29,11 +29,13 @@ _STYLES = {"A": "green", "B": "green", "differs": "", "undecided": "dim"}
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option(
-    "--suite", default=None, help="Of this suite alone: its name, or its file; needed with --tracking-uri."
+    "--suite",
+    default=None,
+    help="Only results of this suite: its name or file. Required with --tracking-uri.",
 )
 @scale_option
-@click.option("--metric", "metrics", multiple=True, help="This metric or value alone. Repeatable.")
-@click.option("--all", "every", is_flag=True, help="All values, not only those that metrics are ranked by.")
+@click.option("--metric", "metrics", multiple=True, help="Only this metric or value. Repeatable.")
+@click.option("--all", "every", is_flag=True, help="Show all values, not only the primary ones.")
 @workspace_option
 @tracking_option
 @plugin_option
@@ -52,10 +54,9 @@ def command(
 ) -> None:
     """Compare A with B: two schemes, two students, or two runs, paired by fold.
 
-    A run is named by its id, kdbench's or MLflow's, or by a workspace's folder. scheme:NAME, student:NAME and
-    run:ID say which is meant where a name could be several. Of several settings of one suite that of the suite
-    itself goes without a label, as on a leaderboard; a suite that is no plugin's is known by --suite FILE.
-    Intervals are of one row each, 95 %, without a correction for how many rows there are.
+    A run is given by its id (of kdbench or MLflow) or by the folder of its workspace. If a name is ambiguous, write
+    scheme:NAME, student:NAME or run:ID. Experiments with overrides are labelled by them, as on a leaderboard. A
+    suite that no plugin registers needs --suite FILE. The 95 % intervals are not corrected for the number of rows.
     """
     from kdbench.cli.options import console, echo_json, registry_from, warn
     from kdbench.errors import UsageError, WorkspaceError, did_you_mean

@@ -1,4 +1,4 @@
-"""`kdbench doctor`: what this installation can do, and what is wrong with it."""
+"""`kdbench doctor`: report what this installation can run, and its problems."""
 
 from __future__ import annotations
 

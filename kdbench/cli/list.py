@@ -1,4 +1,4 @@
-"""`kdbench list [KIND]`: what there is to use."""
+"""`kdbench list [KIND]`: list components and suites."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kdbench`: verbs that are imported when they are called, and one place where errors become messages."""
+"""`kdbench`: the entry point. Imports the module of a command, and turns errors into messages."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from kdbench.errors import KdbenchError, did_you_mean
 
 #: Verb -> what `kdbench --help` says of it. Its module `kdbench.cli.<verb>` has the click command `command`.
 VERBS = {
-    "run": "Run a suite, or go on with it: train, embed, measure, track.",
-    "plan": "Say what a run would do, what is done, and how long it may take.",
-    "list": "List the components and suites that the plugins bring.",
+    "run": "Run a suite, or resume an earlier run of it.",
+    "plan": "Show the stages of a run, what is cached, and the time left.",
+    "list": "List components and suites.",
     "show": "Show one component or suite: parameters, defaults, source.",
-    "verify": "Compare a suite's claims with the records.",
-    "compare": "Put two schemes, students or runs side by side, paired by fold.",
+    "verify": "Evaluate a suite's claims, and check results for damage.",
+    "compare": "Compare two schemes, students or runs, paired by fold.",
     "leaderboard": "Build leaderboards from the tracking store.",
-    "track": "Replay records into a tracking store.",
-    "plugins": "Begin, check and list plugins, and say what is wrong with them.",
-    "doctor": "Examine this installation: versions, devices, plugins, data.",
+    "track": "Log the workspace's records to a tracking store.",
+    "plugins": "List, check and create plugins.",
+    "doctor": "Check this installation: versions, devices, plugins, data.",
 }
 
 INTERRUPTED = 130
@@ -62,7 +62,7 @@ class LazyGroup(click.Group):
 def cli(ctx: click.Context, debug: bool) -> None:
     """Run, compare and rank explanations of why knowledge distillation works.
 
-    Begin with `kdbench run paper-reference`.
+    Start with `kdbench run paper-reference`.
     """
     ctx.ensure_object(dict)["debug"] = debug
 

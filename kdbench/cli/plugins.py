@@ -1,4 +1,4 @@
-"""`kdbench plugins`: which plugins were found, what is wrong with them, and how to begin one."""
+"""`kdbench plugins`: list plugins and their errors, and create a new plugin."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _KINDS = ("dataset", "architecture", "scheme", "reducer", "metric", "executor")
 
 @click.group("plugins")
 def command() -> None:
-    """Find, examine and begin plugins."""
+    """List, check and create plugins."""
 
 
 @command.command("list")
 @plugin_option
 @json_option
 def list_plugins(plugin_files: tuple[Path, ...], as_json: bool) -> int:
-    """List plugins, their components, and what is wrong with them. Exits with 3 if anything is."""
+    """List plugins, their components and their errors. Exits with 3 if anything is."""
     return _report(plugin_files, as_json, tracebacks=False)
 
 
@@ -33,16 +33,16 @@ def list_plugins(plugin_files: tuple[Path, ...], as_json: bool) -> int:
 @plugin_option
 @json_option
 def doctor(plugin_files: tuple[Path, ...], as_json: bool) -> int:
-    """The same with the original traceback of each failure."""
+    """List plugins with the traceback of each failure."""
     return _report(plugin_files, as_json, tracebacks=True)
 
 
 command.add_command(plugins_check.command)
 
 
-@command.command("new", short_help="Begin a distribution with one component.")
+@command.command("new", short_help="Create a distribution with one component.")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(_KINDS), required=True, help="What the plugin brings.")
+@click.option("--kind", type=click.Choice(_KINDS), required=True, help="Kind of the plugin's component.")
 @click.option(
     "--into",
     type=click.Path(path_type=Path),
@@ -51,9 +51,9 @@ command.add_command(plugins_check.command)
     help="Folder that the distribution's own folder NAME is made in; this one without.",
 )
 def new(name: str, kind: str, into: Path) -> None:
-    """Write a distribution that works as it stands: NAME is what it will be called on an index (kdbench-pacmap).
+    """Create a working distribution called NAME (kdbench-pacmap) with one component.
 
-    It has one component, its tests, a README and a licence; nothing that exists is overwritten.
+    It has tests, a README and a licence. Existing files are not overwritten.
     """
     from kdbench.registry import Registry
     from kdbench.scaffold import create

@@ -1,4 +1,4 @@
-"""`kdbench plugins check`: hold a component to its contract, and say what to change."""
+"""`kdbench plugins check`: run the conformance checks of a component."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 _COLOURS = {"passed": "green", "failed": "bold red", "expected": "yellow", "not applicable": "dim"}
 
 
-@click.command("check", short_help="Hold a component to its contract.")
+@click.command("check", short_help="Run the conformance checks of a component.")
 @click.argument("target")
 @click.option(
-    "--kind", default=None, metavar="KIND", help="Of the component, where a class does not tell: reducer."
+    "--kind",
+    default=None,
+    metavar="KIND",
+    help="Kind of the component, if a class does not show it: reducer.",
 )
 @click.option(
     "--set",

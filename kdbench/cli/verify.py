@@ -27,8 +27,8 @@ def command(
     """Evaluate each claim of SUITE, and check every stored result against its checksum.
 
     Reads the workspace's records, or the cells of a tracking store if --tracking-uri is given. Records of all stages
-    and cells are checked, and the files next to them; verdicts use undamaged records only. Records written before
-    there were checksums can't be checked. Exit code 4 if a claim is contradicted or a result is damaged.
+    and cells are checked, and the files next to them; verdicts use undamaged records only. Exit
+    code 4 if a claim is contradicted or a result is damaged.
     """
     from kdbench.cli.options import console, echo_json, registry_from
     from kdbench.errors import VerificationError, WorkspaceError

@@ -1,1 +1,1 @@
-"""What is computed of a trained network: features, neighbours, embeddings and scores."""
+"""Features, neighbours, embeddings and scores of a trained network, as functions."""

@@ -1,4 +1,4 @@
-"""Embeddings: reducers created for a seed and a machine, and their results checked."""
+"""Compute an embedding with a reducer, and check the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics called, and their results checked."""
+"""Call a metric, and check the result."""
 
 from __future__ import annotations
 

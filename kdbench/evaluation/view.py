@@ -1,4 +1,4 @@
-"""What a metric reads: a network, one of its taps, or an embedding of it (`kdbench.api.View`)."""
+"""Views that metrics read: a network, a tap or an embedding (`kdbench.api.View`)."""
 
 from __future__ import annotations
 

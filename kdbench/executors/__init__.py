@@ -1,4 +1,4 @@
-"""Where stages are executed, and what executors (plugins) are given to do so."""
+"""Context and queue for executor plugins."""
 
 from kdbench.executors.context import Context, ProcessWorkplace
 from kdbench.executors.ready_queue import ReadyQueue

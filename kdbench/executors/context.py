@@ -1,4 +1,4 @@
-"""What a process needs to execute stages; travels to workers."""
+"""The context that a process needs to execute stages. It is sent to workers."""
 
 from __future__ import annotations
 

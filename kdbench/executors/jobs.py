@@ -1,4 +1,4 @@
-"""The number of jobs that `--jobs auto` stands for."""
+"""The number of jobs of `--jobs auto`."""
 
 from __future__ import annotations
 

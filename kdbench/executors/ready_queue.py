@@ -1,4 +1,4 @@
-"""The stages of a run that are still to be executed, and which of them can be."""
+"""Queue of the stages that are still to be executed, by what they wait for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stages ask of a machine, and what memory it has."""
+"""Resources that stages request, and the memory of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that a leaderboard shows, as data."""
+"""The content of a leaderboard, as data."""
 
 from __future__ import annotations
 

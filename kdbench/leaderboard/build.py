@@ -1,4 +1,4 @@
-"""Cells to a leaderboard."""
+"""Build a leaderboard from cells."""
 
 from __future__ import annotations
 

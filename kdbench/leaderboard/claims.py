@@ -1,4 +1,4 @@
-"""A paper's sentences as comparisons over records: a verdict on each, with effect and interval."""
+"""Evaluate a suite's claims: a verdict, an effect and its interval for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells to the tidy rows of a leaderboard: one row a result, averaged over folds."""
+"""Collate cells into the tidy rows of a leaderboard: one row a result, averaged over folds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pairs of samples a claim may compare: those that differ in nothing but what the claim is about."""
+"""Select the pairs of samples that a claim may compare: they differ only in what the claim varies."""
 
 from __future__ import annotations
 

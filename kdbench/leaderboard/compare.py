@@ -1,4 +1,4 @@
-"""Two schemes, students or runs side by side: the same measurement of both, paired by fold."""
+"""Compare two schemes, students or runs: the same measurement of both, paired by fold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an experiment differs in from another one or from its suite, as text."""
+"""Differences of an experiment from another one or from its suite, as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which cells are one experiment, and which of several experiments of one name is the main one.
+"""Group cells into experiments, and select the main one of those with the same name.
 
 Cells belong together if they differ in nothing but fold and seed. If several experiments would be shown under the
 same name, one is the main one (nearest to the suite, then the one with most cells, then the newest). The others are

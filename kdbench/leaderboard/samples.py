@@ -1,4 +1,4 @@
-"""Cells to samples: one value a fold for everything that was measured, and never two experiments in one sample.
+"""Samples: the values over folds of one measurement of one experiment.
 
 What was measured on the cells of one experiment belongs together if the settings of the metric and the reducer agree
 too; see `kdbench.leaderboard.grouping` for what an experiment is.

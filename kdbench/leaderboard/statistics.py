@@ -1,4 +1,4 @@
-"""Means and differences over folds, with 95 % intervals that say what they rest on.
+"""Means and differences over folds, with 95 % intervals.
 
 The replicate is a fold, and the interval is Student's t for any number of them: of simulated normal samples it
 covers 95 % from two folds on. Below `DESCRIPTIVE_BELOW` folds a number is marked descriptive; with one fold there

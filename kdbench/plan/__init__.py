@@ -1,4 +1,4 @@
-"""From a suite to the stages that have to run: each once, with a key that contains what it depends on."""
+"""Plan a suite: the stages to execute, each once, with keys that contain everything they depend on."""
 
 from __future__ import annotations
 

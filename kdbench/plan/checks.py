@@ -1,4 +1,4 @@
-"""What a suite asks for and its data, network or teacher can't give: refused before anything runs."""
+"""Checks of a plan that need the data and the networks, made before anything is executed."""
 
 from __future__ import annotations
 

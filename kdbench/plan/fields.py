@@ -1,4 +1,4 @@
-"""What the result of a stage depends on, by kind of stage, and what a stage needs to run."""
+"""Fields of a stage, by kind: what its result depends on, and what it needs at run time."""
 
 from __future__ import annotations
 

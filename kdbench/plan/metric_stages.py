@@ -1,4 +1,4 @@
-"""Stages that measure what was trained: features, neighbours, embeddings and scores."""
+"""Plan the stages that measure networks: features, neighbours, embeddings and scores."""
 
 from __future__ import annotations
 

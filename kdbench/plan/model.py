@@ -1,4 +1,4 @@
-"""What a plan is made of: stages, cells, scores."""
+"""The classes of a plan: stages, cells, scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of a suite's experiments: the one place where they are derived from a suite.
+"""Derive the settings of experiments from a suite.
 
 The plan describes its cells with them, and a leaderboard compares records with what the suite says.
 """

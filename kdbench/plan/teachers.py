@@ -1,4 +1,4 @@
-"""Which teacher a scheme learns from."""
+"""Select the teacher of a scheme."""
 
 from __future__ import annotations
 

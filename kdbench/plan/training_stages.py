@@ -1,4 +1,4 @@
-"""Stages that train networks: what enters their keys, what they need, how much work they are."""
+"""Plan the stages that train networks."""
 
 from __future__ import annotations
 

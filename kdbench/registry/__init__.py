@@ -1,4 +1,4 @@
-"""The registry: which plugins there are, which components they bring, and how a name becomes an object.
+"""The registry of plugins and their components.
 
 Nothing behind a component is imported until it is resolved. After `discover` a registry does not change.
 """

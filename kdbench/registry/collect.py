@@ -1,4 +1,4 @@
-"""Ask each plugin for its specs and check them one by one."""
+"""Collect the specs of each plugin and check them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a spec to an object: import the target, read its parameters off the constructor, check, build."""
+"""Create a component from its spec: import the target, read and check its parameters, call it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plugin must not do while it is imported or asked for its specs: print, or move global random states.
+"""Detect plugins that print or change global random states while they are imported.
 
 What is printed would stand in the middle of `--json`; a generator that is seeded behind everybody's back makes
 draws of others depend on which plugins are installed. Both are prevented and reported.

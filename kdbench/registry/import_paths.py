@@ -1,4 +1,4 @@
-"""Reducers by path: any class with scikit-learn's habits, no plugin needed ("sklearn.manifold:MDS")."""
+"""Reducers by import path, such as "sklearn.manifold:MDS": classes that follow scikit-learn's conventions."""
 
 from __future__ import annotations
 

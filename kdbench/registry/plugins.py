@@ -1,4 +1,4 @@
-"""Find plugins, import them, and check what they are: entry points of the group `kdbench`, and single files.
+"""Find and import plugins: entry points of the group `kdbench`, and single files.
 
 pluggy's own loader lets one plugin's ImportError stop the host, keeps one of two plugins with the same name
 in silence, and ignores a function whose marker was forgotten. Here each of these becomes a `Failure`, and

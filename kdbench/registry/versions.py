@@ -1,4 +1,4 @@
-"""Whether a plugin's API version is served (`kdbench.api.version` says how versions come and go)."""
+"""Check that a plugin's API version is supported (see `kdbench.api.version`)."""
 
 from __future__ import annotations
 

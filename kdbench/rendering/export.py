@@ -1,4 +1,4 @@
-"""Leaderboards as csv, json and LaTeX. The same cells give the same bytes: sorted, rounded, without dates."""
+"""Leaderboards as CSV, JSON and LaTeX. The same cells give the same bytes: sorted, rounded, without dates."""
 
 from __future__ import annotations
 

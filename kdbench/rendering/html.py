@@ -1,4 +1,4 @@
-"""A leaderboard as one self-contained page that sorts and filters, offline."""
+"""A leaderboard as one self-contained HTML page that sorts and filters offline."""
 
 from __future__ import annotations
 

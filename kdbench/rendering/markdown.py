@@ -1,4 +1,4 @@
-"""A leaderboard as a page to read in a repository."""
+"""A leaderboard as a Markdown page."""
 
 from __future__ import annotations
 

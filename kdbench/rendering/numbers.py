@@ -1,4 +1,4 @@
-"""Numbers as text: one way for every table, page and terminal."""
+"""Format numbers for tables, pages and the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a leaderboard as tables to read: what stands where, which number is best, how it is written."""
+"""Arrange rows of a leaderboard as tables, and mark the best numbers."""
 
 from __future__ import annotations
 

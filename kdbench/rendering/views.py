@@ -1,4 +1,4 @@
-"""What the pages of a leaderboard and a report show, as plain data: claims, failures, assumptions, differences."""
+"""The content of pages as plain data: claims, failures, assumptions, differences."""
 
 from __future__ import annotations
 

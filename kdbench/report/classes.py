@@ -1,4 +1,4 @@
-"""What is known of the classes of embedded points."""
+"""Class names and superclasses of embedded points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the report that lies in a folder is of the same input as the one that would be written there.
+"""Fingerprint of a report's input, to skip a report that is up to date.
 
 Light: a run that finds everything done asks this, and imports nothing that draws.
 """

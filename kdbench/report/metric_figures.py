@@ -1,4 +1,4 @@
-"""The drawings that metrics left beside their numbers, as a report shows them."""
+"""Figures that metrics stored with their values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page: one HTML file with everything inlined, light or dark as the reader's system is."""
+"""The report page: one HTML file with everything inlined, light or dark as the reader's system is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pick numbers and arrays out of records."""
+"""Select numbers and arrays from records."""
 
 from __future__ import annotations
 

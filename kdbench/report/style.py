@@ -1,4 +1,4 @@
-"""One look for all figures: Agg and SVG through the object interface, never pyplot's global state."""
+"""The common style of all figures. Uses the object interface of matplotlib, not pyplot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make everything a report shows, and write it."""
+"""Write a report: figures, tables and the page."""
 
 from __future__ import annotations
 

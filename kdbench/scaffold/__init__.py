@@ -1,4 +1,4 @@
-"""`kdbench plugins new`: a distribution with one component that works as it stands.
+"""`kdbench plugins new`: create a distribution with one working component.
 
 The templates lie in `templates/`: `common/` for every kind, and one folder a kind. Their texts hold `${...}`, as
 `string.Template` has it, with the values of `_values`; PACKAGE and MODULE in their paths are the names of those.

@@ -1,1 +1,1 @@
-"""One orchestration for the command line and for Python: prepare, execute, conclude."""
+"""Prepare, execute and conclude a run, for the command line and for Python."""

@@ -1,4 +1,4 @@
-"""One file a kind of stage. Each is a function of its inputs, its component and its seed to an artifact."""
+"""Stages: one module a kind, each a function of inputs, component and seed to an artifact."""
 
 from kdbench.stages.task import Outcome, Task, execute
 

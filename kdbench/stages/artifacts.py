@@ -1,4 +1,4 @@
-"""Artifacts read back as what they contain."""
+"""Read artifacts back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A frozen network's features of all images, for heads to be trained on."""
+"""Features of all images from a frozen network, to train heads on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What schemes refuse of their networks, found out before anything is trained."""
+"""Check that schemes accept their networks, before anything is trained."""
 
 from __future__ import annotations
 

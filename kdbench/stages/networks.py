@@ -1,4 +1,4 @@
-"""Building networks, and bringing back those that stages trained."""
+"""Build networks, and load those that stages trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine and the software that a record came from."""
+"""Hardware and software versions of a record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A teacher's outputs, once for each distinct view that the augmentation can make of an image."""
+"""Outputs of a teacher for each distinct view that the augmentation can make of an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stage is given, and how it is carried out."""
+"""The task of a stage, and its execution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embed a network without a suite, and what `score` shares with it."""
+"""Embed a network without a suite; shared by `score`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of somebody's own: a dataset by name, arrays, tensors or a loader, held in memory."""
+"""Images for `score` and `embed`: a dataset by name, arrays, tensors or a loader, held in memory."""
 
 from __future__ import annotations
 

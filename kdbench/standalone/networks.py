@@ -1,4 +1,4 @@
-"""A network of somebody's own: a module, an architecture by name, or a file of weights for one."""
+"""Networks for `score` and `embed`: a module, an architecture by name, or a file of weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of one's own measured without a suite, through the same view, reducers and metrics."""
+"""Measure networks without a suite, through the same views, reducers and metrics."""
 
 from __future__ import annotations
 

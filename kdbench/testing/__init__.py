@@ -1,4 +1,4 @@
-"""Conformance checks: what must hold of every component of a kind, to be run on plugins.
+"""Conformance checks for components.
 
     from kdbench.testing import parametrize_with_checks
 

@@ -1,4 +1,4 @@
-"""What must hold of every architecture."""
+"""Conformance checks of architectures."""
 
 from __future__ import annotations
 

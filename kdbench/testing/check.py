@@ -1,4 +1,4 @@
-"""A check: one promise of a contract, by name, with what to change if it fails."""
+"""A conformance check: a name, a function, and what to change if it fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold of every dataset."""
+"""Conformance checks of datasets."""
 
 from __future__ import annotations
 

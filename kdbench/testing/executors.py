@@ -1,4 +1,4 @@
-"""What must hold of every executor."""
+"""Conformance checks of executors."""
 
 from __future__ import annotations
 

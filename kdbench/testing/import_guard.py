@@ -1,4 +1,4 @@
-"""Global state that a component must leave alone: random generators, and stdout."""
+"""Check that a component leaves global state alone: random generators and stdout."""
 
 from __future__ import annotations
 

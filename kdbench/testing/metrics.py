@@ -1,4 +1,4 @@
-"""What must hold of every metric."""
+"""Conformance checks of metrics."""
 
 from __future__ import annotations
 

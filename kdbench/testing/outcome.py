@@ -1,4 +1,4 @@
-"""What a conformance check can say."""
+"""Outcomes of conformance checks."""
 
 from __future__ import annotations
 

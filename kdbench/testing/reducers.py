@@ -1,4 +1,4 @@
-"""What must hold of every reducer."""
+"""Conformance checks of reducers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run the checks of a component: for people, and as tests of pytest."""
+"""Run the conformance checks of a component, from Python or as pytest tests."""
 
 from __future__ import annotations
 

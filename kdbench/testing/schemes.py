@@ -1,4 +1,4 @@
-"""What must hold of every scheme."""
+"""Conformance checks of schemes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be checked: from what a person writes to components."""
+"""Find the components that a target names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tracking stores: events of a run to MLflow, and cells back from it. The only package that imports MLflow."""
+"""Tracking stores: log a run to MLflow and read cells back. The only package that imports MLflow."""
 
 from kdbench.tracking.connect import tracking_uri
 from kdbench.tracking.query import fetch_cells

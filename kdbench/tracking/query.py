@@ -1,4 +1,4 @@
-"""Cells and runs read back from a tracking store."""
+"""Read cells and runs from a tracking store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cell records as what a tracking store holds (tags, flat parameters, metric names) and back. No MLflow here.
+"""Convert cell records to tags, parameters and metric names of a tracking store, and back.
 
 A run's metrics are for people, who read, chart and compare them in the tracking store's pages. The record
 itself, all but its curves and its error's full text, travels beside them in numbered tags as compact JSON:

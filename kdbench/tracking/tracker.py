@@ -1,4 +1,4 @@
-"""Events of a run, logged to MLflow.
+"""Log events of a run to MLflow.
 
 One experiment a suite ("kdbench/<suite>"), one parent run an invocation that has something to log, one child
 run a cell. Only the driver writes. The records in the workspace stay the truth: whatever is missing in a

@@ -1,1 +1,1 @@
-"""The engine that teacher and student stages use."""
+"""The training loop and its parts, used by teacher and student stages."""

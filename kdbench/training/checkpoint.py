@@ -1,4 +1,4 @@
-"""Checkpoints of a training under way: tensors as safetensors, the rest as JSON; no pickles."""
+"""Checkpoints of a training: tensors as safetensors, the rest as JSON; no pickles."""
 
 from __future__ import annotations
 

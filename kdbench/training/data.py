@@ -1,4 +1,4 @@
-"""Images resident on the device as uint8, and the distinct views that the augmentation can make of one."""
+"""Images on the device as uint8, and the distinct views that the augmentation can make of one."""
 
 from __future__ import annotations
 

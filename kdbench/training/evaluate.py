@@ -1,4 +1,4 @@
-"""A network's outputs without training it: logits, and activations at taps."""
+"""Logits and activations of a network in evaluation mode."""
 
 from __future__ import annotations
 

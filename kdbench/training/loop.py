@@ -1,4 +1,4 @@
-"""The training loop: one for teachers and students, images and precomputed features."""
+"""The training loop of teachers and students, for images and precomputed features."""
 
 from __future__ import annotations
 

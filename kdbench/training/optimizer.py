@@ -1,4 +1,4 @@
-"""What a recipe says of the optimiser: which one, whose weights decay, and the learning rate over time."""
+"""Optimiser, weight decay and learning-rate schedule of a recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In what precision networks run on a device."""
+"""Numerical precision by device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a scheme may look at before training, and what it adds to it."""
+"""What a scheme can inspect before training, and the modules it adds."""
 
 from __future__ import annotations
 

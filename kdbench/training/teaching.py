@@ -1,4 +1,4 @@
-"""What a teacher tells a student of a batch: looked up, kept as it is computed, or computed live."""
+"""Teacher logits: precomputed, lazily cached, or live."""
 
 from __future__ import annotations
 
