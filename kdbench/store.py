@@ -65,9 +65,9 @@ def _write_json(path: Path, data: Any) -> None:
 
 
 def replace_files(contents: Mapping[Path, bytes]) -> None:
-    """Write files that belong together: all of them beside their places first, then each into its place.
+    """Write files that belong together: all to temporary files first, then rename each.
 
-    Where one can't be written (a full disk), all stay as they were, and nothing is left beside them.
+    If one can't be written (a full disk), all stay as they were, and no temporary file is left.
 
     Raises OSError if one can't be written.
     """
@@ -199,7 +199,7 @@ class Artifact:
 
     @contextlib.contextmanager
     def _reading(self, name: str, *errors: type[Exception]) -> Iterator[Path]:
-        """The file `name`; what its reader raises for a damaged one is told as damage."""
+        """The file `name`. What its reader raises for a damaged file is raised as a VerificationError."""
         path = self._file(name)
         try:
             yield path
@@ -334,8 +334,7 @@ class Store:
         return self.root / "partial" / key
 
     def cache(self, key: str) -> Path:
-        """A folder beside the artifact `key` for what is worked out from it as it is asked for. Nothing depends
-        on what is there: it may be removed, and is filled again."""
+        """A folder for values computed on demand from the artifact `key`. It may be removed; it is then refilled."""
         return self.root / "cache" / key
 
     def discard(self, key: str) -> None:
@@ -381,14 +380,14 @@ class Store:
     def cell(self, suite: str, scale: str, key: str) -> CellRecord | None:
         """A cell's record, or None.
 
-        Raises VerificationError if it is damaged. The next run of its suite makes it anew.
+        Raises VerificationError if it is damaged. The next run of its suite rebuilds it.
         """
         path = self._cell_file(suite, scale, key)
         return self._read_cell(path) if path.is_file() else None
 
     def _read_cell(self, path: Path) -> CellRecord:
         *_, suite, scale, name = path.parts
-        hint = f"`kdbench run {suite} --scale {scale}` makes it anew from its stages; or delete the file"
+        hint = f"`kdbench run {suite} --scale {scale}` rebuilds it from its stages; or delete the file"
         record = _read_record(path, hint)
         try:
             cell = CellRecord.from_json(record)
@@ -428,7 +427,7 @@ class Store:
         scale
             Name of a scale; all by default.
         damaged
-            Gathers what is wrong with damaged records, which are then left out.
+            Collects the errors of damaged records, which are then skipped.
 
         Returns
         -------

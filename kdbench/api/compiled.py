@@ -13,8 +13,8 @@ import numba
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """A decorator: `numba.njit` without the interpreter's lock, whose results are kept for the next process.
 
-    numba keeps them beside the source, else in the user's cache or in $NUMBA_CACHE_DIR, and raises where it may
-    write to none of them, as in a container of read-only files. There every process compiles for itself, some
+    numba caches them next to the source, in the user's cache or in $NUMBA_CACHE_DIR, and raises if it may write to
+    none of them, as in a read-only container. There every process compiles for itself, some
     seconds, and one warning says so.
 
     Parameters
@@ -43,8 +43,8 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 @functools.cache
 def _warn_once() -> None:
     warnings.warn(
-        "numba has no folder to keep what it compiles in, so every process compiles anew: "
-        "set NUMBA_CACHE_DIR to one that can be written to",
+        "numba can't write to its cache folder, so every process compiles again: "
+        "set NUMBA_CACHE_DIR to a writable folder",
         RuntimeWarning,
         stacklevel=4,
     )

@@ -106,7 +106,7 @@ IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Exact nearest neighbours of every row among all rows, nearest first, the row itself left out.
+    """Exact nearest neighbours of every row among all rows, nearest first, without the row itself.
 
     Attributes
     ----------

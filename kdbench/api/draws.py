@@ -53,7 +53,7 @@ def _per_class(total: int, what: str, n_classes: int, available: int, held: int 
     if each > available:
         raise SuiteError(
             f"{total} {what} images need {each} of every class; the smallest class has {available} to give"
-            + (f" beside {held} that are held out for validation" if held else ""),
+            + (f" in addition to {held} held out for validation" if held else ""),
             where=_KEYS.get(what, ""),
             hint=f"at most {available * n_classes}" + (", or a smaller data.validation" if held else ""),
         )
@@ -135,7 +135,7 @@ def draw_fold(
     if unlabelled != "rest":
         if unlabelled > len(rest):
             raise SuiteError(
-                f"{unlabelled} unlabelled images asked for; {len(rest)} are left beside {budget} labelled ones",
+                f"{unlabelled} unlabelled images asked for; {len(rest)} are left after {budget} labelled ones",
                 where="data.unlabelled",
                 hint='unlabelled = "rest" takes what is left',
             )

@@ -110,7 +110,7 @@ class SchemeSetup(Protocol):
 class SchemeRun(Protocol):
     """What a scheme may use while it trains a student.
 
-    Draws from torch's own generator are seeded anew at each epoch, so a scheme may use them freely.
+    torch's global generator is seeded at the start of each epoch, so a scheme may use it.
     """
 
     student: nn.Module

@@ -53,11 +53,11 @@ class Resources:
     Attributes
     ----------
     gpu
-        It runs on the run's device. Others run on cores, beside what occupies a GPU.
+        It runs on the run's device. Other stages run on cores, in parallel with those on the GPU.
     threads
-        It uses several cores well. One that does not gets a single core, and others run beside it.
+        It uses several cores well. Otherwise it gets one core, and other stages run in parallel.
     memory_gib
-        Memory that it needs beside its input, in GiB.
+        Memory that it needs in addition to its input, in GiB.
     warm_up
         Seconds that its first use in a process takes longer than later ones (compilation, imports). Its stages are
         sent to processes that have used it.
@@ -76,7 +76,7 @@ class Spec:
     Attributes
     ----------
     name
-        Lower-case words joined by "-". A name that ends in "/*" is a family: `timm/*` answers to `timm/resnet34`, and
+        Lower-case words joined by "-". A name that ends in "/*" is a family: `timm/*` includes `timm/resnet34`, and
         its target gets the rest as the keyword `model`.
     target
         "module:attribute" of a class (or factory) whose keyword-only annotated parameters are the hyper-parameters.

@@ -104,7 +104,7 @@ class BarProgress(Observer):
 
 class LineProgress(Observer):
     """Lines for logs: a stage that took its time or failed, how far a long one is now and then, and each network
-    that is done. Where there are many stages, those of less than a second are counted, not told."""
+    that is done. Where there are many stages, those of less than a second are counted, not listed."""
 
     MANY, BRIEF = 60, 1.0
 

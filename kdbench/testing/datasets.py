@@ -114,8 +114,8 @@ def masks(fixture: DatasetFixture) -> None:
 
 @check("datasets", "hash images, labels and superclasses with SHA-256, and make them in a settled order")
 def digest_is_stable(fixture: DatasetFixture) -> None:
-    """The digest is a hex SHA-256, and another instance that loads anew, with other global random states, has the
-    same digest, images and labels."""
+    """The digest is a hex SHA-256. Another instance, loaded with other global random states, has the same digest,
+    images and labels."""
     data = fixture.data
     if not re.fullmatch(r"[0-9a-f]{64}", data.digest):
         raise Violation(f"digest is {data.digest!r}; the hex digits of a SHA-256 are expected")

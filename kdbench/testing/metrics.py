@@ -123,7 +123,7 @@ def constant_input(fixture: MetricFixture) -> None:
 
 @check("metrics", "raise ValueError where an input is not finite")
 def refuses_nan(fixture: MetricFixture) -> None:
-    """Values that are not finite, in what it reads, are refused or left out: no value is made of them in silence."""
+    """Non-finite input is refused, or the value is omitted. No value is computed from it."""
     scene = good()
     broken = dataclasses.replace(
         scene,

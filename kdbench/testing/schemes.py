@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from kdbench.testing.check import Check, check
-from kdbench.testing.fixtures.schemes import EPOCHS, SchemeFixture, SchemeRun, terms_of
+from kdbench.testing.fixtures.schemes import EPOCHS, FixtureRun, SchemeFixture, terms_of
 from kdbench.testing.outcome import NotApplicable, Violation
 from kdbench.training.average import moving_average
 from kdbench.training.optimizer import trained_parameters
@@ -142,7 +142,7 @@ def check_same_seed_same_result(fixture: SchemeFixture) -> None:
     "keep what lives from epoch to epoch in buffers and parameters of the module that `modules` returns",
 )
 def check_resumed_ends_bit_identical(fixture: SchemeFixture) -> None:
-    """A training that is broken off and resumed by new objects ends as one that was not."""
+    """A training that is interrupted and resumed by new objects ends like one that was not."""
     with tempfile.TemporaryDirectory(prefix="kdbench-check-") as folder:
         for epoch in range(1, EPOCHS):
             fixture.train(fixture.run(), checkpoints=Path(folder), stop_after=epoch)
@@ -199,7 +199,7 @@ def _term_names(fixture: SchemeFixture) -> list[str]:
     )
 
 
-def _losses(run: SchemeRun, epochs: range) -> Iterator[tuple[int, Mapping[str, torch.Tensor]]]:
+def _losses(run: FixtureRun, epochs: range) -> Iterator[tuple[int, Mapping[str, torch.Tensor]]]:
     """What a scheme yields in some epochs for a student that stays as it is; the moving average, where the scheme
     has one, is of another student."""
     scheme = run.scheme
@@ -230,7 +230,7 @@ def _gradients(term: torch.Tensor, parameters: list[nn.Parameter]) -> dict[nn.Pa
     return {p: g for p, g in zip(parameters, found, strict=True) if g is not None}
 
 
-def _terms_and_slopes(run: SchemeRun, names: tuple[str, ...]) -> tuple[dict[str, float], dict[str, float]]:
+def _terms_and_slopes(run: FixtureRun, names: tuple[str, ...]) -> tuple[dict[str, float], dict[str, float]]:
     """Each term summed over the last epoch, and the norms of the named ones' gradients with respect to the
     student."""
     parameters = trained_parameters(run.student)

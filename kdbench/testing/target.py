@@ -22,7 +22,7 @@ from kdbench.registry.import_paths import spec_of_import_path
 
 #: Kinds that there are checks for.
 KINDS = ("reducers", "metrics", "datasets", "architectures", "schemes", "executors")
-#: Methods by which a class without a spec is told, those with more members first.
+#: Methods by which the kind of a class without a spec is recognised, those with more members first.
 _MEMBERS = {
     "executors": ("start", "submit", "wait", "stop"),
     "architectures": ("build", "taps", "head"),
@@ -108,7 +108,7 @@ def find_targets(
     Raises
     ------
     UsageError
-        No such file, module or component; a kind that can't be told.
+        No such file, module or component, or a kind that can't be determined.
     PluginError
         a plugin or a module that can't be imported.
     """
@@ -222,7 +222,7 @@ def _of_file(registry: Registry, file: str, name: str, kind: str | None) -> list
 
 
 def _of_module(registry: Registry, target: str, kind: str | None) -> tuple[Registry, tuple[str, str]]:
-    """Of "module:attribute": the spec that it is, that a plugin has of it, or that can be told from the class."""
+    """Of "module:attribute": the spec that it is, that a plugin registers for it, or that the class shows."""
     known = [
         s
         for k in KINDS
@@ -268,7 +268,7 @@ def _told(found: Any, target: str) -> str:
             if all(callable(getattr(found, m, None)) for m in members):
                 return kind
     hint = "say it: --kind reducer, or kind='reducers'"
-    raise UsageError("what kind of component it is can't be told", where=target, hint=hint)
+    raise UsageError("its kind of component can't be determined", where=target, hint=hint)
 
 
 def _with(registry: Registry, spec: Spec) -> tuple[Registry, tuple[str, str]]:

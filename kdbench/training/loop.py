@@ -29,6 +29,7 @@ from kdbench.training.data import (
 from kdbench.training.optimizer import Recipe, learning_rate, make_optimizer, trained_parameters
 from kdbench.training.outputs import Anatomy, NetworkOutputs
 from kdbench.training.precision import autocast
+from kdbench.training.setup import NO_TEACHER
 
 if TYPE_CHECKING:
     from kdbench.training.teaching import Teaching
@@ -141,7 +142,7 @@ class Run:
 
     def _teacher(self) -> Teaching:
         if self.teaching is None:
-            raise RuntimeError('the scheme asks for a teacher; its spec must need "teacher_logits"')
+            raise RuntimeError(NO_TEACHER)
         return self.teaching
 
     def teacher_logits(self, batch: TrainingBatch) -> torch.Tensor:

@@ -11,6 +11,9 @@ from torch import nn
 
 from kdbench.api.draws import derive_seed
 
+#: The error of a scheme that reads a teacher which its spec does not need.
+NO_TEACHER = 'the scheme asks for a teacher; its spec must need "teacher_logits"'
+
 
 @dataclass(frozen=True)
 class Setup:

@@ -20,6 +20,7 @@ from kdbench.api.transfer import moved
 from kdbench.training.data import ImageSource, TrainingBatch
 from kdbench.training.outputs import Anatomy, NetworkOutputs
 from kdbench.training.precision import autocast
+from kdbench.training.setup import NO_TEACHER
 
 #: Images that a teacher looks at together when missing views are filled in. Always as many, so that what is kept
 #: of an image does not depend on which others were missing beside it.
@@ -229,7 +230,7 @@ class Teaching:
 
     def logits(self, batch: TrainingBatch) -> torch.Tensor:
         if self._logits is None:
-            raise RuntimeError('the scheme asks for a teacher; its spec must need "teacher_logits"')
+            raise RuntimeError(NO_TEACHER)
         return self._logits(batch)
 
     def outputs(self, batch: TrainingBatch) -> NetworkOutputs:

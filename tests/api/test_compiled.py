@@ -51,4 +51,4 @@ def test_without_a_place_to_keep_it_everything_works_and_one_warning_says_so(cop
     elsewhere = {"XDG_CACHE_HOME": str(blocked), "HOME": str(blocked)}
     done = run(copy, NUMBA_CACHE_DIR="", **elsewhere)
     assert done.stdout == "(4, 2)\n"
-    assert done.stderr.count("every process compiles anew") == 1
+    assert done.stderr.count("every process compiles again") == 1

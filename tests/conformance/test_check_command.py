@@ -87,7 +87,7 @@ def test_a_class_that_no_plugin_names_is_checked_as_what_it_is(monkeypatch, kdbe
         ),
         (["no_such_module:Thing"], 2, ["there is no module 'no_such_module'"]),
         (["sklearn.manifold:Isommap"], 2, ["no 'Isommap' in sklearn.manifold", "'Isomap'"]),
-        (["json:dumps"], 2, ["can't be told", "--kind"]),
+        (["json:dumps"], 2, ["can't be determined", "--kind"]),
         (["reducers/pca", "--set", "n_componnents=3"], 2, ["no parameter 'n_componnents'", "'n_components'"]),
         (["reducers/pca", "--set", "n_components"], 2, ["sets no parameter", "NAME=VALUE"]),
         (["reducers/pca", "--set", "n_components=0"], 2, ["n_components=0"]),

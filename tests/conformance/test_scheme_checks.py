@@ -10,7 +10,7 @@ import torch
 
 from kdbench.registry import Registry
 from kdbench.testing import NotApplicable, Target, Violation, run_checks, schemes
-from kdbench.testing.fixtures.schemes import SchemeFixture, SchemeRun, tiny_images
+from kdbench.testing.fixtures.schemes import FixtureRun, SchemeFixture, tiny_images
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_what_a_scheme_raises_is_a_finding(broken, name, check, sentence):
 
 
 def test_an_engine_that_hands_out_labels_of_the_pool_is_found(broken, monkeypatch):
-    handed_out = SchemeRun.unlabelled
+    handed_out = FixtureRun.unlabelled
 
     def with_labels(self, batch_size=None):
         for batch in handed_out(self, batch_size):
@@ -90,7 +90,7 @@ def test_an_engine_that_hands_out_labels_of_the_pool_is_found(broken, monkeypatc
         return found
 
     monkeypatch.setattr(SchemeFixture, "run", run)
-    monkeypatch.setattr(SchemeRun, "unlabelled", with_labels)
+    monkeypatch.setattr(FixtureRun, "unlabelled", with_labels)
     with pytest.raises(Violation, match="other labels of the unlabelled images change"):
         schemes.check_labels_of_the_pool_are_never_read(fixture)
 

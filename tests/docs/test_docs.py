@@ -209,6 +209,17 @@ def test_documented_attributes_exist(path):
         assert not names - fields - set(methods) - assigned, f"{cls.name} documents what it does not have"
 
 
+def test_class_names_are_unique():
+    """Two classes of the core with one name make imports and error messages ambiguous."""
+    found = [
+        node.name
+        for path in (ROOT / "kdbench").rglob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert [name for name in sorted(set(found)) if found.count(name) > 1] == []
+
+
 def test_links_resolve():
     pages = [
         *ROOT.glob("*.md"),

@@ -412,7 +412,7 @@ def test_a_metric_of_masks_needs_masks(tiny_plan, masks, tmp_path):
         (["data.test=13"], ["data.test: 13 test", "10 classes"]),
         (["data.embedded=200"], ["data.embedded: 200 test", "20 of every class", "has 10 to give"]),
         (["data.validation=3"], ["3 validation"]),
-        (["data.validation=60"], ["0 to give beside 6 that are held out", "a smaller data.validation"]),
+        (["data.validation=60"], ["0 to give in addition to 6 held out", "a smaller data.validation"]),
         (["data.unlabelled=50"], ["50 unlabelled", "40 are left", "20 labelled"]),
         (["data.budgets=[60]"], ["budget 60", "'distilled'", "no unlabelled"]),
         (["reducers.ivis-torch.k=30"], ["reducers/ivis-torch", "k=30", "30 rows", "at most 29"]),
