@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from kdbench.testing.check import Check, check
-from kdbench.testing.fixtures.executors import Carried, ExecutorFixture, what_stays
+from kdbench.testing.fixtures.executors import ExecutedPlan, ExecutorFixture, leftovers
 from kdbench.testing.outcome import Violation
 
 
@@ -15,7 +15,7 @@ from kdbench.testing.outcome import Violation
 )
 def same_as_serial(fixture: ExecutorFixture) -> None:
     """A plan ends with the same files, bit by bit, and the same numbers as with the serial executor."""
-    ours, theirs = fixture.carried, fixture.serial
+    ours, theirs = fixture.executed, fixture.serial
     if set(ours.files()) != set(theirs.files()):
         missing = len(set(theirs.files()) - set(ours.files()))
         errors = [s.error.strip().splitlines()[-1] for s in ours.report.failed if s.error]
@@ -36,11 +36,11 @@ def same_as_serial(fixture: ExecutorFixture) -> None:
 @check("executors", "return from wait exactly one Outcome for every stage that was submitted")
 def one_outcome_a_stage(fixture: ExecutorFixture) -> None:
     """Every stage that is submitted has one outcome, of its own key, "finished", "cached" or "failed"."""
-    told = fixture.carried.told
-    submitted, said = Counter(told.submitted), Counter(o.key for o in told.outcomes)
+    recorded = fixture.executed.recorded
+    submitted, said = Counter(recorded.submitted), Counter(o.key for o in recorded.outcomes)
     if submitted != said:
         raise Violation(f"{submitted.total()} stages were submitted, {said.total()} outcomes came")
-    if odd := [o.status for o in told.outcomes if o.status not in ("finished", "cached", "failed")]:
+    if odd := [o.status for o in recorded.outcomes if o.status not in ("finished", "cached", "failed")]:
         raise Violation(f"an outcome's status is {odd[0]!r}")
 
 
@@ -50,7 +50,7 @@ def one_outcome_a_stage(fixture: ExecutorFixture) -> None:
 )
 def failed_stage_is_an_outcome(fixture: ExecutorFixture) -> None:
     """A stage of a one-file plugin that raises ends as "failed" with its traceback, and the others go on."""
-    failed = [o for o in fixture.carried.told.outcomes if o.status == "failed"]
+    failed = [o for o in fixture.executed.recorded.outcomes if o.status == "failed"]
     if not failed:
         raise Violation("a stage whose reducer raises has no outcome with status 'failed'")
     for outcome in failed:
@@ -62,7 +62,7 @@ def failed_stage_is_an_outcome(fixture: ExecutorFixture) -> None:
 @check("executors", "set slots in __init__ or start to the number of bundles at once, 1 or more")
 def slots(fixture: ExecutorFixture) -> None:
     """After `start`, `slots` says how many bundles may be under way, one or more."""
-    found = fixture.carried.told.slots
+    found = fixture.executed.recorded.slots
     if not isinstance(found, int) or found < 1:
         raise Violation(f"slots is {found!r}; a whole number from 1 is expected")
 
@@ -70,14 +70,14 @@ def slots(fixture: ExecutorFixture) -> None:
 @check("executors", "end and join in stop every process and thread that was started")
 def stop_leaves_nothing_behind(fixture: ExecutorFixture) -> None:
     """After `stop` no process and no thread of its own is left."""
-    if fixture.carried.left:
-        raise Violation(f"still there after stop: {', '.join(fixture.carried.left)}")
+    if fixture.executed.left:
+        raise Violation(f"still there after stop: {', '.join(fixture.executed.left)}")
 
 
 @check("executors", "start processes when there is work, and let stop do with what there is")
 def stops_without_work(fixture: ExecutorFixture) -> None:
     """One that was started and given nothing stops, and leaves nothing behind."""
-    with what_stays() as left:
+    with leftovers() as left:
         executor = fixture.make()
         executor.start(fixture.context("idle"))
         executor.stop()
@@ -88,13 +88,13 @@ def stops_without_work(fixture: ExecutorFixture) -> None:
 @check("executors", "only store in the constructor; begin in start")
 def constructor_starts_nothing(fixture: ExecutorFixture) -> None:
     """Making an instance, which planning does to check its parameters, starts no process and no thread."""
-    with what_stays() as left:
+    with leftovers() as left:
         fixture.make()
     if left:
         raise Violation(f"the constructor started {', '.join(left)}")
 
 
-def _numbers(run: Carried) -> dict[str, object]:
+def _numbers(run: ExecutedPlan) -> dict[str, object]:
     """What the records of cells say, but for how long it took."""
     return {
         cell.key: (cell.status, [r for r in cell.results if r.value_name != "seconds"])
