@@ -231,12 +231,13 @@ class View(Protocol):
     superclass_of: np.ndarray | None  #: int64 (n_classes,)
     class_names: tuple[str, ...]
     superclass_names: tuple[str, ...]
+    masks: np.ndarray | None  #: bool (n, h, w); None if the dataset has none
     tap: str | None
     history: Mapping[str, list[float]]  #: training curves by epoch: "loss", "test_accuracy", ...
 
     @property
     def logits(self) -> np.ndarray:
-        """float32 (n, n_classes) on the whole test set."""
+        """float32 (n, n_classes): one row for each image of the view, in the order of `labels`."""
         ...
 
     @property

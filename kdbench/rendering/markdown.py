@@ -20,6 +20,7 @@ from kdbench.rendering.tables import (
     source_text,
     tap_tables,
     whole_network_tables,
+    without_primary,
 )
 from kdbench.rendering.views import (
     ClaimView,
@@ -109,6 +110,8 @@ def _notes(board: Board) -> list[str]:
         notes.append("Folds of every seed count alike: each is a separate draw.")
     if any(row.descriptive for row in rows):
         notes.append(f"Rows of fewer than {DESCRIPTIVE_BELOW} folds are **descriptive only**.")
+    if absent := without_primary(rows, board.directions):
+        notes.append(markdown(absent))
     return notes
 
 

@@ -121,6 +121,21 @@ def in_percent(metric: str) -> bool:
     return base_name(metric).partition(".")[0] == "accuracy"
 
 
+def without_primary(rows: Iterable[Row], directions: Directions | None) -> str:
+    """A sentence on the metrics whose primary value is defined nowhere, so that no table shows them; "" if none."""
+    rows = [r for r in rows if base_name(r.metric).partition(".")[0] in (directions or {})]
+    absent = {_metric(r) for r in rows} - {_metric(r) for r in rows if r.primary}
+    return (
+        f"No table, because their primary value is not defined here: {', '.join(sorted(absent))}."
+        if absent
+        else ""
+    )
+
+
+def _metric(row: Row) -> str:
+    return row.metric.rpartition(".")[0]
+
+
 def short(metric: str) -> str:
     """ "accuracy" of "accuracy.accuracy", and every other name as it is."""
     name, _, value = metric.rpartition(".")

@@ -10,7 +10,13 @@ from kdbench.leaderboard.claims import ClaimVerdict
 from kdbench.leaderboard.rows import Row
 from kdbench.leaderboard.statistics import DESCRIPTIVE_BELOW
 from kdbench.rendering.numbers import decimals, fixed, number
-from kdbench.rendering.tables import LeaderboardTable, NumberCell, tap_tables, whole_network_tables
+from kdbench.rendering.tables import (
+    LeaderboardTable,
+    NumberCell,
+    tap_tables,
+    whole_network_tables,
+    without_primary,
+)
 from kdbench.rendering.views import DESCRIPTIVE, claim_view
 
 if TYPE_CHECKING:
@@ -35,7 +41,8 @@ def terminal_table(rows: Sequence[Row], directions: Directions | None = None) ->
         note += "; (quoted): the paper's"
     if folds[0] < DESCRIPTIVE_BELOW:
         note += f"; {DESCRIPTIVE}"
-    return Group(*tables, Text(note, style="dim"))
+    absent = without_primary(rows, directions)
+    return Group(*tables, Text(note, style="dim"), *([Text(absent, style="yellow")] if absent else []))
 
 
 def _rich(table: LeaderboardTable) -> RichTable:

@@ -116,6 +116,14 @@ def test_the_lower_loss_is_the_better_one_where_it_is_known(board):
     assert "**" not in next(t for t in to_markdown(unknown).splitlines() if t.startswith("| 400 | kl |"))
 
 
+def test_a_metric_without_its_primary_value_is_named(board):
+    assert "primary value is not defined" not in to_markdown(board)
+    rows = [replace(r, primary=r.primary and not r.metric.startswith("accuracy")) for r in board.rows]
+    sentence = "their primary value is not defined here: accuracy"
+    assert sentence in to_markdown(replace(board, rows=rows))
+    assert sentence in " ".join(shown(terminal_table(rows, board.directions)).split())
+
+
 def test_every_line_of_a_table_has_as_many_cells(board):
     for block in to_markdown(board).split("\n\n"):
         if block.startswith("|"):
