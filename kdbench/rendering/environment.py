@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 _LOADER = PackageLoader("kdbench.rendering", "templates")
-_MARKDOWN = re.compile(r"[\\`*<~]|(?<![^\W_])_|_(?![^\W_])")
+_MARKDOWN = re.compile(r"[\\`*<~]|\](?=\()|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
 _TEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}",
@@ -18,8 +18,8 @@ _TEX = {
 
 
 def markdown(text: str) -> str:
-    """Plain text for Markdown: `*x*` would be a quoted number. Underscores within a word are left alone."""
-    return _MARKDOWN.sub(r"\\\g<0>", text)
+    """Plain text for Markdown, on one line: `*x*` would be a quoted number. Underscores within a word stay."""
+    return _MARKDOWN.sub(r"\\\g<0>", re.sub(r"\s*\n\s*", " ", text))
 
 
 def code(text: str) -> str:

@@ -82,7 +82,7 @@ def embed(
         The reducer is broken, or a parameter is wrong.
     """
     registry = discover([Path(p) for p in plugins])
-    at = device_of(device)
+    at = device_of(device, precision)
     make, name, params = reducer_of(reducer, registry, at, seed)
     samples = read(images, registry, data_places(data_dir), size=size, seed=seed)
     built = built_for(network, registry, samples, at)
@@ -95,9 +95,14 @@ def embed(
     return embeddings
 
 
-def device_of(device: str | None) -> str:
+def device_of(device: str | None, precision: str) -> str:
+    """The device to compute on. Raises UsageError for an unknown device or precision."""
     from kdbench.training.precision import resolve_device
 
+    if precision not in ("float32", "bfloat16"):
+        raise UsageError(
+            f"there is no precision {precision!r}", where="precision", hint='write "float32" or "bfloat16"'
+        )
     return resolve_device(device)
 
 

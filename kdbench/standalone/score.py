@@ -101,7 +101,7 @@ def score(
         A component is broken, or a parameter is wrong.
     """
     registry = discover([Path(p) for p in plugins])
-    at = device_of(device)
+    at = device_of(device, precision)
     wanted = [component_of("metrics", m, registry) for m in metrics]
     reducing = [component_of("reducers", r, registry) for r in reducers]
     if not wanted:

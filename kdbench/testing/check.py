@@ -52,7 +52,7 @@ class Check:
             return Finding(self.name, "failed", str(wrong), self.change)
         except KdbenchError as error:
             return Finding(self.name, "failed", f"{error.where}: {error.what}".removeprefix(": "), error.hint)
-        except Exception as error:  # a plugin may raise anything
+        except (Exception, SystemExit) as error:  # a plugin may raise anything
             return Finding(self.name, "failed", f"{type(error).__name__}: {error}", self.change)
         return Finding(self.name, "passed")
 

@@ -282,7 +282,7 @@ def _measured_or_refused(fixture: MetricFixture, scene: Scene, what: str) -> Met
             return fixture.measure(scene)
     except Violation:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if not refusal(error):
             raise Violation(f"{what}: it ends in {brief(error)}") from error
         return None

@@ -156,7 +156,7 @@ def refuses_nan(fixture: ReducerFixture) -> None:
         X[3, 1] = value
         try:
             fixture.make().fit_transform(X)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if not refusal(error):
                 raise Violation(f"{name} in its input ends in {brief(error)}") from error
         else:
@@ -183,7 +183,7 @@ def no_rows(fixture: ReducerFixture) -> None:
     ):
         try:
             fixture.make().fit_transform(X.copy())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if not refusal(error):
                 raise Violation(f"{name}: it ends in {brief(error)}") from error
         else:
@@ -257,7 +257,7 @@ def _embedded_or_refused(fixture: ReducerFixture, X: np.ndarray, what: str) -> N
         fixture.fit(X)
     except Violation as wrong:
         raise Violation(f"{what}: {wrong}") from wrong
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if not refusal(error):
             raise Violation(f"{what}: it ends in {brief(error)}") from error
 

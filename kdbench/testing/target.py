@@ -241,7 +241,7 @@ def _of_module(registry: Registry, target: str, kind: str | None) -> tuple[Regis
         raise PluginError(
             f"it can't be imported: {error}", where=target, hint=f"install {error.name}"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"it can't be imported: {type(error).__name__}: {error}", where=target) from error
     for part in attribute.split("."):
         if not hasattr(found, part):

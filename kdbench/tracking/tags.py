@@ -66,7 +66,8 @@ def _carried(record: CellRecord) -> dict[str, Any]:
 
 def to_tags(record: CellRecord) -> dict[str, str]:
     """The record as numbered tags of at most `TAG_CHUNK` characters each, and their checksum."""
-    text = json.dumps(_carried(record), separators=(",", ":"), default=str)
+    # Sorted, so that a record read back from disk has the same checksum as the one that was logged.
+    text = json.dumps(_carried(record), separators=(",", ":"), sort_keys=True, default=str)
     chunks = [text[i : i + TAG_CHUNK] for i in range(0, len(text), TAG_CHUNK)]
     tags = {f"{RECORD_TAG}.{i:03d}": chunk for i, chunk in enumerate(chunks)}
     return {**tags, SUM_TAG: _sum(text)}

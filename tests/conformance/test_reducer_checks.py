@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,13 @@ def test_what_a_reducer_raises_is_a_finding(broken):
     found = findings(broken, "double-alone")
     assert found["float32"].status == "failed"
     assert "expected 'double'" in found["float32"].sentence
+
+
+def test_a_component_that_exits_fails():
+    def exits(_):
+        raise SystemExit(0)
+
+    assert replace(checks_for("reducers")[0], function=exits).finding(None).status == "failed"
 
 
 def test_what_is_expected_to_fail_has_to(broken):

@@ -28,6 +28,12 @@ def test_markdown(board):
             assert len(counts) == 1
 
 
+def test_a_title_of_several_lines_is_one_heading(board):
+    text = to_markdown(replace(board, suite=board.suite.model_copy(update={"title": "A\n\n## B"})))
+    assert text.startswith("# A ## B")
+    assert "\n## B" not in text
+
+
 def test_html(board):
     page = to_html(board)
     assert "<script>alert" not in page

@@ -354,6 +354,8 @@ def test_every_page_says_that_folds_of_a_number_failed():
         ("kl[t2_scaling=True]", "kl[t2_scaling=True]"),
         ("<b>", r"\<b>"),
         ("a|`b`", r"a\|\`b\`"),
+        ("[x](http://e)", r"[x\](http://e)"),
+        ("a &lt; b", r"a \&lt; b"),
     ],
 )
 def test_a_label_is_no_markdown(label, written):

@@ -233,6 +233,8 @@ def test_what_can_not_be_measured_is_told(small, tensors):
         kdbench.score(small, data=(tensors, LABELS), metrics=["acuracy"])
     with pytest.raises(UsageError, match="no metric was named"):
         kdbench.score(small, data=(tensors, LABELS), metrics=[])
+    with pytest.raises(UsageError, match="no precision 'float8'"):
+        kdbench.score(small, data=(tensors, LABELS), metrics=["accuracy"], precision="float8")
     with pytest.raises(UsageError, match="no metric could be computed") as caught:
         kdbench.score(small, data=(tensors, LABELS), metrics=["silhouette"])
     assert "there are no reducers" in caught.value.hint

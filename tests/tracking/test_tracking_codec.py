@@ -30,6 +30,13 @@ def test_a_record_survives_its_tags(some_results, params):
     assert codec.from_tags({**tags, "mlflow.runName": "x"}) == record
 
 
+def test_a_record_read_from_disk_has_the_same_checksum():
+    settings = replace(cell().settings, scheme=ComponentSettings("kl", {"b": 1, "a": 2}))
+    stored = replace(settings, scheme=ComponentSettings("kl", {"a": 2, "b": 1}))
+    sums = {codec.to_tags(replace(cell(), settings=s))[codec.SUM_TAG] for s in (settings, stored)}
+    assert len(sums) == 1
+
+
 def test_a_long_record_takes_several_tags_and_odd_numbers_survive():
     many = [Result("m", str(i), v) for i, v in enumerate([math.inf, -math.inf, 1e-310, 0.1] * 400)]
     record = replace(cell(), results=tuple(many), history={})
