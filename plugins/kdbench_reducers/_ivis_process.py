@@ -17,7 +17,7 @@ from typing import IO
 from kdbench.errors import PluginError
 
 _STDERR_LINES = 30
-_PATIENCE = 5.0  # seconds that an idle worker gets to end by itself
+_PATIENCE = 30.0  # seconds that an idle worker gets to end by itself
 
 
 class WorkerProcess:
