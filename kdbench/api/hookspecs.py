@@ -65,7 +65,7 @@ def kdbench_run_started(run: RunSummary) -> None:
 
 @hookspec
 def kdbench_stage_finished(run: RunSummary, stage: StageSummary) -> None:
-    """A stage has finished, failed, or was found done."""
+    """A stage has finished, failed, or was cached."""
 
 
 @hookspec

@@ -32,7 +32,7 @@ class Board:
     directions
         Metric to whether higher is better.
     changes
-        What the records had otherwise than the suite file says.
+        How the settings in the records differ from the suite file.
     seeds
         Those that the folds were drawn from.
     given

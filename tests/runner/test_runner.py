@@ -166,7 +166,7 @@ def test_another_run_on_another_store_is_the_same(finished, tiny_plan, carry_out
     assert comparable(report) == comparable(first)
     assert diary.lines[0] == ("run started", "running")
     assert diary.lines[-1] == ("run finished", "finished")
-    # a stage ends before what needs it begins, and a cell is told of as soon as it is done
+    # a stage ends before what needs it begins, and a cell is reported as soon as it is done
     place = {line: i for i, line in enumerate(diary.lines)}
     for stage in plan.stages.values():
         assert place["started", stage.key] < place["finished", stage.key]

@@ -292,7 +292,7 @@ def test_a_record_without_a_checksum_is_refused(store):
 
 
 def test_a_checksum_is_of_what_will_be_read(store):
-    """Numbers as keys sort otherwise than the texts that they become."""
+    """Keys that are numbers sort in another order than the same keys as text."""
     with store.write(KEY, {"sizes": {10: "a", 9: "b"}}) as draft:
         draft.values["pair"] = (1, 2)
     assert store.open(KEY).record["sizes"] == {"10": "a", "9": "b"}
