@@ -204,7 +204,23 @@ class CellRecord:
         fields = dict(data)
         fields["results"] = tuple(Result(**r) for r in fields["results"])
         fields["settings"] = Settings.from_json(fields["settings"])
-        return cls(**fields)
+        record = cls(**fields)
+        record._check_types()
+        return record
+
+    def _check_types(self) -> None:
+        """Raise TypeError where a reader would stumble over a value of another type."""
+        for names, kind in ((("suite", "scale", "scheme", "status"), str), (("budget", "fold"), int)):
+            for name in names:
+                if not isinstance(getattr(self, name), kind):
+                    raise TypeError(f"{name} is {getattr(self, name)!r}")
+        for result in self.results:
+            if not isinstance(result.value, int | float):
+                raise TypeError(f"the value of {result.metric} is {result.value!r}")
+        try:
+            self.settings.flat()
+        except (AttributeError, TypeError) as error:
+            raise TypeError(f"settings: {error}") from error
 
 
 def hardware_label(hardware: Mapping[str, Any]) -> str:

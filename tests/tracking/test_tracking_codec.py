@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_cells import cell
 
-from kdbench.api.records import Result
+from kdbench.api.records import CellRecord, Result
 from kdbench.api.settings import ComponentSettings
 from kdbench.errors import VerificationError, WorkspaceError
 from kdbench.tracking import tags as codec
@@ -28,6 +28,25 @@ def test_a_record_survives_its_tags(some_results, params):
     tags = codec.to_tags(record)
     assert all(isinstance(v, str) and len(v) <= codec.TAG_CHUNK for v in tags.values())
     assert codec.from_tags({**tags, "mlflow.runName": "x"}) == record
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["budget"], "400"), (["fold"], None), (["scheme"], None), (["results", 0, "value"], "abc"),
+        (["settings", "stages"], [1]), (["settings", "scheme", "params"], None),
+        (["settings", "student", "recipe"], None),
+    ],
+)  # fmt: skip
+def test_a_record_with_a_value_of_another_type_is_refused(path, value):
+    data = json.loads(json.dumps(cell().to_json()))
+    CellRecord.from_json(data)
+    place = data
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = value
+    with pytest.raises(TypeError):
+        CellRecord.from_json(data)
 
 
 def test_a_record_read_from_disk_has_the_same_checksum():
