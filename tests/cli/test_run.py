@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -308,7 +307,7 @@ def test_a_run_of_which_nothing_succeeds_still_ends_well(done, suite, kdbench_he
 
 
 def interrupted_run(start, suite: Path, workspace: Path, how: signal.Signals, after: int, *more: str) -> int:
-    """Start a run, signal it when `after` stages are finished and a moment has passed; its exit code."""
+    """Start a run, signal it when `after` stages are finished; its exit code."""
     child = start("run", suite, "--workspace", workspace, *more)
     for _ in range(after):
         line = ""
@@ -316,7 +315,6 @@ def interrupted_run(start, suite: Path, workspace: Path, how: signal.Signals, af
             line = child.stderr.readline()
             if not line:
                 break
-    time.sleep(0.05 * (after % 4))
     if more:  # the workers too, as a terminal does
         os.killpg(child.pid, how)
     else:
